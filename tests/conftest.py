@@ -1,0 +1,24 @@
+"""What every test may use: where the shared reference data lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The folder that holds pyproject.toml."""
+    return PROJECT_ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder `shared/` beside the project; skips, saying so, where it is absent."""
+    path = PROJECT_ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip(f"reference data not found at {path.name}/ beside the project")
+    return path

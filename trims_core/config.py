@@ -1,0 +1,271 @@
+"""Settings of a run: one frozen model per stage, and the only home of defaults.
+
+Fields marked `OPERATIONAL` say where or how fast something is computed (paths, batch sizes, reject
+budgets); they do not change results and never enter a fingerprint. Every other field does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+STAGES: Final = ("corpus", "scores", "buckets", "train", "sweep", "report")
+StageName = Literal["corpus", "scores", "buckets", "train", "sweep", "report"]
+DType = Literal["float32", "bfloat16", "float16"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+
+
+class _Operational:
+    """Marks a field that does not change results."""
+
+
+OPERATIONAL: Final = _Operational()
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Paths = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
+class Section(BaseModel):
+    """Base of all settings: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def result_fields(self) -> dict[str, Any]:
+        """The fields that change results, as JSON-able values, nested sections included."""
+        out: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            if any(isinstance(mark, _Operational) for mark in field.metadata):
+                continue
+            out[name] = _plain(getattr(self, name))
+        return out
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Section):
+        return value.result_fields()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+class CorpusConfig(Section):
+    """Where the examples come from: local files (`path`) or a hub data set (`hub`); `path` wins."""
+
+    path: Annotated[Paths | None, OPERATIONAL] = None
+    """Local .jsonl, .jsonl.gz or .parquet files, read in this order; their bytes enter the fingerprint."""
+    hub: str | None = None
+    hub_config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    messages_column: str = "messages"
+    """List of {role, content}; the last assistant turn is the completion. Used unless prompt_column is set."""
+    prompt_column: str | None = None
+    completion_column: str | None = None
+    id_column: str = "id"
+    """Where it is absent, ids are a hash of the content."""
+    system_prompt: str | None = None
+    """Put before conversations that have no system message."""
+    on_duplicate: Literal["error", "first"] = "error"
+    limit: Annotated[int, Field(ge=1)] | None = None
+    rows_per_shard: Annotated[int, Field(ge=1)] = 1024
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.path is None and self.hub is None:
+            raise ValueError("no source: set corpus.path (local files) or corpus.hub (a hub data set)")
+        if (self.prompt_column is None) != (self.completion_column is None):
+            raise ValueError("prompt_column and completion_column go together: set both or neither")
+        return self
+
+
+class ScoresConfig(Section):
+    """The autoregressive teacher and how it is run."""
+
+    teacher: str = "vllm"
+    """`vllm` (offline engine in a child process), `transformers`, or a user's `package.module:Class`."""
+    model: str
+    """A local checkpoint folder or a hub name."""
+    revision: str | None = None
+    dtype: DType = "float32"
+    max_model_len: Annotated[int, Field(ge=2)] | None = None
+    """Longest prompt + completion in teacher tokens; default: the teacher's context."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Passed to a user's teacher class, or to vLLM's engine, as keyword arguments."""
+    max_rejected_fraction: Annotated[Fraction, OPERATIONAL] = 0.0
+    batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 64
+    kv_cache_mib: Annotated[int, Field(ge=8), OPERATIONAL] = 64
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1), OPERATIONAL] = 0.7
+    max_num_batched_tokens: Annotated[int, Field(ge=1), OPERATIONAL] | None = None
+    tensor_parallel_size: Annotated[int, Field(ge=1), OPERATIONAL] = 1
+    start_timeout_s: Annotated[float, Field(gt=0), OPERATIONAL] = 600.0
+
+
+class BucketsConfig(Section):
+    """Difficulty buckets over all student completion tokens."""
+
+    k: Annotated[int, Field(ge=1, le=255)] = 8
+    metric: Literal["nll", "entropy"] = "nll"
+
+
+class StudentConfig(Section):
+    """The masked diffusion model that is tuned."""
+
+    model: str
+    revision: str | None = None
+    family: Literal["auto", "llada"] = "auto"
+    dtype: DType = "float32"
+    device: Annotated[str, OPERATIONAL] = "auto"
+
+
+class VariantConfig(Section):
+    """One way to draw masks; several variants in a run give several adapters."""
+
+    method: Literal["trims", "standard"] = "trims"
+    order: Literal["descending", "ascending", "random"] = "descending"
+    """descending: hard tokens visible first."""
+    rho: Fraction = 0.5
+    """Probability that a sequence takes the trajectory mask instead of the standard one."""
+    p_low: Fraction = 0.05
+    p_high: Fraction = 0.95
+    loss_weight: Literal["inverse_t", "uniform", "inverse_p"] = "inverse_t"
+
+
+class LoraSettings(Section):
+    """LoRA adapter shape; targets by meaning or by the model's module names."""
+
+    r: Annotated[int, Field(ge=1)] = 32
+    alpha: Annotated[float, Field(gt=0)] = 64
+    dropout: Fraction = 0.05
+    targets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ("all-linear",)
+
+
+class LaunchConfig(Section):
+    """How training processes are started; another topology gives the same result up to rounding."""
+
+    processes: Annotated[int, Field(ge=1)] = 1
+    hostfile: str | None = None
+    master_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """0: a free port."""
+    grace_s: Annotated[float, Field(gt=0)] = 60.0
+    """After SIGTERM: how long training may take to save and exit."""
+
+
+class TrainConfig(Section):
+    """LoRA fine-tuning. One adapter per variant and seed."""
+
+    variants: dict[Name, VariantConfig] = Field(default_factory=lambda: {"trims": VariantConfig()}, min_length=1)
+    seeds: tuple[int, ...] = (0,)
+    epochs: Annotated[float, Field(gt=0)] = 30.0
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimizer steps; overrides epochs."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Sequences per optimizer step over all ranks and accumulation steps."""
+    micro_batch_size: Annotated[int, Field(ge=1)] = 4
+    """Sequences per forward on one rank; accumulation follows from batch_size and launch.processes."""
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: Fraction = 0.03
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    lora: LoraSettings = Field(default_factory=LoraSettings)
+    max_length: Annotated[int, Field(ge=2)] = 1024
+    """Student tokens; longer sequences lose the end of their completion."""
+    supervise_padding: bool = True
+    """Pad with the end token inside the loss (LLaDA's recipe: teaches when to stop)."""
+    pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1
+    mask_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    loss_norm: Literal["token", "sequence", "batch"] = "token"
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    eval_steps: Annotated[int, Field(ge=1)] = 100
+    save_steps: Annotated[int, Field(ge=1)] = 100
+    gradient_checkpointing: bool = False
+    deepspeed: str | None = None
+    """A DeepSpeed JSON file; default: configs/deepspeed/zero2.json's settings, built in."""
+    launch: Annotated[LaunchConfig, OPERATIONAL] = Field(default_factory=LaunchConfig)
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        per_pass = self.micro_batch_size * self.launch.processes
+        if self.launch.hostfile is None and self.batch_size % per_pass:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
+                f" × launch.processes {self.launch.processes}; choose a batch_size that is"
+            )
+        return self
+
+
+class TaskConfig(Section):
+    """One benchmark: its problems and how many of them."""
+
+    benchmark: str
+    """`demo` or `gsm8k`."""
+    path: Annotated[Paths | None, OPERATIONAL] = None
+    hub: str | None = None
+    hub_config: str | None = None
+    split: str = "test"
+    revision: str | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """The first so many problems; default: all."""
+
+
+class SweepConfig(Section):
+    """Decoding at several thresholds; a point with one token per forward is always added."""
+
+    tasks: dict[Name, TaskConfig] = Field(min_length=1)
+    thresholds: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidator(_as_tuple), Field(min_length=1)
+    ] = (0.9, 0.8, 0.7, 0.6, 0.5)
+    gen_length: Annotated[int, Field(ge=1)] = 256
+    block_length: Annotated[int, Field(ge=1)] = 32
+    stop_at_end: bool = True
+    """A sequence is finished once an end token and everything before it are revealed."""
+    untuned: bool = True
+    """Sweep the student without an adapter too."""
+    batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> Self:
+        if self.gen_length % self.block_length:
+            raise ValueError(f"gen_length {self.gen_length} is not a multiple of block_length {self.block_length}")
+        return self
+
+
+class ReportConfig(Section):
+    """What the report shows."""
+
+    title: str | None = None
+    examples: Annotated[int, Field(ge=0)] = 6
+    bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
+
+
+class TrimsConfig(Section):
+    """A whole run."""
+
+    name: Name
+    store: Annotated[str, OPERATIONAL] = "data/store"
+    corpus: CorpusConfig
+    scores: ScoresConfig
+    buckets: BucketsConfig = Field(default_factory=BucketsConfig)
+    student: StudentConfig
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    sweep: SweepConfig
+    report: ReportConfig = Field(default_factory=ReportConfig)
+
+    @model_validator(mode="after")
+    def _known_now(self) -> Self:
+        if self.buckets.metric == "entropy" and self.scores.teacher == "vllm":
+            raise ValueError(
+                "buckets.metric: entropy needs the whole distribution, which the vllm teacher does not give;"
+                " use scores.teacher: transformers, or metric: nll"
+            )
+        if "untuned" in self.train.variants:
+            raise ValueError("train.variants: the name 'untuned' is taken by the student without an adapter")
+        return self

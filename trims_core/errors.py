@@ -1,0 +1,143 @@
+"""The exceptions this project raises on purpose.
+
+    TrimsError
+    ├── ConfigError               a setting is wrong; nothing has been started
+    ├── InputError                the user's data are wrong
+    │   ├── CorpusError           broken lines, empty completions (lists file, line, remedy)
+    │   ├── DuplicateIdError      one id, two places
+    │   └── AlignmentError        a tokenizer changes the text beyond normalisation
+    ├── StoreError                the artifact store
+    │   ├── MissingArtifactError  a stage was asked for whose parent does not exist
+    │   ├── IncompleteArtifactError   a file of the manifest is missing or the manifest is broken
+    │   ├── CorruptShardError     a file's size, rows or sha256 differ from the manifest
+    │   ├── SchemaError           a table has other columns or units than expected
+    │   └── DiskFullError         no space; what was finished is kept          (retryable)
+    ├── TeacherError              the teacher cannot score
+    │   ├── TeacherUnavailableError   it died or does not answer              (retryable)
+    │   ├── NonFiniteScoreError   NaN, infinite or positive log-probabilities
+    │   └── RejectBudgetError     more rows rejected than max_rejected_fraction allows
+    ├── TrainingError             the training run
+    │   ├── TrainingDivergedError non-finite loss; the last good checkpoint is kept
+    │   ├── CheckpointError       no complete checkpoint, or one of another topology
+    │   └── LaunchError           a training process ended with an error
+    ├── SweepError                decoding or grading
+    ├── ReportError               a report refuses to render
+    └── InterruptedRunError       SIGTERM or Ctrl-C; the same command continues   (retryable)
+
+A message says what was wrong (value, place), what was expected and what to do. `retryable` tells an
+orchestrator whether running the same command again can help; `exit_code` is what a process ends with.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TrimsError(Exception):
+    """Base of every error raised on purpose."""
+
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(TrimsError):
+    """A setting is wrong; raised before any work starts."""
+
+    exit_code = 2
+
+
+class InputError(TrimsError):
+    """The user's data are wrong."""
+
+    exit_code = 65
+
+
+class CorpusError(InputError):
+    """Lines of the corpus cannot be used; the message lists file, line and remedy of each."""
+
+
+class DuplicateIdError(InputError):
+    """The same id occurs twice; the message names both places."""
+
+
+class AlignmentError(InputError):
+    """Teacher and student tokens do not cover the same bytes."""
+
+
+class StoreError(TrimsError):
+    """The artifact store cannot serve a request."""
+
+    exit_code = 66
+
+
+class MissingArtifactError(StoreError):
+    """A stage's parent has not been made yet."""
+
+
+class IncompleteArtifactError(StoreError):
+    """A committed artifact lacks a file of its manifest, or its manifest is unreadable."""
+
+
+class CorruptShardError(StoreError):
+    """A file's size, row count or sha256 differs from its manifest."""
+
+
+class SchemaError(StoreError):
+    """A table's columns, types or units are not the expected ones."""
+
+
+class DiskFullError(StoreError):
+    """No space (or file size limit) while writing; finished units are kept."""
+
+    retryable = True
+    exit_code = 75
+
+
+class TeacherError(TrimsError):
+    """The teacher cannot score."""
+
+
+class TeacherUnavailableError(TeacherError):
+    """The teacher process or server died or does not answer; finished shards are kept."""
+
+    retryable = True
+    exit_code = 75
+
+
+class NonFiniteScoreError(TeacherError):
+    """Scores are NaN, infinite, or log-probabilities above zero."""
+
+
+class RejectBudgetError(TeacherError):
+    """More rows were rejected than `scores.max_rejected_fraction` allows."""
+
+
+class TrainingError(TrimsError):
+    """The training run failed."""
+
+
+class TrainingDivergedError(TrainingError):
+    """The loss or a weight became non-finite; the last good checkpoint is kept."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint is incomplete or belongs to another topology."""
+
+
+class LaunchError(TrainingError):
+    """A launched training process ended with an error."""
+
+
+class SweepError(TrimsError):
+    """Decoding or grading failed."""
+
+
+class ReportError(TrimsError):
+    """A report refuses to render (missing cells, mismatching counts)."""
+
+
+class InterruptedRunError(TrimsError):
+    """SIGTERM or Ctrl-C; finished work is kept and the same command continues."""
+
+    retryable = True
+    exit_code = 143

@@ -1,0 +1,181 @@
+"""Columns, types and units of every Parquet table, and the only way tables are written and read.
+
+Each file carries its table's name, version, units and provenance in the Parquet metadata under `trims`,
+so that a stranger who opens one shard knows what the numbers are. Columns are matched by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trims_core.errors import SchemaError
+
+SCHEMA_VERSION: Final = 1
+_METADATA_KEY: Final = b"trims"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One kind of table: its Arrow schema and the unit or meaning of each column."""
+
+    name: str
+    schema: pa.Schema
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
+_MESSAGES: Final = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+CORPUS: Final = Table(
+    "corpus",
+    pa.schema([("id", pa.string()), ("messages", _MESSAGES), ("completion", pa.string()), ("source", pa.string())]),
+    {"completion": "NFC-normalised, stripped", "source": "file:line or file:row of the input"},
+)
+SCORES: Final = Table(
+    "scores",
+    pa.schema(
+        [
+            ("id", pa.string()),
+            ("token_ids", pa.list_(pa.int32())),
+            ("byte_end", pa.list_(pa.int32())),
+            ("nll_nats", pa.list_(pa.float32())),
+            ("entropy_nats", pa.list_(pa.float32())),
+        ]
+    ),
+    {
+        "token_ids": "teacher's ids, completion only, end of turn last",
+        "byte_end": "end offset in the completion's UTF-8 bytes; end of turn repeats the last one",
+        "nll_nats": "nats",
+        "entropy_nats": "nats; null where the teacher does not give it",
+    },
+)
+REJECTS: Final = Table(
+    "rejects", pa.schema([("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+)
+BUCKETS: Final = Table(
+    "buckets",
+    pa.schema(
+        [
+            ("id", pa.string()),
+            ("input_ids", pa.list_(pa.int32())),
+            ("prompt_length", pa.int32()),
+            ("difficulty_nats", pa.list_(pa.float32())),
+            ("bucket", pa.list_(pa.uint8())),
+        ]
+    ),
+    {
+        "input_ids": "student's prompt + completion + end of turn",
+        "prompt_length": "student tokens",
+        "difficulty_nats": "nats per student completion token, end of turn included",
+        "bucket": "1 = hardest … K = easiest, one per completion token",
+    },
+)
+SAMPLES: Final = Table(
+    "samples",
+    pa.schema(
+        [
+            ("model", pa.string()),
+            ("variant", pa.string()),
+            ("seed", pa.int64()),
+            ("task", pa.string()),
+            ("threshold", pa.float64()),
+            ("sample_id", pa.string()),
+            ("prompt", pa.string()),
+            ("text", pa.string()),
+            ("gold", pa.string()),
+            ("answer", pa.string()),
+            ("correct", pa.bool_()),
+            ("finished", pa.bool_()),
+            ("n_tokens", pa.int32()),
+            ("n_tokens_canvas", pa.int32()),
+            ("n_tokens_text", pa.int32()),
+            ("n_forwards", pa.int32()),
+            ("seconds", pa.float64()),
+            ("token_ids", pa.list_(pa.int32())),
+            ("reveal_step", pa.list_(pa.int32())),
+            ("confidence", pa.list_(pa.float32())),
+        ]
+    ),
+    {
+        "model": "untuned, or <variant>-s<seed>",
+        "threshold": "confidence threshold; null: one token per forward",
+        "n_tokens": "generated tokens up to and including the first end token",
+        "n_tokens_canvas": "all canvas positions",
+        "n_tokens_text": "re-tokenised text without end tokens",
+        "n_forwards": "model calls the sequence took part in",
+        "seconds": "decoding time of the sequence's batch divided by its sequences",
+        "reveal_step": "forward (0-based) at which each canvas position was revealed; -1 never",
+        "confidence": "softmax probability at the reveal; null where never revealed",
+    },
+)
+TABLES: Final = {table.name: table for table in (CORPUS, SCORES, REJECTS, BUCKETS, SAMPLES)}
+
+
+def write_table(
+    path: Path, table: Table, columns: Mapping[str, Any] | pa.Table, provenance: Mapping[str, Any] | None = None
+) -> int:
+    """Write one Parquet file with units and provenance in its metadata; gives back the number of rows.
+
+    The bytes depend only on the arguments (no clock, no host). The caller syncs and records the file.
+    """
+    about = {
+        "table": table.name,
+        "schema_version": SCHEMA_VERSION,
+        "units": dict(table.units),
+        "provenance": dict(provenance or {}),
+    }
+    schema = table.schema.with_metadata({_METADATA_KEY: json.dumps(about, sort_keys=True).encode()})
+    if isinstance(columns, pa.Table):
+        data = columns.select(table.schema.names).cast(table.schema).replace_schema_metadata(schema.metadata)
+    else:
+        data = pa.Table.from_pydict({name: columns[name] for name in table.schema.names}, schema=schema)
+    pq.write_table(data, path, compression="zstd")
+    return int(data.num_rows)
+
+
+def read_table(path: Path, table: Table) -> pa.Table:
+    """The rows of one file, columns in the table's order.
+
+    Raises:
+        SchemaError: another table, version, column set, type or unit; names column and both types.
+    """
+    file = pq.ParquetFile(path)
+    check_schema(path, file.schema_arrow, table)
+    return file.read(columns=table.schema.names).select(table.schema.names)
+
+
+def provenance(path: Path) -> dict[str, Any]:
+    """What a file says about itself: table, schema_version, units, provenance. Empty for foreign files."""
+    metadata = pq.read_schema(path).metadata or {}
+    about: dict[str, Any] = json.loads(metadata.get(_METADATA_KEY, b"{}"))
+    return about
+
+
+def check_schema(path: Path, found: pa.Schema, table: Table) -> None:
+    """Raises SchemaError unless `found` is this table's schema (order of columns is free)."""
+    about = json.loads((found.metadata or {}).get(_METADATA_KEY, b"{}"))
+    if about.get("table") != table.name or about.get("schema_version") != SCHEMA_VERSION:
+        raise SchemaError(
+            f"{path}: table {about.get('table')!r} version {about.get('schema_version')!r};"
+            f" expected {table.name!r} version {SCHEMA_VERSION}. Redo the stage with --refresh"
+        )
+    if about.get("units") != dict(table.units):
+        raise SchemaError(f"{path}: units {about.get('units')}; expected {dict(table.units)}")
+    names = set(found.names)
+    wanted = set(table.schema.names)
+    if names != wanted:
+        raise SchemaError(
+            f"{path}: missing columns {sorted(wanted - names)}, unexpected columns {sorted(names - wanted)};"
+            f" expected {table.schema.names}"
+        )
+    for name in table.schema.names:
+        if found.field(name).type != table.schema.field(name).type:
+            raise SchemaError(
+                f"{path}: column {name!r} is {found.field(name).type}, expected {table.schema.field(name).type}"
+            )

@@ -1,0 +1,116 @@
+"""Reading a run's settings: YAML < environment < `--set`, every problem reported at once.
+
+The environment is `TRIMS_<SECTION>__<FIELD>` (`TRIMS_TRAIN__LORA__R=16`) and `TRIMS_STORE`; values are YAML.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from trims_core.config import TrimsConfig
+from trims_core.errors import ConfigError
+
+
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> TrimsConfig:
+    """The validated settings of a YAML file, environment and `a.b=c` overrides applied in this order.
+
+    Raises:
+        ConfigError: listing every wrong value with its place, and the nearest name of an unknown key.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; expected a YAML file such as configs/demo.yaml") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected sections (corpus, scores, …), found {type(raw).__name__}")
+    for key, value in _from_environment(os.environ if env is None else env).items():
+        _put(raw, key, value)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: expected a.b=value")
+        _put(raw, key.strip(), _yaml_value(value, f"--set {text}"))
+    return parse_config(raw, source=str(path))
+
+
+def parse_config(raw: Mapping[str, Any], source: str = "settings") -> TrimsConfig:
+    """The validated settings of a plain mapping. Raises: ConfigError, all problems in one message."""
+    try:
+        return TrimsConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"  {_explain(problem)}" for problem in error.errors()]
+        raise ConfigError(f"{source}: {len(lines)} wrong setting(s):\n" + "\n".join(lines)) from None
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in sorted(env.items()):
+        if name == "TRIMS_STORE":
+            found["store"] = value
+        elif name.startswith("TRIMS_") and "__" in name:
+            found[name.removeprefix("TRIMS_").lower().replace("__", ".")] = _yaml_value(value, name)
+    return found
+
+
+def _yaml_value(text: str, place: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{place}: the value is not valid YAML: {error}") from error
+
+
+def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, field = dotted.split(".")
+    here = raw
+    for name in sections:
+        inner = here.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{dotted}: {name} is not a section")
+        here = inner
+    here[field] = value
+
+
+def _explain(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(problem["loc"][-1]), _names_at(problem["loc"][:-1]), n=1, cutoff=0.5)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(_names_at(problem['loc'][:-1]))}"
+        return f"{place}: unknown key{hint}"
+    if problem["type"] == "missing":
+        return f"{place}: missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    value = problem["input"]
+    return f"{place}: {message}" + ("" if isinstance(value, dict | BaseModel) else f" (found {value!r})")
+
+
+def _names_at(location: tuple[int | str, ...]) -> list[str]:
+    """Field names of the section at a place in the tree; empty where the place is not a section."""
+    model: Any = TrimsConfig
+    for part in location:
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        if field is None:
+            model = _section_in(model)
+            continue
+        model = field.annotation
+    section = model if isinstance(model, type) and issubclass(model, BaseModel) else _section_in(model)
+    return list(section.model_fields) if section is not None else []
+
+
+def _section_in(annotation: Any) -> Any:
+    """The section class inside `dict[str, Section]` or `Section | None`, if any."""
+    for inner in getattr(annotation, "__args__", ()):
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            return inner
+    return None
