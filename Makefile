@@ -1,0 +1,60 @@
+# Everything runs in .venv, installed from this project's own lock. Two commands matter: make demo, make test.
+PYTHON ?= python3
+LOCK   ?= locks/cpu.txt
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+WARM   := $(VENV)/.warmed
+BEAT    = $(BIN)/python scripts/heartbeat.py
+
+export HF_HUB_DISABLE_TELEMETRY = 1
+export DO_NOT_TRACK = 1
+
+.PHONY: demo test lint check setup deps lock clean help
+
+help:
+	@echo "make demo   set up if needed, run configs/demo.yaml, print the report's path"
+	@echo "make test   set up if needed, then ruff, mypy, the import contract and all tests"
+	@echo "make setup  only .venv and the DeepSpeed warm-up;  make extras  adds Ray and lm-eval"
+	@echo "make lint   the static checks alone;  make lock  rewrite locks/ from what is installed"
+
+demo: setup
+	$(BIN)/trims run configs/demo.yaml
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: deps $(STAMP) $(WARM)
+
+deps:
+	@PYTHON=$(PYTHON) sh scripts/deps.sh
+
+$(STAMP): $(LOCK) pyproject.toml
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(BEAT) "installing $(LOCK) into $(VENV)" $(VENV)/install.log -- \
+	    $(BIN)/python -m pip install --disable-pip-version-check --no-deps -r $(LOCK)
+	@$(BEAT) "installing the project" $(VENV)/install-project.log -- \
+	    $(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(WARM): $(STAMP)
+	@$(BEAT) "compiling DeepSpeed's shared-memory operator (once)" $(VENV)/warm.log -- \
+	    $(BIN)/python -m trims_core.training.warm
+	@touch $@
+
+.PHONY: extras
+extras: setup
+	@$(BEAT) "installing locks/cpu-extras.txt" $(VENV)/install-extras.log -- \
+	    $(BIN)/python -m pip install --disable-pip-version-check --no-deps -r locks/cpu-extras.txt
+
+lock:
+	$(BIN)/python scripts/lock.py
+
+clean:
+	rm -rf $(VENV) data/store data/work .prefect
