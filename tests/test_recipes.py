@@ -1,0 +1,41 @@
+"""Every shipped recipe loads, says what it is for, and names files that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from trims_core.settings import load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_a_recipe_loads_and_carries_its_file_name(path: Path) -> None:
+    assert load_config(path, env={}).name == path.stem
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_a_recipe_opens_with_purpose_hardware_time_and_command(path: Path) -> None:
+    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    for word in ("Purpose:", "Hardware:", "Time:", "Command:"):
+        assert any(word in line for line in head), f"{path.name} lacks {word}"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_every_local_path_of_a_recipe_is_shipped(path: Path) -> None:
+    named = re.findall(r"\bdata/demo[\w./-]*", path.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_study_is_the_demo_with_more_variants_seeds_and_problems() -> None:
+    demo = load_config(ROOT / "configs/demo.yaml", env={})
+    study = load_config(ROOT / "configs/demo-study.yaml", env={})
+    assert study.scores == demo.scores
+    assert study.buckets == demo.buckets
+    assert {name: study.train.variants[name] for name in demo.train.variants} == demo.train.variants
+    same = {"variants", "seeds"}
+    assert study.train.model_dump(exclude=same) == demo.train.model_dump(exclude=same)
