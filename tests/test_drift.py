@@ -1,0 +1,89 @@
+"""Drift between two bucketings: joined by id, ties averaged, what cannot be compared is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trims_core.drift import bucket_drift, spearman
+from trims_core.errors import SchemaError
+from trims_core.schema import BUCKETS, write_table
+
+Row = tuple[str, list[int], int, list[float], list[int]]
+
+
+def _shard(path: Path, rows: Sequence[Row]) -> Path:
+    names = ("id", "input_ids", "prompt_length", "difficulty_nats", "bucket")
+    write_table(path, BUCKETS, {name: [row[i] for row in rows] for i, name in enumerate(names)})
+    return path
+
+
+ROW_A: Row = ("a", [1, 2, 3, 4], 1, [0.1, 0.2, 0.3], [2, 2, 1])
+ROW_B: Row = ("b", [1, 5, 6], 1, [0.9, 0.0], [1, 2])
+
+
+def test_equal_bucketings_do_not_drift(tmp_path: Path) -> None:
+    old = _shard(tmp_path / "old.parquet", [ROW_A, ROW_B])
+    drift = bucket_drift([old], [old])
+    assert (drift.spearman, drift.share_changed_bucket, drift.n_tokens) == (1.0, 0.0, 5)
+
+
+def test_examples_are_joined_by_id_whatever_their_order_and_sharding(tmp_path: Path) -> None:
+    old = _shard(tmp_path / "old.parquet", [ROW_A, ROW_B])
+    first, second = _shard(tmp_path / "0.parquet", [ROW_B]), _shard(tmp_path / "1.parquet", [ROW_A])
+    assert bucket_drift([old], [first, second]).spearman == 1.0
+
+
+def test_changed_buckets_are_a_share_of_all_tokens(tmp_path: Path) -> None:
+    old = _shard(tmp_path / "old.parquet", [ROW_A, ROW_B])
+    moved: Row = ("b", [1, 5, 6], 1, [0.0, 0.9], [2, 1])
+    new = _shard(tmp_path / "new.parquet", [ROW_A, moved])
+    drift = bucket_drift([old], [new])
+    assert drift.share_changed_bucket == pytest.approx(2 / 5)
+    assert drift.spearman is not None
+    assert drift.spearman < 1.0
+
+
+def test_examples_on_one_side_or_with_other_tokens_are_counted_not_compared(tmp_path: Path) -> None:
+    other_tokens: Row = ("b", [1, 7, 6], 1, [5.0, 5.0], [1, 1])
+    only_new: Row = ("c", [1, 2], 1, [0.5], [1])
+    old = _shard(tmp_path / "old.parquet", [ROW_A, ROW_B])
+    new = _shard(tmp_path / "new.parquet", [ROW_A, other_tokens, only_new])
+    drift = bucket_drift([old], [new])
+    assert (drift.n_examples, drift.n_examples_incomparable) == (1, 1)
+    assert (drift.n_examples_only_old, drift.n_examples_only_new) == (0, 1)
+    assert drift.n_tokens == 3
+
+
+def test_nothing_in_common_is_an_error_not_a_perfect_score(tmp_path: Path) -> None:
+    old, new = _shard(tmp_path / "old.parquet", [ROW_A]), _shard(tmp_path / "new.parquet", [ROW_B])
+    with pytest.raises(SchemaError, match="same id"):
+        bucket_drift([old], [new])
+
+
+def test_a_constant_side_has_no_rank_correlation() -> None:
+    assert spearman(np.zeros(4), np.arange(4.0)) is None
+
+
+def test_spearman_known_value() -> None:
+    # By hand: d = (1, -1, 0), 1 - 6 * 2 / (3 * 8) = 0.5.
+    assert spearman(np.array([2.0, 1.0, 3.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(0.5)
+
+
+def _slow_ranks(values: list[float]) -> list[float]:
+    return [sum(v < x for v in values) + (1 + sum(v == x for v in values)) / 2 for x in values]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=30))
+def test_spearman_equals_pearson_of_slow_mean_ranks(pairs: list[tuple[int, int]]) -> None:
+    x, y = [float(a) for a, _ in pairs], [float(b) for _, b in pairs]
+    found = spearman(np.array(x), np.array(y))
+    if len(set(x)) == 1 or len(set(y)) == 1:
+        assert found is None
+        return
+    assert found == pytest.approx(np.corrcoef(_slow_ranks(x), _slow_ranks(y))[0, 1], abs=1e-12)
