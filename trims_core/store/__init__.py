@@ -1,0 +1,26 @@
+"""The artifact store: stage → commit → open, manifest, verify, lock, clean.
+
+No other code writes under the store's root, and readers take file names from manifests only.
+"""
+
+from trims_core.store.artifact import Artifact, ArtifactRef, FileEntry, Manifest, ParentRef, StageKey
+from trims_core.store.cleaning import Removed
+from trims_core.store.durable import disk_errors
+from trims_core.store.staging import Staging
+from trims_core.store.store import Committed, Store
+from trims_core.store.verify import Problem
+
+__all__ = [
+    "Artifact",
+    "ArtifactRef",
+    "Committed",
+    "FileEntry",
+    "Manifest",
+    "ParentRef",
+    "Problem",
+    "Removed",
+    "StageKey",
+    "Staging",
+    "Store",
+    "disk_errors",
+]

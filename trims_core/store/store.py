@@ -1,0 +1,290 @@
+"""The artifact store: find, make and check artifacts under one root folder.
+
+Covered: one commit primitive (staging → fsync → manifest → one rename), one writer per fingerprint, hits
+that are verified, replacement that keeps the old artifact. Not covered: roots other than a local (or
+mounted) folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from trims_core._faults import fault_point
+from trims_core.config import STAGES
+from trims_core.errors import ConfigError, IncompleteArtifactError, MissingArtifactError
+from trims_core.fingerprint import Digests, FileDigests
+from trims_core.store import swap
+from trims_core.store.artifact import (
+    CARD_NAME,
+    MANIFEST_NAME,
+    Artifact,
+    ArtifactRef,
+    Manifest,
+    StageKey,
+    read_manifest,
+)
+from trims_core.store.cleaning import Removed, clean_stage, remove_artifact
+from trims_core.store.durable import disk_errors, fsync_file, fsync_folder, write_atomically
+from trims_core.store.locking import lock_path, write_lock
+from trims_core.store.staging import Staging
+from trims_core.store.verify import Problem, check, extra_problems, file_problems, table_problems
+
+logger = logging.getLogger(__name__)
+
+_FINGERPRINT: Final = re.compile(r"^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit led to."""
+
+    artifact: Artifact
+    adopted: bool
+    """Another writer was first; this one's work was dropped."""
+
+
+class Store:
+    """Artifacts under `<root>/<stage>/<fingerprint>/`."""
+
+    def __init__(self, root: str | Path) -> None:
+        if "://" in str(root):
+            raise ConfigError(
+                f"store: {root}: only local or mounted folders are supported; set `store` to a path"
+            )
+        self.root = Path(root).absolute()
+        self._verified = FileDigests(self.root / f".verified-{os.uname().nodename}.json")
+        self._digests = Digests(self.root / ".digests.json")
+
+    @property
+    def digests(self) -> Digests:
+        """Digests of outside inputs, remembered in the store."""
+        return self._digests
+
+    def folder(self, key: StageKey) -> Path:
+        """Where the artifact of a key lies or will lie."""
+        return self.root / key.stage / key.fingerprint
+
+    def find(self, key: StageKey) -> Artifact | None:
+        """The artifact of a key, verified; None where it was never made.
+
+        Raises:
+            IncompleteArtifactError, CorruptShardError: it is damaged; names the files and the remedy.
+        """
+        folder = self.folder(key)
+        if not folder.is_dir():
+            return None
+        return self._open(folder)
+
+    def open(self, ref: ArtifactRef | Path | str) -> Artifact:
+        """The artifact of a reference or folder, verified. Raises: like `find`; MissingArtifactError."""
+        folder = Path(ref["path"]) if isinstance(ref, Mapping) else Path(ref)
+        if not folder.is_dir():
+            raise MissingArtifactError(f"{folder}: no such artifact; run the pipeline to make it")
+        artifact = self._open(folder)
+        if isinstance(ref, Mapping) and artifact.content_digest != ref["content_digest"]:
+            raise MissingArtifactError(
+                f"{folder}: was replaced by other content meanwhile; run the pipeline again"
+            )
+        return artifact
+
+    def check(self, artifact: Artifact) -> None:
+        """Raises IncompleteArtifactError or CorruptShardError unless an opened artifact is still whole."""
+        current = read_manifest(artifact.path)
+        if current.content_digest != artifact.content_digest:
+            raise MissingArtifactError(
+                f"{artifact.path}: was replaced by other content meanwhile; run the pipeline again"
+            )
+        check(artifact, self._verified)
+        self._verified.save()
+
+    @contextmanager
+    def begin(self, key: StageKey, refresh: bool = False) -> Iterator[Staging | Artifact]:
+        """The staging folder of a key, under its lock; or the artifact, if another process just made it.
+
+        Args:
+            refresh: make it although it exists. The old one stays in place until the commit.
+        """
+        final = self.folder(key)
+        before = swap.inode(final)
+        with disk_errors(self.root):
+            final.parent.mkdir(parents=True, exist_ok=True)
+        lock = write_lock(lock_path(final.parent, key.fingerprint), f"{key.stage} {key.fingerprint[:12]}")
+        with disk_errors(self.root), lock:
+            staging = Staging(swap.staging_folder(final), key, self._verified)
+            swap.recover(staging.folder, staging.path, final)
+            made_meanwhile = swap.inode(final) not in (None, before)
+            if made_meanwhile or not refresh:
+                found = self.find(key)
+                if found is not None:
+                    staging.remove()
+                    logger.info("%s: adopted what another process made", key.stage)
+                    yield found
+                    return
+            staging.replaces = swap.inode(final)
+            staging.open()
+            try:
+                yield staging
+            finally:
+                self._verified.save()
+
+    def commit(self, staging: Staging, manifest: Manifest, card: str = "") -> Committed:
+        """Turn a staging folder into the artifact: all of it under its final name, or nothing.
+
+        Args:
+            manifest: everything but the file list, which is the staging's.
+        """
+        final = self.folder(staging.key)
+        manifest = replace(manifest, files=staging.entries())
+        with disk_errors(self.root):
+            staging.drop_unrecorded()
+            if card:
+                (staging.path / CARD_NAME).write_text(card, encoding="utf-8")
+                fsync_file(staging.path / CARD_NAME)
+            staging.flush_folders()
+            fault_point("store.before_manifest")
+            write_atomically(staging.path / MANIFEST_NAME, manifest.to_json())
+            fault_point("store.before_rename")
+            adopted = not self._publish(staging, final)
+            fsync_folder(final.parent)
+            fault_point("store.after_rename")
+            staging.remove()
+        return Committed(self._open(final), adopted)
+
+    def _publish(self, staging: Staging, final: Path) -> bool:
+        """Rename into place; False if another host was first. An artifact being refreshed is kept aside."""
+        if staging.replaces is not None and swap.inode(final) == staging.replaces:
+            swap.replace(staging.folder, staging.path, final, swap.retired_name(final))
+            return True
+        try:
+            staging.path.rename(final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            logger.info("%s: another host was first; adopted its artifact", staging.key.stage)
+            return False
+        return True
+
+    def retire(self, key: StageKey) -> Path | None:
+        """Put an artifact aside, kept until `clean`; gives back where, or None if there is none."""
+        final = self.folder(key)
+        if not final.is_dir():
+            return None
+        retired = swap.retired_name(final)
+        with disk_errors(self.root):
+            final.rename(retired)
+            fsync_folder(final.parent)
+        return retired
+
+    def artifacts(self, stage: str | None = None) -> list[Artifact]:
+        """Committed artifacts, newest first; without those whose manifest is unreadable (see `verify`)."""
+        found = []
+        for folder in self.folders(stage):
+            try:
+                found.append(Artifact(folder, read_manifest(folder)))
+            except IncompleteArtifactError as error:
+                logger.warning("%s", error)
+        return sorted(found, key=lambda artifact: artifact.manifest.created_at, reverse=True)
+
+    def folders(self, stage: str | None = None) -> list[Path]:
+        """Folders of committed artifacts, whole or not."""
+        found: list[Path] = []
+        for name in STAGES if stage is None else (stage,):
+            with suppress(FileNotFoundError):
+                found += [
+                    path for path in sorted((self.root / name).iterdir()) if _FINGERPRINT.match(path.name)
+                ]
+        return found
+
+    def verify(self, artifact: Artifact | Path, deep: bool = False) -> list[Problem]:
+        """Everything wrong with an artifact; empty means whole.
+
+        Args:
+            deep: re-hash every byte, and look at schemas, ids, counts and parents too.
+        """
+        folder = artifact.path if isinstance(artifact, Artifact) else artifact
+        try:
+            opened = Artifact(folder, read_manifest(folder))
+        except IncompleteArtifactError as error:
+            return [Problem(folder / MANIFEST_NAME, "manifest", str(error))]
+        problems = [*swap.place_problems(opened), *file_problems(opened, self._verified, rehash=deep)]
+        problems += extra_problems(opened)
+        if deep:
+            torn = {problem.path for problem in problems if problem.kind != "extra"}
+            problems += table_problems(opened, without=torn)
+            problems += self._parent_problems(opened)
+        self._verified.save()
+        return problems
+
+    def _parent_problems(self, artifact: Artifact) -> Iterator[Problem]:
+        """Parents that are there but with other content than the artifact was made from."""
+        for role, parent in artifact.manifest.parents.items():
+            final = self.root / parent["stage"] / parent["fingerprint"]
+            versions = [folder for folder in (final, *swap.retired_folders(final)) if folder.is_dir()]
+            digests = [digest for folder in versions if (digest := _content_digest(folder)) is not None]
+            if versions and parent["content_digest"] not in digests:
+                yield Problem(
+                    artifact.path,
+                    "parent",
+                    f"{role} {parent['fingerprint'][:12]} has other content now than this was made from;"
+                    f" make it again with --refresh {artifact.manifest.stage}, or clean it",
+                )
+
+    def clean(
+        self,
+        *,
+        staging: bool = True,
+        retired: bool = True,
+        artifact: str | None = None,
+        older_than_s: float = 86_400.0,
+        dry_run: bool = False,
+    ) -> list[Removed]:
+        """What was removed (or would be): leftovers of dead writers, retired artifacts, or one artifact.
+
+        Args:
+            staging: staging folders whose writer is dead, last touched longer than `older_than_s` ago.
+            retired: artifacts that a refresh replaced longer than `older_than_s` ago.
+            artifact: a committed artifact, as `<stage>/<fingerprint>` or the start of one, whatever its age.
+        """
+        with disk_errors(self.root):
+            removed: list[Removed] = []
+            for stage in STAGES:
+                folder = self.root / stage
+                if folder.is_dir():
+                    removed += clean_stage(folder, staging, retired, older_than_s, dry_run)
+            if artifact is not None:
+                removed.append(remove_artifact(self._named(artifact), dry_run))
+        return removed
+
+    def _named(self, name: str) -> Path:
+        """The one artifact folder a user's abbreviation stands for. Raises: MissingArtifactError."""
+        stage, _, start = name.rpartition("/")
+        matches = [path for path in self.folders(stage or None) if path.name.startswith(start)]
+        if len(matches) != 1 or not start:
+            raise MissingArtifactError(
+                f"{name}: stands for {len(matches)} artifacts, expected one;"
+                " give <stage>/<fingerprint> (`trims ls`)"
+            )
+        return matches[0]
+
+    def _open(self, folder: Path) -> Artifact:
+        artifact = Artifact(folder, read_manifest(folder))
+        for problem in swap.place_problems(artifact):
+            raise IncompleteArtifactError(f"{problem}. Redo the stage with --refresh {folder.parent.name}")
+        check(artifact, self._verified)
+        self._verified.save()
+        return artifact
+
+
+def _content_digest(folder: Path) -> str | None:
+    try:
+        return read_manifest(folder).content_digest
+    except IncompleteArtifactError:
+        return None
