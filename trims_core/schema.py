@@ -34,7 +34,9 @@ _MESSAGES: Final = pa.list_(pa.struct([("role", pa.string()), ("content", pa.str
 
 CORPUS: Final = Table(
     "corpus",
-    pa.schema([("id", pa.string()), ("messages", _MESSAGES), ("completion", pa.string()), ("source", pa.string())]),
+    pa.schema(
+        [("id", pa.string()), ("messages", _MESSAGES), ("completion", pa.string()), ("source", pa.string())]
+    ),
     {"completion": "NFC-normalised, stripped", "source": "file:line or file:row of the input"},
 )
 SCORES: Final = Table(
@@ -118,7 +120,10 @@ TABLES: Final = {table.name: table for table in (CORPUS, SCORES, REJECTS, BUCKET
 
 
 def write_table(
-    path: Path, table: Table, columns: Mapping[str, Any] | pa.Table, provenance: Mapping[str, Any] | None = None
+    path: Path,
+    table: Table,
+    columns: Mapping[str, Any] | pa.Table,
+    provenance: Mapping[str, Any] | None = None,
 ) -> int:
     """Write one Parquet file with units and provenance in its metadata; gives back the number of rows.
 

@@ -85,8 +85,14 @@ def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
 def _explain(problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"]) or "(top level)"
     if problem["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(str(problem["loc"][-1]), _names_at(problem["loc"][:-1]), n=1, cutoff=0.5)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(_names_at(problem['loc'][:-1]))}"
+        nearest = difflib.get_close_matches(
+            str(problem["loc"][-1]), _names_at(problem["loc"][:-1]), n=1, cutoff=0.5
+        )
+        hint = (
+            f"; did you mean {nearest[0]!r}?"
+            if nearest
+            else f"; known: {', '.join(_names_at(problem['loc'][:-1]))}"
+        )
         return f"{place}: unknown key{hint}"
     if problem["type"] == "missing":
         return f"{place}: missing"
@@ -99,7 +105,11 @@ def _names_at(location: tuple[int | str, ...]) -> list[str]:
     """Field names of the section at a place in the tree; empty where the place is not a section."""
     model: Any = TrimsConfig
     for part in location:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        field = (
+            model.model_fields.get(str(part))
+            if isinstance(model, type) and issubclass(model, BaseModel)
+            else None
+        )
         if field is None:
             model = _section_in(model)
             continue

@@ -1,0 +1,171 @@
+"""Canonical JSON and content digests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trims_core import fingerprint
+from trims_core.errors import ConfigError
+from trims_core.fingerprint import Digests, FileDigests, canonical_json, sha256_file, sha256_json
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+def _age(path: Path) -> None:
+    """Make a file's mtime old enough to be remembered."""
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
+
+
+def test_canonical_json_is_the_known_text() -> None:
+    # golden: written out by hand
+    value = {"b": (1, 2.0, 0.1), "a": {"ü": None, "x": True}}
+    assert canonical_json(value) == '{"a":{"x":true,"ü":null},"b":[1,2.0,0.1]}'.encode()
+
+
+@given(st.dictionaries(st.text(), _VALUES))
+def test_key_order_does_not_change_the_digest(value: dict[str, object]) -> None:
+    assert sha256_json(value) == sha256_json(dict(reversed(value.items())))
+
+
+def test_different_values_have_different_digests() -> None:
+    values = [{}, [], "", 0, 0.5, None, False, "0", {"a": 1}, {"a": "1"}, {"a": [1]}, [["a", 1]]]
+    assert len({sha256_json(value) for value in values}) == len(values)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [float("-inf")]}])
+def test_numbers_without_json_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="canonical JSON"):
+        canonical_json(value)
+
+
+def test_keys_that_are_not_text_are_refused() -> None:
+    with pytest.raises(TypeError, match="string keys only"):
+        canonical_json({1: "a"})
+
+
+def test_a_file_is_read_once_for_each_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(fingerprint, "sha256_file", lambda path: read.append(path) or sha256_file(path))
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"one")
+    _age(path)
+    first = FileDigests(tmp_path / "cache.json")
+    before = first.sha256(path)
+    first.sha256(path)
+    first.save()
+    assert FileDigests(tmp_path / "cache.json").sha256(path) == before
+    assert read == [path]
+    path.write_bytes(b"two")
+    assert FileDigests(tmp_path / "cache.json").sha256(path) != before
+
+
+def test_a_file_written_a_moment_ago_is_not_trusted_yet(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"one")
+    os.utime(path, ns=(2**62, 2**62))
+    digests = FileDigests(None)
+    digests.sha256(path)
+    assert digests.recall(path.stat()) is None
+
+
+def test_two_writers_of_the_cache_keep_each_others_entries(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.bin", tmp_path / "b.bin"]
+    caches = [FileDigests(tmp_path / "cache.json") for _ in paths]
+    for path, cache in zip(paths, caches, strict=True):
+        path.write_text(path.name)
+        _age(path)
+        cache.sha256(path)
+        cache.save()
+    merged = FileDigests(tmp_path / "cache.json")
+    assert [merged.recall(path.stat()) for path in paths] == [sha256_file(path) for path in paths]
+
+
+def test_a_torn_cache_is_taken_anew(tmp_path: Path) -> None:
+    (tmp_path / "cache.json").write_text('{"1:2')
+    path = tmp_path / "a.bin"
+    path.write_text("x")
+    assert FileDigests(tmp_path / "cache.json").sha256(path) == sha256_file(path)
+
+
+def test_a_tree_depends_on_names_and_contents_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "a.json").write_text("a")
+        (tmp_path / name / "sub" / "b.json").write_text("b")
+    digests = Digests(None)
+    assert digests.tree(tmp_path / "one") == digests.tree(tmp_path / "two")
+    (tmp_path / "two" / "a.json").rename(tmp_path / "two" / "c.json")
+    assert digests.tree(tmp_path / "one") != digests.tree(tmp_path / "two")
+
+
+def test_a_checkpoint_is_its_weights_and_settings_not_its_readme(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    before = Digests(None).checkpoint(tmp_path)
+    (tmp_path / "README.md").write_text("about")
+    assert before.startswith("local:")
+    assert Digests(None).checkpoint(tmp_path) == before
+    (tmp_path / "model.safetensors").write_bytes(b"other!!")
+    assert Digests(None).checkpoint(tmp_path) != before
+
+
+def test_a_tokenizer_does_not_depend_on_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    before = Digests(None).tokenizer(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    assert Digests(None).tokenizer(tmp_path) == before
+    (tmp_path / "tokenizer.json").write_text("[]")
+    assert Digests(None).tokenizer(tmp_path) != before
+
+
+def test_a_full_commit_needs_no_network() -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert Digests(None).checkpoint("org/name", commit) == f"hub:org/name@{commit}"
+    assert Digests(None).tokenizer("org/name", commit) == f"hub:org/name@{commit}"
+    assert (
+        Digests(None).dataset(None, "org/data", None, "train", commit)
+        == f"hub:org/data/default/train@{commit}"
+    )
+
+
+def test_a_hub_name_while_offline_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set"):
+        Digests(None).checkpoint("org/surely-not-cached")
+
+
+@pytest.mark.parametrize("model", ["data/demo/no-such-folder/x", "./teacher", "/no/where"])
+def test_a_missing_folder_is_a_config_error(model: str) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        Digests(None).checkpoint(model)
+
+
+def test_data_files_count_by_content_and_order(tmp_path: Path) -> None:
+    for name, text in (("a.jsonl", "a"), ("b.jsonl", "b"), ("copy.jsonl", "a")):
+        (tmp_path / name).write_text(text)
+    a, b, copy = (str(tmp_path / name) for name in ("a.jsonl", "b.jsonl", "copy.jsonl"))
+    digests = Digests(None)
+    assert digests.dataset((a, b)) == digests.dataset((copy, b))
+    assert digests.dataset((a, b)) != digests.dataset((b, a))
+    assert digests.dataset((a,)) == digests.dataset(a)
+
+
+def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.jsonl"):
+        Digests(None).dataset((str(tmp_path / "nothing.jsonl"),))
+    with pytest.raises(ConfigError, match="neither is set"):
+        Digests(None).dataset(None)
