@@ -1,0 +1,1 @@
+"""What runs, in which order: the pipeline's flows, the `trims` command, and the processes behind them."""

@@ -1,0 +1,6 @@
+"""`trims export`"""
+
+EXAMPLES = ""
+
+
+def export() -> None: ...

@@ -1,0 +1,76 @@
+"""The pipeline as one flow: corpus ► scores ► buckets ► train ► sweep ► report.
+
+`until` names the last stage, `refresh` the stages to redo although a valid artifact exists; everything else
+comes from the store where it is there already. The deployments of prefect.yaml are this flow with other
+defaults. Nodes run one after the other: each uses the whole machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+from prefect import flow
+from prefect.states import State
+
+from tasks.stages import STAGE_TASKS, StageResult
+from trims_core.config import TrimsConfig
+from trims_core.graph import Node, build_graph, refreshed, select
+from trims_core.latest import point_latest
+from trims_core.settings import load_config
+from trims_core.store import ArtifactRef
+
+
+class Run(TypedDict):
+    """What a run of the flow gives back."""
+
+    artifacts: dict[str, ArtifactRef]
+    """Node id → reference."""
+    latest: str | None
+    """The link to the newest report, if this run went that far."""
+
+
+@flow(name="trims", flow_run_name="{config}", persist_result=False, validate_parameters=True)
+def trims(
+    config: str, overrides: list[str] | None = None, until: str = "report", refresh: list[str] | None = None
+) -> Run:
+    """Run the pipeline of a config file.
+
+    Args:
+        config: YAML file, relative to the project's folder.
+        overrides: `a.b=c`, as with `--set`.
+        until: last stage (or node, such as `train/trims-s0`).
+        refresh: stages (or nodes) to redo although a valid artifact exists.
+    """
+    settings = load_config(config, overrides or [])
+    graph = select(build_graph(settings), until)
+    redo = refreshed(graph, refresh or [])
+    done: dict[str, ArtifactRef] = {}
+    for node in graph:
+        done[node.id] = run_stage(settings, node, done, refresh=node.id in redo)
+    return Run(artifacts=done, latest=_publish_latest(settings, graph, done))
+
+
+def run_stage(
+    settings: TrimsConfig, node: Node, done: dict[str, ArtifactRef], *, refresh: bool = False
+) -> ArtifactRef:
+    """The reference of one node's artifact, made from those of its parents."""
+    parents = {role: done[parent] for role, parent in node.parents.items()}
+    return _unpack(STAGE_TASKS[node.stage](settings, node, parents, refresh=refresh))
+
+
+def _unpack(answer: StageResult) -> ArtifactRef:
+    """A reused artifact comes inside the state that shows it as cached."""
+    if isinstance(answer, State):
+        inner: Any = answer.result()
+        return ArtifactRef(**inner)
+    return answer
+
+
+def _publish_latest(
+    settings: TrimsConfig, graph: tuple[Node, ...], done: dict[str, ArtifactRef]
+) -> str | None:
+    if graph[-1].stage != "report":
+        return None
+    report = Path(done[graph[-1].id]["path"])
+    return str(point_latest(Path(settings.store), settings.name, report))

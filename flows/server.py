@@ -1,0 +1,182 @@
+"""Prefect servers of our own: on loopback, with their own PREFECT_HOME, gone when we are.
+
+`trims run` starts one for the run where none is configured, `trims serve` one to stay. Prefect's own embedded
+server is not used: it prints tracebacks when it ends and dies with Ctrl-C before the run's last state is
+stored. This module does not import prefect.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from flows.processes import Child
+from trims_core.errors import ConfigError, TrimsError
+
+HOST: Final = "127.0.0.1"
+STARTUP_TIMEOUT_S: Final = 120.0
+STOP_GRACE_S: Final = 8.0
+_POLL_S: Final = 0.1
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Loopback is never behind a proxy."""
+_RUN_ONLY: Final = {
+    # A server that lives for one run has nothing to schedule, mark late or cancel.
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    home: Path
+    port: int
+
+    @property
+    def api_url(self) -> str:
+        """What PREFECT_API_URL is to be."""
+        return f"http://{HOST}:{self.port}/api"
+
+    @property
+    def ui_url(self) -> str:
+        """Where a browser finds it."""
+        return f"http://{HOST}:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which a process talks to this server and to no other."""
+        return {"PREFECT_API_URL": self.api_url, **_environment(self.home)}
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def check_port_free(port: int) -> None:
+    """Raises ConfigError if somebody listens on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ConfigError(
+                f"--port {port}: {error.strerror}; choose another one, or 0 for a free one"
+            ) from None
+
+
+@contextmanager
+def serving(
+    homes: Path, *, port: int = 0, for_one_run: bool, waiting: Callable[[float], None] = lambda _s: None
+) -> Iterator[Server]:
+    """A server that answers, stopped at the end.
+
+    Args:
+        homes: folder of PREFECT_HOMEs; the first that no living process uses is taken (SQLite has one writer).
+        port: 0 for a free one.
+        for_one_run: without UI, scheduler and triggers.
+        waiting: called with the seconds waited so far while it starts.
+
+    Raises:
+        TrimsError: it ended, or did not answer within STARTUP_TIMEOUT_S; names the log.
+    """
+    with _free_home(homes) as home:
+        server = Server(home, port or free_port())
+        env = {**os.environ, **_environment(home), **_server_only(server, for_one_run)}
+        env.pop("PREFECT_API_URL", None)
+        command = [
+            sys.executable,
+            "-m",
+            "prefect",
+            "server",
+            "start",
+            "--host",
+            HOST,
+            "--port",
+            str(server.port),
+        ]
+        child = Child([*command, "--analytics-off"], home / "server.log", env)
+        try:
+            _wait_until_healthy(server, child, waiting)
+            yield server
+        finally:
+            child.stop(STOP_GRACE_S)
+
+
+@contextmanager
+def _free_home(homes: Path) -> Iterator[Path]:
+    homes.mkdir(parents=True, exist_ok=True)
+    n = 0
+    while True:
+        home = homes.absolute() / f"home-{n}"
+        lock = FileLock(f"{home}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            n += 1
+            continue
+        try:
+            home.mkdir(exist_ok=True)
+            yield home
+        finally:
+            lock.release()
+        return
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _server_only(server: Server, for_one_run: bool) -> Mapping[str, str]:
+    url = {"PREFECT_UI_API_URL": server.api_url, "PREFECT_SERVER_UI_API_URL": server.api_url}
+    database = f"sqlite+aiosqlite:///{server.home}/prefect.db"
+    chosen = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database, "PREFECT_SERVER_API_HOST": HOST}
+    return {
+        **url,
+        **chosen,
+        "PREFECT_SERVER_API_PORT": str(server.port),
+        **(_RUN_ONLY if for_one_run else {}),
+    }
+
+
+def _wait_until_healthy(server: Server, child: Child, waiting: Callable[[float], None]) -> None:
+    start = time.monotonic()
+    while not is_healthy(server.api_url):
+        waited_s = time.monotonic() - start
+        if child.returncode is not None:
+            raise child.failure("Prefect's server")
+        if waited_s > STARTUP_TIMEOUT_S:
+            raise TrimsError(
+                f"Prefect's server did not answer within {STARTUP_TIMEOUT_S:.0f} s; see {child.log}"
+            )
+        waiting(waited_s)
+        time.sleep(_POLL_S)
+
+
+def is_healthy(api_url: str) -> bool:
+    """Whether a Prefect server answers at this URL."""
+    try:
+        with _DIRECT.open(f"{api_url}/health", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,1 @@
+"""How a stage runs under Prefect: retries, progress, artifacts. Knows nothing of the flows."""

@@ -1,0 +1,90 @@
+"""What Prefect's UI shows of a stage's result: its card, one table or one picture."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+
+from trims_core.store import Artifact
+
+_NOT_IN_A_KEY: Final = re.compile(r"[^a-z0-9]+")
+_CARD_NAME: Final = "card.md"
+_MAX_IMAGE_BYTES: Final = 1 << 20
+"""Pictures travel inside the artifact, hence through Prefect's database."""
+
+
+def artifact_key(*parts: str) -> str:
+    """Lower-case letters, digits and dashes, as Prefect asks; different parts give different keys."""
+    text = "/".join(parts)
+    key = _NOT_IN_A_KEY.sub("-", text.lower()).strip("-")
+    if key == text.replace("/", "-"):
+        return key
+    return f"{key}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def publish_card(key: str, artifact: Artifact, how: str) -> None:
+    """The artifact's own card, under a line that says where it lies and how it came about."""
+    card = artifact.path / _CARD_NAME
+    body = card.read_text(encoding="utf-8") if card.is_file() else ""
+    create_markdown_artifact(
+        f"{_summary(artifact, how)}\n\n{body}", key=key, description=_one_line(artifact, how)
+    )
+
+
+def publish_table(key: str, rows: Sequence[Mapping[str, Any]], artifact: Artifact, how: str) -> None:
+    """Rows as a table; the description says where they come from."""
+    create_table_artifact([dict(row) for row in rows], key=key, description=_summary(artifact, how))
+
+
+def publish_image(key: str, image: Path, artifact: Artifact, how: str) -> None:
+    """A PNG of the artifact, embedded; one that is too large is named in a card instead."""
+    data = image.read_bytes()
+    if len(data) > _MAX_IMAGE_BYTES:
+        create_markdown_artifact(f"{_summary(artifact, how)}\n\nPicture: `{image}`", key=key)
+        return
+    url = "data:image/png;base64," + base64.b64encode(data).decode()
+    create_image_artifact(url, key=key, description=_summary(artifact, how))
+
+
+def edge_rows(artifact: Artifact) -> list[dict[str, Any]]:
+    """One row per bucket of a bucketing: its size and the difficulties (nats) between which it lies."""
+    edges = json.loads(artifact.file("edges.json").read_text())
+    sizes: list[int] = edges["bucket_sizes"]
+    bounds = [edges.get("max"), *edges["edges_nats"], edges.get("min")]
+    if not _descending(edges["edges_nats"]):
+        bounds = [edges.get("max"), *reversed(edges["edges_nats"]), edges.get("min")]
+    return [
+        {"bucket": i + 1, "n_tokens": size, "hardest_nats": bounds[i], "easiest_nats": bounds[i + 1]}
+        for i, size in enumerate(sizes)
+    ]
+
+
+def cell_rows(artifact: Artifact) -> list[dict[str, Any]]:
+    """One row per cell of a sweep: threshold, n, accuracy with interval, tokens per forward."""
+    shown = ("task", "threshold", "n", "n_correct", "accuracy", "wilson_low", "wilson_high", "tpf")
+    cells: list[dict[str, Any]] = json.loads(artifact.file("cells.json").read_text())
+    return [{name: _rounded(cell.get(name)) for name in shown} for cell in cells]
+
+
+def _descending(values: Sequence[float]) -> bool:
+    return all(a >= b for a, b in zip(values, values[1:], strict=False))
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _summary(artifact: Artifact, how: str) -> str:
+    counts = ", ".join(f"{name} {n}" for name, n in artifact.manifest.counts.items())
+    return f"**{_one_line(artifact, how)}**\n\n`{artifact.path}`" + (f"\n\n{counts}" if counts else "")
+
+
+def _one_line(artifact: Artifact, how: str) -> str:
+    return f"{artifact.manifest.stage}: {how}, first made in {artifact.manifest.seconds:.1f} s"
