@@ -87,8 +87,7 @@ def _system_error(error: BaseException) -> int | None:
 
 def _concerns(error: BaseException, place: Path) -> bool:
     """Whether the refusal is about the store, not about something else the block touches."""
-    named = getattr(error, "filename", None)
-    return named is None or str(named).startswith(str(place))
+    return str(place) in f"{getattr(error, 'filename', '')} {error}"
 
 
 def _no_space_message(place: Path, error: BaseException) -> str:

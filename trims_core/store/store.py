@@ -119,8 +119,8 @@ class Store:
         lock = write_lock(lock_path(final.parent, key.fingerprint), f"{key.stage} {key.fingerprint[:12]}")
         with disk_errors(self.root), lock:
             staging = Staging(swap.staging_folder(final), key, self._verified)
-            swap.recover(staging.folder, staging.path, final)
             made_meanwhile = swap.inode(final) not in (None, before)
+            swap.recover(staging.folder, staging.path, final)
             if made_meanwhile or not refresh:
                 found = self.find(key)
                 if found is not None:

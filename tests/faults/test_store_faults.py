@@ -1,0 +1,405 @@
+"""What the store promises when processes die, disks fill, files rot and two runs meet.
+
+Faults F5 (damaged artifacts), F10 (concurrent runs), F12 (staleness), F6's store part (disk full) and the
+store's part of F1 and F20 (kill -9 and SIGTERM at every step of a commit).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fakes import stages
+from fakes.stage_cli import start
+from fakes.stages import SPECS, tiny_config
+
+from trims_core import stage
+from trims_core._faults import InjectedFaultError, _hits
+from trims_core.config import TrimsConfig
+from trims_core.errors import CorruptShardError, IncompleteArtifactError, StoreError
+from trims_core.graph import build_graph, node_named
+from trims_core.plan import plan
+from trims_core.settings import load_config
+from trims_core.stage import Result, open_parents, run_node
+from trims_core.store import Artifact, Store, swap
+
+pytestmark = pytest.mark.faults
+
+COMMIT_SITES = [
+    "fake.before_record",
+    "store.before_journal",
+    "store.after_journal",
+    "store.before_manifest",
+    "store.before_rename",
+    "store.after_rename",
+]
+REFRESH_SITES = [*COMMIT_SITES[:-1], "store.before_retire"]
+WAIT_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _fresh_counters() -> Iterator[None]:
+    stages.calls.clear()
+    _hits.clear()
+    yield
+    _hits.clear()
+
+
+def make(config: TrimsConfig, node_id: str, refresh: bool = False) -> Result:
+    """The artifact of a node whose parents exist."""
+    store, node = Store(config.store), node_named(build_graph(config), node_id)
+    parents = open_parents(store, config, node, SPECS)
+    return run_node(store, config, node, parents, refresh=refresh, specs=SPECS)
+
+
+def make_until(config: TrimsConfig, last: str) -> dict[str, Result]:
+    """The artifacts of the first nodes, up to and including one."""
+    ids = [node.id for node in build_graph(config)]
+    return {node_id: make(config, node_id) for node_id in ids[: ids.index(last) + 1]}
+
+
+def finals(config: TrimsConfig, name: str) -> list[Path]:
+    """Committed folders of a stage."""
+    return Store(config.store).folders(name)
+
+
+def content(artifact: Artifact) -> dict[str, bytes]:
+    """Bytes of every data file."""
+    return {path.name: path.read_bytes() for path in artifact.files()}
+
+
+def run_cli(root: Path, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of the stage command."""
+    process = start(root, *arguments, env=env)
+    out, err = process.communicate(timeout=WAIT_S)
+    return process.returncode, out, err
+
+
+def wait_for(ready: Callable[[], bool], about: str) -> None:
+    """Return once something is so; fail the test if it does not come."""
+    deadline = time.monotonic() + WAIT_S
+    while not ready():
+        assert time.monotonic() < deadline, f"never happened: {about}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The scores of a run that nothing disturbed."""
+    config = tiny_config(tmp_path_factory.mktemp("golden"))
+    return content(make_until(config, "scores")["scores"].artifact)
+
+
+@pytest.mark.parametrize("site", COMMIT_SITES)
+def test_kill_minus_9_leaves_nothing_or_all_and_the_same_command_finishes(
+    tmp_path: Path, site: str, golden: dict[str, bytes]
+) -> None:
+    config = tiny_config(tmp_path)
+    make(config, "corpus")
+    nth = 2 if site in COMMIT_SITES[:3] else 1
+    code, _, _ = run_cli(tmp_path, "scores", env={"TRIMS_FAULT": f"{site}:kill:{nth}"})
+    assert code == -signal.SIGKILL
+    assert len(finals(config, "scores")) == (1 if site == "store.after_rename" else 0)
+    stages.calls.clear()
+    result = make(config, "scores")
+    assert content(result.artifact) == golden
+    assert Store(config.store).verify(result.artifact, deep=True) == []
+    finished_before = {"store.after_journal": 2}.get(site, 1 if nth == 2 else 3)
+    assert len(stages.calls) == stages.N_SHARDS - finished_before
+
+
+@pytest.mark.parametrize("site", REFRESH_SITES)
+def test_a_refresh_that_dies_loses_neither_the_old_artifact_nor_its_own_work(
+    tmp_path: Path, site: str, golden: dict[str, bytes]
+) -> None:
+    config = tiny_config(tmp_path)
+    old = make_until(config, "scores")["scores"].artifact
+    inode = swap.inode(old.path)
+    code, _, _ = run_cli(tmp_path, "scores", "--refresh", env={"TRIMS_FAULT": f"{site}:kill:1"})
+    assert code == -signal.SIGKILL
+    hit = make(config, "scores")
+    assert (hit.how, swap.inode(hit.artifact.path)) == ("cached", inode)
+    stages.calls.clear()
+    again = make(config, "scores", refresh=True)
+    assert again.how == "made"
+    assert swap.inode(again.artifact.path) != inode
+    assert content(again.artifact) == golden
+    assert len(swap.retired_folders(again.artifact.path)) == 1
+    if site not in ("fake.before_record", "store.before_journal"):
+        assert len(stages.calls) < stages.N_SHARDS
+
+
+def test_dying_between_the_swap_and_the_retired_name_keeps_both_artifacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path)
+    old = make_until(config, "scores")["scores"].artifact
+    inode = swap.inode(old.path)
+    monkeypatch.setenv("TRIMS_FAULT", "store.before_set_aside:raise")
+    with pytest.raises(InjectedFaultError):
+        make(config, "scores", refresh=True)
+    hit = make(config, "scores")
+    assert hit.how == "cached"
+    assert swap.inode(hit.artifact.path) != inode
+    make(config, "scores", refresh=True)
+    assert inode in [swap.inode(path) for path in swap.retired_folders(old.path)]
+
+
+def test_without_an_exchanging_file_system_the_old_artifact_comes_back_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path)
+    old = make_until(config, "scores")["scores"].artifact
+    inode = swap.inode(old.path)
+    monkeypatch.setattr(swap, "_exchange", lambda one, other: False)
+    monkeypatch.setenv("TRIMS_FAULT", "store.before_replace:raise")
+    with pytest.raises(InjectedFaultError):
+        make(config, "scores", refresh=True)
+    assert not old.path.exists()
+    back = make(config, "scores")
+    assert (back.how, swap.inode(back.artifact.path)) == ("adopted", inode)
+    again = make(config, "scores", refresh=True)
+    assert (again.how, len(swap.retired_folders(old.path))) == ("made", 1)
+
+
+def test_sigterm_keeps_finished_shards_and_exits_143(tmp_path: Path, golden: dict[str, bytes]) -> None:
+    config = tiny_config(tmp_path)
+    make(config, "corpus")
+    code, _, err = run_cli(tmp_path, "scores", env={"TRIMS_FAULT": "fake.before_shard:term:3"})
+    assert code == 143
+    assert "InterruptedRunError" in err
+    assert "SIGTERM" in err
+    stages.calls.clear()
+    assert content(make(config, "scores").artifact) == golden
+    assert stages.calls == ["scores:scores-00002"]
+
+
+def _limit_file_size() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
+
+
+def test_a_full_disk_is_one_clear_error_and_costs_no_finished_work(
+    tmp_path: Path, golden: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path)
+    make(config, "corpus")
+    popen = subprocess.Popen
+    with monkeypatch.context() as limited:
+        limited.setattr(
+            subprocess, "Popen", lambda *args, **kwargs: popen(*args, preexec_fn=_limit_file_size, **kwargs)
+        )
+        code, _, err = run_cli(tmp_path, "scores")
+    assert code == 75
+    assert "DiskFullError" in err
+    assert "MiB are free" in err
+    assert finals(config, "scores") == []
+    assert content(make(config, "scores").artifact) == golden
+
+
+@pytest.mark.parametrize("site", ["store.before_journal", "store.before_manifest"])
+def test_a_disk_that_fills_at_the_journal_or_the_manifest_is_survived(
+    tmp_path: Path, site: str, golden: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path)
+    make(config, "corpus")
+    monkeypatch.setenv("TRIMS_FAULT", f"{site}:enospc")
+    with pytest.raises(stage.TrimsError, match="no room to write") as caught:
+        make(config, "scores")
+    assert caught.value.retryable
+    assert finals(config, "scores") == []
+    assert content(make(config, "scores").artifact) == golden
+
+
+def test_two_equal_runs_make_one_artifact_and_the_second_adopts_it(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    make(config, "corpus")
+    gate = tmp_path / "gate"
+    first = start(tmp_path, "scores", env={"FAKE_GATE": str(gate)})
+    wait_for(gate.with_suffix(".reached").exists, "the first run works")
+    second = start(tmp_path, "scores")
+    assert second.stderr is not None
+    assert "waiting for it" in second.stderr.readline()
+    gate.touch()
+    out_first, out_second = first.communicate(timeout=WAIT_S)[0], second.communicate(timeout=WAIT_S)[0]
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert out_first.startswith("made scores")
+    assert out_second.startswith("adopted scores")
+    assert len(finals(config, "scores")) == 1
+
+
+def test_nobody_waits_for_a_killed_holder(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    make(config, "corpus")
+    gate = tmp_path / "gate"
+    holder = start(tmp_path, "scores", env={"FAKE_GATE": str(gate)})
+    wait_for(gate.with_suffix(".reached").exists, "the holder works")
+    waiter = start(tmp_path, "scores")
+    assert waiter.stderr is not None
+    assert "waiting for it" in waiter.stderr.readline()
+    holder.kill()
+    out, _ = waiter.communicate(timeout=WAIT_S)
+    holder.communicate()
+    assert waiter.returncode == 0
+    assert out.startswith("made scores")
+
+
+def test_different_settings_on_the_same_input_make_two_artifacts(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    make(config, "corpus")
+    gate = tmp_path / "gate"
+    first = start(tmp_path, "scores", env={"FAKE_GATE": str(gate)})
+    wait_for(gate.with_suffix(".reached").exists, "the first run works")
+    code, out, _ = run_cli(tmp_path, "scores", "--set", "scores.dtype=bfloat16")
+    gate.touch()
+    first.communicate(timeout=WAIT_S)
+    assert (first.returncode, code) == (0, 0)
+    assert out.startswith("made scores")
+    assert len(finals(config, "scores")) == 2
+
+
+def test_if_another_host_commits_first_its_artifact_is_adopted(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    corpus = make(config, "corpus").artifact
+    store, node = Store(config.store), node_named(build_graph(config), "scores")
+    theirs = tiny_config(tmp_path).model_copy(update={"store": str(tmp_path / "other")})
+    make_until(theirs, "scores")
+
+    def produce(work: stage.Work) -> stage.Outcome:
+        outcome = SPECS["scores"].produce(work)
+        key = work.staging.key
+        shutil.copytree(Store(theirs.store).folder(key), store.folder(key))
+        return outcome
+
+    late = {**SPECS, "scores": stage.StageSpec("scores", 1, SPECS["scores"].key, produce)}
+    result = run_node(store, config, node, {"corpus": corpus}, specs=late)
+    assert result.how == "adopted"
+    assert [path.name for path in result.artifact.path.parent.iterdir() if "staging" in path.name] == []
+
+
+def _truncate(shard: Path) -> None:
+    shard.write_bytes(shard.read_bytes()[:-20])
+
+
+def _empty(shard: Path) -> None:
+    shard.write_bytes(b"")
+
+
+def _flip(shard: Path) -> None:
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 3] ^= 0x40
+    shard.write_bytes(bytes(data))
+
+
+def _swap_with_next(shard: Path) -> None:
+    other = shard.with_name(shard.name.replace("00000", "00001"))
+    keep = shard.with_suffix(".keep")
+    shard.rename(keep)
+    other.rename(shard)
+    keep.rename(other)
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "named"),
+    [
+        (_truncate, CorruptShardError, r"\d+ bytes, expected"),
+        (_empty, CorruptShardError, "0 bytes, expected"),
+        (Path.unlink, IncompleteArtifactError, "listed in the manifest but not there"),
+        (_flip, CorruptShardError, "sha256"),
+        (_swap_with_next, CorruptShardError, r"sha256|\d+ bytes, expected"),
+    ],
+)
+def test_a_damaged_parent_stops_its_children_and_names_the_file(
+    tmp_path: Path, damage: Callable[[Path], None], error: type[StoreError], named: str
+) -> None:
+    config = tiny_config(tmp_path)
+    scores = make_until(config, "scores")["scores"].artifact
+    time.sleep(0.03)  # one tick of the file system's clock, so that the change has another mtime
+    damage(scores.path / "scores-00000.parquet")
+    store, node = Store(config.store), node_named(build_graph(config), "buckets")
+    with pytest.raises(error, match=rf"scores-00000\.parquet: ({named})"):
+        make(config, "scores")
+    parents = {"corpus": make(config, "corpus").artifact, "scores": scores}
+    with pytest.raises(error, match="--refresh scores"):
+        run_node(store, config, node, parents, specs=SPECS)
+    assert finals(config, "buckets") == []
+    rows = {row.node.id: row for row in plan(store, config, specs=SPECS)}
+    assert rows["scores"].why.startswith("damaged")
+    assert make(config, "scores", refresh=True).how == "made"
+    assert make(config, "buckets").how == "made"
+
+
+def test_the_stage_command_ends_with_the_errors_code_and_names_the_damaged_file(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    scores = make_until(config, "scores")["scores"].artifact
+    _truncate(scores.path / "scores-00000.parquet")
+    code, _, err = run_cli(tmp_path, "buckets")
+    assert code == CorruptShardError.exit_code
+    assert "scores-00000.parquet" in err
+
+
+def test_a_file_that_was_copied_in_is_not_read_and_is_reported(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    scores = make_until(config, "scores")["scores"].artifact
+    shutil.copy(scores.path / "scores-00000.parquet", scores.path / "scores-00000 copy.parquet")
+    found = make(config, "scores")
+    assert found.how == "cached"
+    assert len(found.artifact.files("scores-")) == stages.N_SHARDS
+    problems = Store(config.store).verify(found.artifact)
+    assert [(problem.kind, problem.path.name) for problem in problems] == [
+        ("extra", "scores-00000 copy.parquet")
+    ]
+
+
+def test_comments_key_order_and_worker_counts_are_hits(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    make(config, "corpus")
+    assert run_cli(tmp_path, "scores")[1].startswith("made")
+    assert run_cli(tmp_path, "scores", "--set", "scores.batch_size=3")[1].startswith("cached")
+    raw = dict(reversed(list(json.loads(config.model_dump_json(exclude_none=True)).items())))
+    path = tmp_path / "other.yaml"
+    path.write_text("# a comment\n" + json.dumps(raw, indent=2))
+    assert make(load_config(path), "scores").how == "cached"
+
+
+def test_changed_input_content_and_deleted_output_are_made_again(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    first = make_until(config, "scores")
+    source = tmp_path / "source.jsonl"
+    text = source.read_text()
+    source.write_text(text.replace('"a0"', '"z0"'))
+    assert [make(config, name).how for name in ("corpus", "scores")] == ["made", "made"]
+    assert len(finals(config, "corpus")) == 2
+    source.write_text(text)
+    os.utime(source)
+    assert [make(config, name).how for name in ("corpus", "scores")] == ["cached", "cached"]
+    shutil.rmtree(first["scores"].artifact.path)
+    assert [make(config, name).how for name in ("corpus", "scores")] == ["cached", "made"]
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("readonly")
+    config = tiny_config(root)
+    made = make(config, "corpus").artifact
+    for folder in (root, *root.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    (root / "store").chmod(0o555)
+    nobody = 65534
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(nobody)
+    try:
+        assert make(config, "corpus").artifact.content_digest == made.content_digest
+        with pytest.raises(StoreError, match="not allowed to write here"):
+            make(config, "scores")
+    finally:
+        os.seteuid(before)
+        (root / "store").chmod(0o755)
