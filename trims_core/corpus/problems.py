@@ -1,0 +1,62 @@
+"""Everything wrong with an input, collected first and reported once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from trims_core.errors import CorpusError, DuplicateIdError, InputError
+
+LISTED: Final = 20
+"""Problems named in a message; the rest is counted."""
+
+
+class UnusableRowError(Exception):
+    """One row cannot become an example; caught by the reader and collected."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+
+
+@dataclass
+class Problems:
+    """Rows that cannot be used, and ids that occur twice."""
+
+    lines: list[str] = field(default_factory=list)
+    n_unusable: int = 0
+    n_duplicates: int = 0
+
+    def __bool__(self) -> bool:
+        return self.n_unusable + self.n_duplicates > 0
+
+    def unusable(self, place: str, what: str, remedy: str) -> None:
+        """Note a row that cannot be used. `place` is file:line."""
+        self.n_unusable += 1
+        self._note(f"{place}: {what}; {remedy}")
+
+    def duplicate(self, example_id: str, first: str, second: str, *, same_content: bool) -> None:
+        """Note an id seen at two places."""
+        self.n_duplicates += 1
+        what = "with the same content" if same_content else "with different content"
+        self._note(f"{second}: id {example_id!r} was already used at {first}, {what}")
+
+    def error(self) -> InputError:
+        """The one error that tells all: DuplicateIdError if ids are all that is wrong, else CorpusError."""
+        total = self.n_unusable + self.n_duplicates
+        shown = "".join(f"\n  {line}" for line in self.lines)
+        more = f"\n  … and {total - len(self.lines)} more" if total > len(self.lines) else ""
+        if self.n_unusable == 0:
+            return DuplicateIdError(
+                f"corpus: {total} duplicate(s); expected every id once:{shown}{more}\n"
+                "Delete the copies or give them other ids, or set corpus.on_duplicate: first"
+            )
+        head = f"corpus: {self.n_unusable} row(s) cannot be used"
+        if self.n_duplicates:
+            head += f" and {self.n_duplicates} duplicate(s) (see corpus.on_duplicate)"
+        return CorpusError(f"{head}; expected none. Correct or delete them:{shown}{more}")
+
+    def _note(self, line: str) -> None:
+        if len(self.lines) < LISTED:
+            self.lines.append(line)

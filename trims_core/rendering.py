@@ -1,0 +1,243 @@
+"""Conversations and completions as token ids, the same way for teacher, student and decoding.
+
+A sequence is always: the prompt with its generation header, the completion encoded alone, the end-of-turn
+token. So a template never merges with, trims or alters the completion's bytes, and two tokenizers can be
+compared on them. Offsets are end positions in the completion's UTF-8 bytes and come from the bytes of the
+tokens themselves: tokens of byte-level tokenizers may split a character, where character offsets say nothing.
+
+Covered: byte-level BPE (GPT-2, Qwen, GPT-NeoX, Llama 3), added tokens (runs of spaces, `<think>`), byte
+fallback with `▁` for spaces (Llama 2, Gemma), NFC normalisers on text that is already NFC. Special tokens
+written out in a completion are encoded as plain text.
+Not covered: tokenizers that drop or change text (lower-casing, WordPiece): AlignmentError. Special tokens
+written out in a prompt keep their meaning, as everywhere in the field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from trims_core.errors import AlignmentError, ConfigError, CorpusError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+Message = Mapping[str, str]
+
+_SENTINEL: Final = "qzcompletionqz"
+_BYTE_TOKEN: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+# Llama 3 templates write today's date into the prompt unless they are given one; prompts must not age.
+_TEMPLATE_DATE: Final = "26 Jul 2024"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A completion's token ids and, per token, the end offset in the completion's UTF-8 bytes."""
+
+    ids: list[int]
+    byte_end: list[int]
+
+
+def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a checkpoint folder or hub name, exactly as its tokenizer.json describes it.
+
+    Raises:
+        ConfigError: no tokenizer there, or only a slow one without byte-exact encodings.
+    """
+    from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
+
+    folder = Path(model)
+    try:
+        if folder.is_dir() and (folder / "tokenizer.json").is_file():
+            return PreTrainedTokenizerFast.from_pretrained(str(folder))
+        from transformers import AutoTokenizer
+
+        loaded = AutoTokenizer.from_pretrained(model, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"{model}: no tokenizer could be loaded ({_first_line(error)}); expected a checkpoint folder with"
+            " tokenizer.json or vocab.json and merges.txt, or the name of a hub model"
+        ) from error
+    if not isinstance(loaded, PreTrainedTokenizerFast):
+        raise ConfigError(
+            f"{model}: only a slow tokenizer ({type(loaded).__name__}); convert it to tokenizer.json"
+        )
+    return loaded
+
+
+class Renderer:
+    """Prompts and completions as ids of one tokenizer. Safe to share between threads."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = tokenizer
+        self._prompt_backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._prompt_backend.no_padding()
+        self._prompt_backend.no_truncation()
+        self._text_backend = Tokenizer.from_str(self._prompt_backend.to_str())
+        self._text_backend.encode_special_tokens = True
+        self._token_bytes = _TokenBytes(self._text_backend)
+        self._name = str(tokenizer.name_or_path or type(tokenizer).__name__)
+        self.end_of_turn_id: int = self._find_end_of_turn()
+
+    def prompt_ids(self, messages: Sequence[Message], name: str = "?") -> list[int]:
+        """Ids of the conversation so far, generation header included.
+
+        Raises:
+            CorpusError: the chat template refuses the conversation (names example `name`).
+        """
+        return self.prompts([messages], [name])[0]
+
+    def prompts(
+        self, conversations: Sequence[Sequence[Message]], names: Sequence[str] = ()
+    ) -> list[list[int]]:
+        """`prompt_ids` of many conversations at once; `names` are the example ids for error messages."""
+        texts = [
+            self._render(messages, name, generation=True)
+            for messages, name in zip(conversations, names or ["?"] * len(conversations), strict=True)
+        ]
+        return [
+            encoding.ids for encoding in self._prompt_backend.encode_batch(texts, add_special_tokens=False)
+        ]
+
+    def completion(self, text: str, name: str = "?") -> Encoded:
+        """Ids and byte offsets of a completion encoded alone, without its end-of-turn token.
+
+        Raises:
+            AlignmentError: the tokens' bytes are not the text's bytes (names example `name`).
+        """
+        return self.completions([text], [name])[0]
+
+    def completions(self, texts: Sequence[str], names: Sequence[str] = ()) -> list[Encoded]:
+        """`completion` of many texts at once; `names` are the example ids for error messages."""
+        encodings = self._text_backend.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            self._with_offsets(text, encoding, name)
+            for text, encoding, name in zip(texts, encodings, names or ["?"] * len(texts), strict=True)
+        ]
+
+    def digest(self) -> str:
+        """sha256 of everything that decides the ids: vocabulary, merges, rules, chat template."""
+        content = self._prompt_backend.to_str() + "\0" + str(self._tokenizer.chat_template)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def _with_offsets(self, text: str, encoding: Encoding, name: str) -> Encoded:
+        ids = encoding.ids
+        pieces = [self._token_bytes[i] for i in ids]
+        wanted = text.encode()
+        covered = b"".join(pieces)
+        byte_end = list(accumulate(map(len, pieces)))
+        if covered == wanted:
+            return Encoded(ids, byte_end)
+        if covered == b" " + wanted:  # the space a SentencePiece-like tokenizer puts before the first word
+            return Encoded(ids, [max(0, end - 1) for end in byte_end])
+        raise AlignmentError(self._misaligned(wanted, covered, name))
+
+    def _misaligned(self, wanted: bytes, covered: bytes, name: str) -> str:
+        pairs = zip(wanted, covered, strict=False)
+        at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(wanted), len(covered)))
+        window = slice(max(0, at - 10), at + 20)
+        return (
+            f"example {name!r}: tokenizer {self._name} changes the completion at byte {at}:"
+            f" {wanted[window].decode(errors='replace')!r} becomes"
+            f" {covered[window].decode(errors='replace')!r}. Expected tokens whose bytes are the text's;"
+            " use a byte-level tokenizer without lower-casing or compatibility normalisation (NFKC), or"
+            " remove these characters from the corpus"
+        )
+
+    def _render(self, messages: Sequence[Message], name: str, *, generation: bool) -> str:
+        from jinja2 import TemplateError
+
+        template = self._tokenizer.chat_template
+        if not template:
+            raise ConfigError(
+                f"{self._name}: the tokenizer has no chat template; put chat_template.jinja beside its"
+                " tokenizer.json, or use an instruction-tuned checkpoint"
+            )
+        extra: dict[str, Any] = {"date_string": _TEMPLATE_DATE} if "date_string" in str(template) else {}
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    [dict(message) for message in messages],
+                    tokenize=False,
+                    add_generation_prompt=generation,
+                    **extra,
+                )
+            )
+        except (TemplateError, TypeError) as error:
+            roles = [message.get("role") for message in messages]
+            raise CorpusError(
+                f"example {name!r}: the chat template of {self._name} refuses the conversation"
+                f" (roles {roles}): {_first_line(error)}. Change the example, or use another model's template"
+            ) from error
+
+    def _find_end_of_turn(self) -> int:
+        """The first special token after a finished assistant turn; the EOS token where there is none."""
+        finished = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _SENTINEL}]
+        _, found, tail = self._render(finished, "(end of turn)", generation=False).rpartition(_SENTINEL)
+        special = self._special_ids()
+        if found:
+            for token_id in self._prompt_backend.encode(tail, add_special_tokens=False).ids:
+                if token_id in special:
+                    return int(token_id)
+        if self._tokenizer.eos_token_id is None:
+            raise ConfigError(
+                f"{self._name}: no special token ends an assistant turn in the chat template, and there is no"
+                " eos_token; set one in tokenizer_config.json"
+            )
+        return int(self._tokenizer.eos_token_id)
+
+    def _special_ids(self) -> set[int]:
+        added = self._prompt_backend.get_added_tokens_decoder()
+        return {token_id for token_id, token in added.items() if token.special}
+
+
+class _TokenBytes(dict[int, bytes]):
+    """Token id → the bytes it stands for, worked out on first use.
+
+    Source: the byte-to-character table is GPT-2's (Radford et al. 2019, encoder.py); `▁` and `<0xHH>` are
+    SentencePiece's. Checked against the text itself at every encoding.
+    """
+
+    def __init__(self, backend: Tokenizer) -> None:
+        super().__init__()
+        self._backend = backend
+        self._added = backend.get_added_tokens_decoder()
+        parts = f"{backend.pre_tokenizer} {backend.decoder}"
+        self._byte_level = "ByteLevel" in parts
+        self._byte_fallback = "ByteFallback" in parts or bool(getattr(backend.model, "byte_fallback", False))
+        self._spaces_marked = "▁" in f"{parts} {backend.normalizer}"
+        self._bytes_of_char = {char: byte for byte, char in enumerate(_gpt2_alphabet())}
+
+    def __missing__(self, token_id: int) -> bytes:
+        value = self._bytes_of(token_id)
+        self[token_id] = value
+        return value
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        if token_id in self._added:
+            return str(self._added[token_id].content).encode()
+        token = str(self._backend.id_to_token(token_id))
+        if self._byte_level and all(char in self._bytes_of_char for char in token):
+            return bytes(self._bytes_of_char[char] for char in token)
+        if self._byte_fallback and (match := _BYTE_TOKEN.fullmatch(token)):
+            return bytes([int(match.group(1), 16)])
+        return (token.replace("▁", " ") if self._spaces_marked else token).encode()
+
+
+def _gpt2_alphabet() -> list[str]:
+    """The character that stands for each byte: itself where printable, else the next free one from U+0100."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    spare = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
