@@ -30,8 +30,6 @@ def clean_stage(
     """Removes a stage's leftovers and gives each back once it is gone."""
     for path in sorted(folder.iterdir()):
         kind, fingerprint = _parse(path.name)
-        if kind == LOCK_PREFIX and not dry_run:
-            _drop_lock(path)
         wanted = (kind == STAGING_PREFIX and staging) or (kind == RETIRED_PREFIX and retired)
         if not wanted or _age_s(path) < older_than_s:
             continue
@@ -40,6 +38,9 @@ def clean_stage(
                 continue
             why = "its writer is dead" if kind == STAGING_PREFIX else "replaced by a refresh"
             yield _remove(path, why, dry_run)
+    for path in [] if dry_run else sorted(folder.iterdir()):
+        if path.name.startswith(LOCK_PREFIX):
+            _drop_lock(path)
 
 
 def remove_artifact(path: Path, dry_run: bool) -> Removed:
@@ -51,7 +52,7 @@ def remove_artifact(path: Path, dry_run: bool) -> Removed:
 
 
 def _parse(name: str) -> tuple[str | None, str]:
-    for prefix in (STAGING_PREFIX, RETIRED_PREFIX, LOCK_PREFIX):
+    for prefix in (STAGING_PREFIX, RETIRED_PREFIX):
         if name.startswith(prefix):
             return prefix, name.removeprefix(prefix)[:_FINGERPRINT_LENGTH]
     return None, ""

@@ -78,7 +78,7 @@ def disk_errors(place: Path) -> Iterator[None]:
 
 
 def _system_error(error: BaseException) -> int | None:
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if found := _WRAPPED.search(str(error)):
         return int(found.group(1))
