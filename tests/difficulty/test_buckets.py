@@ -27,7 +27,7 @@ from trims_core.difficulty.buckets import (
     plan_buckets,
 )
 from trims_core.difficulty.histogram import difficulty_histogram
-from trims_core.difficulty.quantiles import ListColumn
+from trims_core.difficulty.quantiles import Counts, ListColumn
 from trims_core.errors import CorruptShardError, InputError
 
 Example = tuple[str, list[float]]
@@ -47,7 +47,14 @@ def token_rows(examples: Sequence[Example]) -> TokenRows:
 
 
 def bucketed(shards: Sequence[Sequence[Example]], k: int) -> tuple[BucketPlan, dict[str, list[int]]]:
-    """The plan, and each example's buckets, by way of Parquet files as in a run."""
+    """The plan, and each example's buckets."""
+    return bucketed_with_counts(shards, k)[:2]
+
+
+def bucketed_with_counts(
+    shards: Sequence[Sequence[Example]], k: int
+) -> tuple[BucketPlan, dict[str, list[int]], Counts]:
+    """The plan, each example's buckets and the upper counts, by way of Parquet files as in a run."""
     kept = [token_rows(shard) for shard in shards]
 
     def rows() -> Iterator[TokenRows]:
@@ -59,14 +66,14 @@ def bucketed(shards: Sequence[Sequence[Example]], k: int) -> tuple[BucketPlan, d
             lists = pa.array([values for _, values in shard], type=pa.list_(pa.float32()))
             files.append(Path(folder, f"{number}.parquet"))
             pq.write_table(pa.table({"x": lists}), files[-1])
-        plan = plan_buckets(ListColumn(tuple(files), "x"), rows, k)
+        plan, upper = plan_buckets(ListColumn(tuple(files), "x"), rows, k)
     found: dict[str, list[int]] = {}
     for shard_rows in kept:
         assigned = plan.assign(shard_rows)
         assert assigned.dtype == np.uint8
         for i, name in enumerate(shard_rows.ids):
             found[name] = assigned[shard_rows.offsets_R1[i] : shard_rows.offsets_R1[i + 1]].tolist()
-    return plan, found
+    return plan, found, upper
 
 
 def slow_buckets(examples: Sequence[Example], k: int) -> dict[str, list[int]]:
@@ -186,8 +193,8 @@ def test_other_sizes_than_planned_are_refused() -> None:
 @settings(max_examples=40, deadline=None)
 @given(corpora, st.integers(1, 9))
 def test_the_histogram_counts_every_token_once(rows: list[list[float]], k: int) -> None:
-    plan, found = bucketed([named(rows)], k)
-    histogram = difficulty_histogram(plan)
+    plan, found, upper = bucketed_with_counts([named(rows)], k)
+    histogram = difficulty_histogram(plan, upper)
     edges = np.array(histogram["bin_edges_nats"])
     assert (np.diff(edges) > 0).all()
     for bucket in range(1, k + 1):

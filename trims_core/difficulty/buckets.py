@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -105,8 +105,6 @@ class BucketPlan:
     k: int
     n_tokens: int
     cuts: tuple[Cut, ...]
-    upper: Counts = field(compare=False, repr=False)
-    """Counts of the upper halves of the difficulties' float32 patterns."""
 
     @property
     def edges(self) -> npt.NDArray[np.float32]:
@@ -144,7 +142,7 @@ class BucketPlan:
         return groups
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The cuts as plain values, floats exact; with k, n_tokens and upper they give the plan back."""
+        """The cuts as plain values, floats exact; with k and n_tokens they give the plan back."""
         return [
             {"rank": cut.rank, "edge": float(cut.edge), "last": None if cut.last is None else list(cut.last)}
             for cut in self.cuts
@@ -164,8 +162,10 @@ def cut_ranks(n_tokens: int, k: int) -> list[int]:
     return [-(-g * n_tokens // k) for g in range(1, k)]
 
 
-def plan_buckets(column: ListColumn, rows: Rows, k: int, tick: Ticker | None = None) -> BucketPlan:
-    """Where the K buckets of all tokens lie.
+def plan_buckets(
+    column: ListColumn, rows: Rows, k: int, tick: Ticker | None = None
+) -> tuple[BucketPlan, Counts]:
+    """Where the K buckets of all tokens lie, and `upper_counts` of the column.
 
     Two passes over the column; two more over the rows if a group of equal difficulties lies across a cut.
 
@@ -185,7 +185,7 @@ def plan_buckets(column: ListColumn, rows: Rows, k: int, tick: Ticker | None = N
     found = order_statistics(column, [rank - 1 for rank in ranks], upper, tick)
     last = _split_keys(rows, len(column.files), found, tick)
     cuts = tuple(Cut(rank, value, last.get(rank)) for rank, value in zip(ranks, found.values, strict=True))
-    return BucketPlan(k, n_tokens, cuts, upper)
+    return BucketPlan(k, n_tokens, cuts), upper
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,156 @@
+"""A corpus and scores made up without a teacher, and a small student tokenizer, for the buckets stage.
+
+`python -m fakes.bucket_world` is `python -m trims_core.stage` with these stages in place of the real ones;
+tests kill it. The teacher's tokens are three bytes long and often have exactly 0 nats.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from trims_core.config import TrimsConfig
+from trims_core.fingerprint import Digests
+from trims_core.graph import Node
+from trims_core.schema import CORPUS, REJECTS, SCORES, write_table
+from trims_core.stage import Outcome, StageSpec, Work, main, stage_key
+from trims_core.store import Artifact, StageKey
+
+TEACHER_BYTES = 3
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL = ["<|user|>", "<|assistant|>", "<|system|>", "<|end|>"]
+
+
+def examples(count: int) -> list[dict[str, Any]]:
+    """Rows of the corpus; accents and a sign outside the basic plane put characters across tokens."""
+    return [
+        {
+            "id": f"ex-{i:03d}",
+            "messages": [{"role": "user", "content": f"What is {i} plus {i}?"}],
+            "completion": f"Adding {i} and {i} gives {2 * i}. " * (1 + i % 4)
+            + ("Voilà 𝛑!" if i % 3 else "Done."),
+            "source": f"made up:{i}",
+        }
+        for i in range(count)
+    ]
+
+
+def teacher_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of one example: three-byte tokens and the end of turn, seeded by the id."""
+    n_bytes = len(row["completion"].encode())
+    byte_end = [*range(TEACHER_BYTES, n_bytes, TEACHER_BYTES), n_bytes, n_bytes]
+    rng = np.random.default_rng(list(row["id"].encode()))
+    nll = np.where(rng.random(len(byte_end)) < 0.4, 0.0, rng.gamma(0.4, 1.0, len(byte_end)))
+    return {
+        "id": row["id"],
+        "token_ids": list(range(len(byte_end))),
+        "byte_end": byte_end,
+        "nll_nats": nll.astype(np.float32).tolist(),
+        "entropy_nats": None,
+    }
+
+
+def write_world(root: Path, n_rows: int = 40, rows_per_shard: int = 10, **buckets: Any) -> Path:
+    """Writes source, tokenizer and settings under `root`; gives back the YAML file."""
+    root.mkdir(parents=True, exist_ok=True)
+    write_source(root, [{**row, "score": teacher_row(row)} for row in examples(n_rows)])
+    if not (root / "student").exists():
+        _write_tokenizer(root / "student", [row["completion"] for row in examples(n_rows)])
+    raw = {
+        "name": "bucket-world",
+        "store": str(root / "store"),
+        "corpus": {"path": str(root / "source.jsonl"), "rows_per_shard": rows_per_shard},
+        "scores": {"model": "none", "teacher": "fake.module:Teacher"},
+        "buckets": {"k": 5, **buckets},
+        "student": {"model": str(root / "student")},
+        "sweep": {"tasks": {"demo": {"benchmark": "demo"}}},
+    }
+    path = root / "world.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def write_source(root: Path, rows: list[dict[str, Any]]) -> None:
+    """The input: examples with what the teacher will say about them; without a `score` a row is rejected."""
+    (root / "source.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_source(root: Path) -> list[dict[str, Any]]:
+    """What `write_source` wrote."""
+    return [json.loads(line) for line in (root / "source.jsonl").read_text().splitlines()]
+
+
+def _write_tokenizer(folder: Path, texts: list[str]) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=sorted(alphabet), special_tokens=SPECIAL)
+    tokenizer.train_from_iterator(texts, trainer)
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "eos_token": "<|end|>",
+        "chat_template": TEMPLATE,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def _rows(config: TrimsConfig) -> list[list[dict[str, Any]]]:
+    (source,) = config.corpus.path or ()
+    rows = [json.loads(line) for line in Path(source).read_text().splitlines()]
+    size = config.corpus.rows_per_shard
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _key(stage: str) -> Any:
+    def key(config: TrimsConfig, _node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
+        return stage_key(
+            stage, 1, config.corpus.result_fields(), parents, {"data": digests.dataset(config.corpus.path)}
+        )
+
+    return key
+
+
+def _corpus(work: Work) -> Outcome:
+    for number, shard in enumerate(_rows(work.config)):
+        name = f"corpus-{number:05d}.parquet"
+        columns = {column: [row[column] for row in shard] for column in CORPUS.schema.names}
+        work.staging.record(name, {name: write_table(work.staging.path / name, CORPUS, columns)})
+    return Outcome(counts={})
+
+
+def _scores(work: Work) -> Outcome:
+    for number, shard in enumerate(_rows(work.config)):
+        scored = [row["score"] for row in shard if "score" in row]
+        rejected = {"id": [row["id"] for row in shard if "score" not in row]}
+        rejected |= {name: ["too_long"] * len(rejected["id"]) for name in ("reason", "detail")}
+        scores, rejects = f"scores-{number:05d}.parquet", f"rejects-{number:05d}.parquet"
+        columns = {column: [row[column] for row in scored] for column in SCORES.schema.names}
+        files = {
+            scores: write_table(work.staging.path / scores, SCORES, columns),
+            rejects: write_table(work.staging.path / rejects, REJECTS, rejected),
+        }
+        work.staging.record(scores, files)
+    return Outcome(counts={})
+
+
+SPECS: dict[str, StageSpec] = {
+    "corpus": StageSpec("corpus", 1, _key("corpus"), _corpus),
+    "scores": StageSpec("scores", 1, _key("scores"), _scores),
+}
+
+if __name__ == "__main__":
+    sys.exit(main(specs=SPECS))

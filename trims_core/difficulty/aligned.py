@@ -1,0 +1,184 @@
+"""Aligned shards: a shard of scores with the student's tokens and their difficulty, before any bucket.
+
+They are the middle of the stage and do not depend on K: they lie in the staging folder's scratch while the
+stage runs, and an earlier buckets artifact of the same inputs serves as well: it has the same columns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trims_core.difficulty.align import align_rows
+from trims_core.difficulty.buckets import TokenRows
+from trims_core.errors import AlignmentError, ConfigError, CorruptShardError, NonFiniteScoreError
+from trims_core.rendering import Renderer
+from trims_core.schema import BUCKETS, CORPUS, SCORES, read_table
+
+logger = logging.getLogger(__name__)
+
+COLUMNS: Final = ("id", "input_ids", "prompt_length", "difficulty_nats")
+METRIC_COLUMNS: Final = {"nll": "nll_nats", "entropy": "entropy_nats"}
+_SCHEMA: Final = pa.schema([BUCKETS.schema.field(name) for name in COLUMNS])
+_ROWS_AT_ONCE: Final = 256
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Some rows of a scores shard, flat: tokens of row r at offset_R1[r] : offset_R1[r + 1]."""
+
+    ids: list[str]
+    offset_R1: npt.NDArray[np.int64]
+    byte_end_T: npt.NDArray[np.int32]
+    value_T: npt.NDArray[np.float64]
+
+
+def align_shard(
+    scores_file: Path, corpus_file: Path, metric: str, renderer: Renderer, tick: Callable[[int], None]
+) -> pa.Table:
+    """The aligned rows of one scores shard, in its order; joined with the corpus by id.
+
+    Args:
+        tick: told the number of finished rows every few hundred.
+
+    Raises:
+        ConfigError: the scores do not have the metric.
+        CorruptShardError: an id that the corpus shard does not have, or columns of unequal length.
+        NonFiniteScoreError: a score that is not finite and ≥ 0.
+        AlignmentError: scores that do not cover the completion's bytes.
+    """
+    scores = read_table(scores_file, SCORES)
+    corpus = read_table(corpus_file, CORPUS)
+    row_of = {name: row for row, name in enumerate(corpus["id"].to_pylist())}
+    parts = []
+    for start in range(0, scores.num_rows, _ROWS_AT_ONCE):
+        rows = _flat_scores(scores.slice(start, _ROWS_AT_ONCE), scores_file, metric)
+        strange = [name for name in rows.ids if name not in row_of]
+        if strange:
+            raise CorruptShardError(
+                f"{scores_file}: ids {', '.join(strange[:_SHOWN])} are not in {corpus_file.name}; expected"
+                " the corpus these scores were made from. Score again with --refresh scores"
+            )
+        examples = corpus.take(pa.array([row_of[name] for name in rows.ids], type=pa.int64()))
+        parts.append(_align(rows, examples, renderer))
+        tick(start + len(rows.ids))
+    return pa.concat_tables(parts) if parts else _SCHEMA.empty_table()
+
+
+def write_aligned(path: Path, table: pa.Table) -> None:
+    """Writes an aligned shard; its bytes depend on the rows only."""
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_aligned(path: Path) -> pa.Table:
+    """The aligned columns of an aligned shard or of a buckets shard."""
+    return pq.ParquetFile(path).read(columns=list(COLUMNS)).select(list(COLUMNS))
+
+
+def token_rows(table: pa.Table) -> TokenRows:
+    """Ids and difficulties of an aligned shard, flat."""
+    lists = table["difficulty_nats"].combine_chunks()
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    return TokenRows(table["id"].to_pylist(), _offsets(lists), values)
+
+
+def read_token_rows(files: Sequence[Path]) -> Iterator[TokenRows]:
+    """`token_rows` of each file; one file in memory at a time."""
+    for path in files:
+        yield token_rows(pq.ParquetFile(path).read(columns=["id", "difficulty_nats"]))
+
+
+def _offsets(lists: Any) -> npt.NDArray[np.int64]:
+    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _flat_scores(table: pa.Table, file: Path, metric: str) -> _Scores:
+    """The metric of some rows, checked."""
+    ids = table["id"].to_pylist()
+    values = table[METRIC_COLUMNS[metric]].combine_chunks()
+    ends = table["byte_end"].combine_chunks()
+    missing = [name for name, valid in zip(ids, values.is_valid().to_pylist(), strict=True) if not valid]
+    if missing:
+        raise ConfigError(
+            f"buckets.metric: {metric}: {file} has no {METRIC_COLUMNS[metric]} for ids"
+            f" {', '.join(missing[:_SHOWN])}; expected a value per token. Set buckets.metric to nll, or score"
+            " with a teacher that gives the whole distribution (scores.teacher: transformers)"
+        )
+    offset_R1 = _offsets(ends)
+    uneven = np.flatnonzero(np.diff(offset_R1) != np.diff(_offsets(values)))
+    if len(uneven):
+        raise CorruptShardError(
+            f"{file}: ids {', '.join(ids[row] for row in uneven[:_SHOWN])}: byte_end and"
+            f" {METRIC_COLUMNS[metric]} have unequal lengths. Score again with --refresh scores"
+        )
+    value_T = values.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    _check_values(value_T, offset_R1, ids, file)
+    return _Scores(ids, offset_R1, ends.flatten().to_numpy(zero_copy_only=False), value_T)
+
+
+def _check_values(
+    value_T: npt.NDArray[np.float64], offset_R1: npt.NDArray[np.int64], ids: list[str], file: Path
+) -> None:
+    bad = np.flatnonzero(~((value_T >= 0) & np.isfinite(value_T)))
+    if len(bad):
+        rows = np.unique(np.searchsorted(offset_R1, bad, side="right") - 1)
+        raise NonFiniteScoreError(
+            f"{file}: {len(bad)} of {len(value_T)} scores are not finite and ≥ 0 (ids"
+            f" {', '.join(ids[row] for row in rows[:_SHOWN])}, first value {value_T[bad[0]]}); expected nats"
+            " ≥ 0. Score again with --refresh scores"
+        )
+
+
+def _align(scores: _Scores, examples: pa.Table, renderer: Renderer) -> pa.Table:
+    """Student tokens of some examples with their difficulty; scores and examples are in the same order."""
+    texts = examples["completion"].to_pylist()
+    _check_ends(scores, texts)
+    prompts = renderer.prompts(examples["messages"].to_pylist(), scores.ids)
+    completions = renderer.completions(texts, scores.ids)
+    # The end of turn has no bytes: it repeats the last offset, as in the scores.
+    ends = [[*one.byte_end, one.byte_end[-1] if one.byte_end else 0] for one in completions]
+    offset_R1 = np.concatenate([[0], np.cumsum([len(one) for one in ends], dtype=np.int64)])
+    difficulty_S = align_rows(
+        scores.byte_end_T,
+        scores.value_T,
+        scores.offset_R1,
+        np.concatenate([np.asarray(one, dtype=np.int64) for one in ends]),
+        offset_R1,
+        scores.ids,
+    )
+    # + 0.0 turns −0.0 into 0.0, whose bit pattern sorts first.
+    stored_S = difficulty_S.astype(np.float32) + np.float32(0.0)
+    ids = [
+        [*prompt, *completion.ids, renderer.end_of_turn_id]
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    columns = [
+        pa.array(scores.ids, type=pa.string()),
+        pa.array(ids, type=pa.list_(pa.int32())),
+        pa.array([len(prompt) for prompt in prompts], type=pa.int32()),
+        pa.ListArray.from_arrays(pa.array(offset_R1, type=pa.int32()), pa.array(stored_S)),
+    ]
+    return pa.Table.from_arrays(columns, schema=_SCHEMA)
+
+
+def _check_ends(scores: _Scores, texts: list[str]) -> None:
+    """Raises AlignmentError unless every row ends with an end of turn, at the completion's last byte."""
+    for row, text in enumerate(texts):
+        end = scores.byte_end_T[scores.offset_R1[row] : scores.offset_R1[row + 1]]
+        n_bytes = len(text.encode())
+        if not len(end) or int(end[-1]) != n_bytes or (n_bytes and (len(end) < 2 or end[-2] != end[-1])):
+            raise AlignmentError(
+                f"example {scores.ids[row]}: the teacher's offsets end {end[-2:].tolist()}, its completion"
+                f" has {n_bytes} bytes; expected its last token and the end of turn to end at"
+                f" byte {n_bytes}. Score this corpus again with --refresh scores"
+            )
