@@ -1,0 +1,39 @@
+"""Students: masked diffusion models, one family per published layout.
+
+`read_family` looks at small files only. What needs torch is imported on first use, so that importing this package stays cheap.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from trims_core.students.family import Family, families, read_family
+
+if TYPE_CHECKING:
+    from trims_core.students.adapters import load_adapter_official, save_adapter_official
+    from trims_core.students.loading import Student, load_student, save_official
+
+__all__ = [
+    "Family",
+    "Student",
+    "families",
+    "load_adapter_official",
+    "load_student",
+    "read_family",
+    "save_adapter_official",
+    "save_official",
+]
+
+_LAZY = {
+    "Student": "loading",
+    "load_student": "loading",
+    "save_official": "loading",
+    "load_adapter_official": "adapters",
+    "save_adapter_official": "adapters",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,0 +1,173 @@
+"""What a student family is: token ids, names of weights and modules, and where its predictions stand.
+
+A family says everything that differs between checkpoints of masked diffusion models: which ids mask a position and end an
+answer, how the published ("official") module names map to the Hugging Face modules used inside, and whether the logits of a
+position are found at that position. Reading a family looks at small JSON files only; no torch.
+
+Covered: LLaDA. Not covered yet: Dream, which needs its own subclass (a logit shift and other names).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trims_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+LoraTargets = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Family(ABC):
+    """One checkpoint's family: ids, sizes and names. `config` is the checkpoint's own config.json."""
+
+    name: ClassVar[str]
+    chat_template: ClassVar[str]
+    mask_token: ClassVar[str]
+
+    mask_id: int
+    eos_id: int
+    eot_id: int | None
+    """End of turn; None where the checkpoint has no tokenizer that names it."""
+    vocab_size: int
+    """Rows of the embedding, which may exceed the tokenizer's entries."""
+    context_length: int
+    n_layers: int
+    config: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        return frozenset(i for i in (self.eos_id, self.eot_id) if i is not None)
+
+    @classmethod
+    @abstractmethod
+    def read(cls, config: Mapping[str, Any], special_ids: Mapping[str, int], source: str) -> Family:
+        """The family of a checkpoint, from its config.json and its tokenizer's special tokens."""
+
+    @abstractmethod
+    def new_model(self, state: Mapping[str, Tensor] | None = None, **options: Any) -> PreTrainedModel:
+        """A bidirectional Hugging Face module of this shape, with these weights (its own names) if given."""
+
+    @abstractmethod
+    def official_name(self, hf_name: str) -> str:
+        """The published name of a module or weight; anything before `model.` or `lm_head` is kept."""
+
+    @abstractmethod
+    def hf_name(self, official_name: str) -> str:
+        """The name used inside of a published module or weight name."""
+
+    @property
+    @abstractmethod
+    def linear_leaves(self) -> Mapping[str, tuple[str, str]]:
+        """Official leaf name -> (Hugging Face leaf path in a layer, kind "attention" or "mlp"); no head."""
+
+    @property
+    @abstractmethod
+    def layer_patterns(self) -> tuple[str, str]:
+        """Regular expressions of a layer's name: official and Hugging Face."""
+
+    def align_logits(self, logits_BLV: Tensor) -> Tensor:
+        """Logits at the positions they predict; LLaDA's are there already, a family with a shift overrides this."""
+        return logits_BLV
+
+    def lora_targets(self, names: LoraTargets = "all-linear") -> str:
+        """A regular expression for PEFT's `target_modules` on the Hugging Face modules inside; never the head.
+
+        Args:
+            names: "all-linear", "attention", "mlp", or module names, official or Hugging Face ones.
+
+        Raises:
+            ConfigError: a name matches nothing; the message lists what exists.
+        """
+        _, layer = self.layer_patterns
+        paths = [self.linear_leaves[leaf][0] for leaf in self._chosen_leaves(names)]
+        return _targets_pattern(layer, paths)
+
+    def official_lora_targets(self, names: LoraTargets = "all-linear") -> str:
+        """The same targets as a regular expression on the published module names."""
+        layer, _ = self.layer_patterns
+        return _targets_pattern(layer, self._chosen_leaves(names))
+
+    def _chosen_leaves(self, names: LoraTargets) -> list[str]:
+        requested = [names] if isinstance(names, str) else list(names)
+        chosen: set[str] = set()
+        unknown: list[str] = []
+        for name in requested:
+            found = [leaf for leaf in self.linear_leaves if self._is_called(leaf, name)]
+            chosen.update(found)
+            if not found:
+                unknown.append(name)
+        if unknown or not chosen:
+            hf_leaves = [path.rpartition(".")[2] for path, _ in self.linear_leaves.values()]
+            raise ConfigError(
+                f"LoRA targets {unknown or requested} match no linear module of the {self.name} student; expected"
+                f" all-linear, attention, mlp, or any of {', '.join(self.linear_leaves)} (official names) or"
+                f" {', '.join(hf_leaves)} (Hugging Face names). The head is never wrapped."
+            )
+        return [leaf for leaf in self.linear_leaves if leaf in chosen]
+
+    def _is_called(self, leaf: str, name: str) -> bool:
+        path, kind = self.linear_leaves[leaf]
+        return name in ("all-linear", kind, leaf, path, path.rpartition(".")[2])
+
+
+def _targets_pattern(layer: str, leaves: Sequence[str]) -> str:
+    return layer + r"\.(" + "|".join(re.escape(leaf) for leaf in leaves) + ")"
+
+
+def families() -> dict[str, type[Family]]:
+    """Known families by the `model_type` of their config.json."""
+    from trims_core.students.llada import LladaFamily
+
+    return {"llada": LladaFamily}
+
+
+def read_family(model_dir: str | Path, family: str = "auto") -> Family:
+    """The family of a checkpoint folder, from config.json and the tokenizer's files; imports no torch.
+
+    Args:
+        model_dir: a folder with config.json.
+        family: the family to insist on, or "auto" for what config.json says.
+
+    Raises:
+        ConfigError: no readable config.json there, or a family that is not known.
+    """
+    folder = Path(model_dir)
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error}); expected the folder of a student checkpoint with config.json"
+        ) from error
+    known = families()
+    model_type = config.get("model_type") if family == "auto" else family
+    if model_type not in known:
+        raise ConfigError(
+            f"{path}: model_type {model_type!r} is no known student family; known: {', '.join(sorted(known))}."
+            " Set student.family if config.json is wrong."
+        )
+    return known[model_type].read(config, _special_ids(folder), str(path))
+
+
+def _special_ids(folder: Path) -> dict[str, int]:
+    """Added tokens of the tokenizer by their text; empty without tokenizer files."""
+    ids: dict[str, int] = {}
+    config_file, tokenizer_file = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    if config_file.is_file():
+        added = json.loads(config_file.read_text(encoding="utf-8")).get("added_tokens_decoder", {})
+        ids.update({entry["content"]: int(key) for key, entry in added.items()})
+    if tokenizer_file.is_file():
+        added = json.loads(tokenizer_file.read_text(encoding="utf-8")).get("added_tokens") or []
+        ids.update({entry["content"]: int(entry["id"]) for entry in added})
+    return ids
