@@ -124,10 +124,11 @@ def _other_key(
 
 
 def _other(work: Work) -> Outcome:
-    """Any other stage: one JSON file naming the parents' contents."""
+    """Any other stage: one JSON file naming the settings and the parents' contents."""
     calls.append(f"{work.node.id}:result")
     about = {
         "node": work.node.id,
+        "settings": work.staging.key.config,
         "parents": {role: artifact.content_digest for role, artifact in work.parents.items()},
     }
     (work.staging.path / "result.json").write_text(json.dumps(about, sort_keys=True))
