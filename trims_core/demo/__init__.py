@@ -1,0 +1,43 @@
+"""The demo's world: word problems, two tokenizers, a small teacher and a small student, all made from a seed.
+
+Covered: everything shipped in data/demo. Not covered: running the pipeline on it (configs/demo.yaml).
+The functions import torch and transformers only when they are called.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+DEFAULT_SEED = 7
+
+__all__ = ["DEFAULT_SEED", "train_models", "write_corpus"]
+
+
+def write_corpus(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, Path]:
+    """Writes train.jsonl (fine-tuning set) and test.jsonl (held-out problems); gives back their paths by name."""
+    from trims_core.demo.corpus_files import write_corpus as write
+
+    return write(out_dir, seed)
+
+
+def train_models(
+    out_dir: Path,
+    seed: int,
+    progress: Callable[[str, int, int], None],
+    which: Literal["all", "teacher", "student"] = "all",
+    work_dir: Path | None = None,
+) -> dict[str, Path]:
+    """Trains teacher and student from scratch (hours on two cores) and gives back their folders by role.
+
+    The same call continues an interrupted training.
+
+    Args:
+        out_dir: gets the folders teacher/ and student/.
+        seed: decides weights, problems and masks.
+        progress: called with a note, steps done and steps in all, at least every ten seconds.
+        which: train only one of the two.
+        work_dir: for checkpoints of the trainings; default `work/<name>` beside `out_dir`.
+    """
+    from trims_core.demo.models import train_models as train
+
+    return train(out_dir, seed, progress, which, work_dir)

@@ -1,80 +1,176 @@
 """The demo's two models and how they are made: shapes, recipes, and `train_models`, which writes both checkpoints.
 
-Teacher: Qwen3 (autoregressive, query and key norms), in the Hugging Face layout. Student: a masked diffusion model in LLaDA's
-official layout; inside it is a Llama without the causal mask. Both are about a million parameters, stored in bfloat16.
+Teacher: Qwen3 (autoregressive, query and key norms), in the Hugging Face layout. Student: a masked diffusion
+model in LLaDA's official layout; inside it is a Llama without the causal mask. Both have about a million
+parameters and are stored in bfloat16.
 """
 
+import json
 import logging
+import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from trims_core.demo.cards import model_card
 from trims_core.demo.pretraining import Progress, Recipe, Role, Trainer
-from trims_core.demo.tokenizers import student_tokenizer, teacher_tokenizer
+from trims_core.demo.tokenizers import save_tokenizer, student_tokenizer, teacher_tokenizer
+from trims_core.students.llada import LladaFamily
+from trims_core.students.loading import save_official
 
 logger = logging.getLogger(__name__)
 
 CONTEXT_LENGTH = 4096
+HIDDEN_SIZE = 128
+MLP_SIZE = 320
+N_HEADS = 4
 
 TEACHER_RECIPE = Recipe(
-    role="teacher", styles=("base", "tuned"), steps=5000, rows=64, width=120, learning_rate=2e-3
+    role="teacher", styles=("base", "tuned"), steps=3000, rows=64, width=120, learning_rate=2e-3
 )
-STUDENT_RECIPE = Recipe(role="student", styles=("base",), steps=12000, rows=64, width=104, learning_rate=2e-3)
+STUDENT_RECIPE = Recipe(role="student", styles=("base",), steps=9000, rows=64, width=104, learning_rate=2e-3)
+RECIPES: dict[Role, Recipe] = {"teacher": TEACHER_RECIPE, "student": STUDENT_RECIPE}
 
 
-def new_teacher(tokenizer: PreTrainedTokenizerFast) -> nn.Module:
+def new_teacher(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """An untrained teacher for this tokenizer."""
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=320,
+        hidden_size=HIDDEN_SIZE,
+        intermediate_size=MLP_SIZE,
         num_hidden_layers=4,
-        num_attention_heads=4,
+        num_attention_heads=N_HEADS,
         num_key_value_heads=2,
-        head_dim=32,
+        head_dim=HIDDEN_SIZE // N_HEADS,
         max_position_embeddings=CONTEXT_LENGTH,
         rms_norm_eps=1e-6,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation="eager",
     )
-    return Qwen3ForCausalLM(config)
+    return Qwen3ForCausalLM._from_config(config, attn_implementation="eager")
 
 
-def new_student(tokenizer: PreTrainedTokenizerFast) -> nn.Module:
+def student_family(tokenizer: PreTrainedTokenizerFast) -> LladaFamily:
+    """The student's family: LLaDA's config keys with this tokenizer's own ids."""
+    config: dict[str, Any] = {
+        "architectures": ["LLaDAModelLM"],
+        "model_type": "llada",
+        "d_model": HIDDEN_SIZE,
+        "n_layers": 5,
+        "n_heads": N_HEADS,
+        "n_kv_heads": N_HEADS,
+        "mlp_hidden_size": MLP_SIZE,
+        "mlp_ratio": 4,
+        "block_type": "llama",
+        "block_group_size": 1,
+        "activation_type": "silu",
+        "layer_norm_type": "rms",
+        "rms_norm_eps": 1e-5,
+        "attention_layer_norm": False,
+        "input_emb_norm": False,
+        "include_bias": False,
+        "include_qkv_bias": False,
+        "scale_logits": False,
+        "weight_tying": False,
+        "alibi": False,
+        "rope": True,
+        "rope_full_precision": True,
+        "rope_theta": 10000.0,
+        "flash_attention": False,
+        "max_sequence_length": CONTEXT_LENGTH,
+        "vocab_size": len(tokenizer),
+        "embedding_size": len(tokenizer),
+        "mask_token_id": tokenizer.mask_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "eot_token_id": tokenizer.convert_tokens_to_ids("<|eot_id|>"),
+        "pad_token_id": tokenizer.pad_token_id,
+        "torch_dtype": "bfloat16",
+    }
+    return LladaFamily.read(config, {}, "the demo student's config")
+
+
+def new_student(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """An untrained student for this tokenizer: bidirectional attention, `config.mask_token_id` set."""
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=320,
-        num_hidden_layers=5,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=CONTEXT_LENGTH,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        mask_token_id=tokenizer.mask_token_id,
-        is_causal=False,
-        attn_implementation="eager",
-    )
-    return LlamaForCausalLM(config)
+    model = student_family(tokenizer).new_model(attn_implementation="eager")
+    model.config.mask_token_id = tokenizer.mask_token_id
+    return model
 
 
 def new_trainer(role: Role, seed: int, work_dir: Path, recipe: Recipe | None = None) -> Trainer:
     """A trainer of the role's model, initialised from the seed."""
-    make_tokenizer, make_model = (
-        (teacher_tokenizer, new_teacher) if role == "teacher" else (student_tokenizer, new_student)
-    )
-    tokenizer = make_tokenizer(seed)
-    torch.manual_seed(seed)
-    model = make_model(tokenizer)
-    default = TEACHER_RECIPE if role == "teacher" else STUDENT_RECIPE
-    return Trainer(recipe or default, model, tokenizer, seed, work_dir)
+    tokenizer = teacher_tokenizer(seed) if role == "teacher" else student_tokenizer(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = new_teacher(tokenizer) if role == "teacher" else new_student(tokenizer)
+    return Trainer(recipe or RECIPES[role], model, tokenizer, seed, work_dir)
+
+
+def export(trainer: Trainer, out_dir: Path, measured: str = "") -> None:
+    """Writes the trainer's model as a checkpoint folder: bfloat16 weights, tokenizer, model card, training log.
+
+    Args:
+        trainer: where its training stands is what is written.
+        out_dir: replaced if it exists.
+        measured: markdown about the finished model for its card; empty for none.
+    """
+    partial = out_dir.with_name(out_dir.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model = _half_precision_copy(trainer)
+    if trainer.recipe.role == "teacher":
+        model.save_pretrained(str(partial))
+        save_tokenizer(trainer.tokenizer, partial)
+    else:
+        family = student_family(trainer.tokenizer)
+        save_official(model, family.config, trainer.tokenizer, partial, family=family)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    card = model_card(trainer.recipe, trainer.seed, trainer.seconds, trainer.log, n_parameters, measured)
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    log = "".join(json.dumps(entry) + "\n" for entry in trainer.log)
+    (partial / "training_log.jsonl").write_text(log, encoding="utf-8")
+    shutil.rmtree(out_dir, ignore_errors=True)
+    partial.rename(out_dir)
+
+
+def _half_precision_copy(trainer: Trainer) -> PreTrainedModel:
+    make = new_teacher if trainer.recipe.role == "teacher" else new_student
+    model = make(trainer.tokenizer)
+    model.load_state_dict(trainer.model.state_dict())
+    return model.to(torch.bfloat16)
+
+
+def train_models(
+    out_dir: Path,
+    seed: int,
+    progress: Progress,
+    which: Literal["all", "teacher", "student"] = "all",
+    work_dir: Path | None = None,
+    recipes: dict[Role, Recipe] | None = None,
+) -> dict[str, Path]:
+    """Trains the models from scratch and gives back their checkpoint folders by role.
+
+    Interrupted at any moment, the same call continues from the checkpoint in `work_dir`.
+
+    Args:
+        out_dir: gets the folders teacher/ and student/.
+        seed: decides weights, problems and masks.
+        progress: called with a note, steps done and steps in all, at least every ten seconds.
+        which: train only one of the two.
+        work_dir: for checkpoints of the trainings; default `data/work/demo` beside `out_dir`.
+        recipes: other settings than the shipped models'; for tests.
+    """
+    work = work_dir or out_dir.parent / "work" / out_dir.name
+    roles: tuple[Role, ...] = ("teacher", "student") if which == "all" else (which,)
+    folders: dict[str, Path] = {}
+    for role in roles:
+        trainer = new_trainer(role, seed, work, (recipes or RECIPES)[role])
+        trainer.run(progress)
+        folders[role] = out_dir / role
+        export(trainer, folders[role])
+        logger.info("wrote %s", folders[role])
+    return folders

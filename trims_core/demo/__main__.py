@@ -1,0 +1,33 @@
+"""`python -m trims_core.demo corpus|models`: makes the files of data/demo again."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from trims_core.demo import DEFAULT_SEED, train_models, write_corpus
+
+
+def main() -> None:
+    """Parses the command line and runs one of the two commands."""
+    parser = argparse.ArgumentParser(prog="python -m trims_core.demo", description=__doc__)
+    parser.add_argument("what", choices=("corpus", "models"))
+    parser.add_argument("--out", type=Path, default=Path("data/demo"), help="folder to write into")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
+    parser.add_argument("--only", choices=("all", "teacher", "student"), default="all")
+    parser.add_argument("--work", type=Path, default=None, help="folder for the trainings' checkpoints")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.what == "corpus":
+        written = write_corpus(arguments.out, arguments.seed)
+    else:
+        written = train_models(arguments.out, arguments.seed, _show, arguments.only, arguments.work)
+    for path in written.values():
+        print(path)
+
+
+def _show(note: str, done: int, total: int) -> None:
+    print(f"{done}/{total} {note}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
