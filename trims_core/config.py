@@ -244,6 +244,8 @@ class ReportConfig(Section):
     title: str | None = None
     examples: Annotated[int, Field(ge=0)] = 6
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
+    partial: bool = False
+    """Draw what is there although cells are missing or hold other problems; the report then says n of N."""
 
 
 class TrimsConfig(Section):

@@ -1,0 +1,302 @@
+"""A finished run without models: artifacts of every stage, written through the real store.
+
+Outcomes follow a small story: each method loses accuracy as the threshold falls, at its own pace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trims_core.config import TrimsConfig
+from trims_core.fingerprint import Digests
+from trims_core.graph import Node, build_graph
+from trims_core.schema import BUCKETS, CORPUS, SAMPLES, write_table
+from trims_core.settings import parse_config
+from trims_core.stage import Outcome, Result, StageSpec, Work, run_node, stage_key
+from trims_core.store import Artifact, StageKey, Store
+
+CANVAS = 32
+SPECIALS = ("<|endoftext|>", "<|mdm_mask|>", "<|eot_id|>")
+ANSWERS = (
+    "Tom has 3 boxes of 12 pens. 3 times 12 is 36. The answer is 36.",
+    "A café sells 7 tarts 🥧 at 4 € each. 7 × 4 = 28. The answer is 28.",
+    "<b>8</b> & 5 make 13. The answer is 13.",
+)
+
+Row = dict[str, Any]
+Edit = Callable[[str, float | None, list[Row]], list[Row] | None]
+"""Changes (or, giving None, leaves out) the rows of a cell of a model at a threshold."""
+
+
+@dataclass
+class ReportWorld:
+    """Settings of the made-up run."""
+
+    root: Path
+    n: int = 40
+    seeds: tuple[int, ...] = (0,)
+    thresholds: tuple[float, ...] = (0.9, 0.6, 0.3)
+    variants: Mapping[str, Mapping[str, object]] = field(
+        default_factory=lambda: {"standard": {"method": "standard"}, "trims": {"method": "trims"}}
+    )
+    skill: Mapping[str, float] = field(
+        default_factory=lambda: {"untuned": 0.72, "standard": 0.8, "trims": 0.84}
+    )
+    """Accuracy of each method at one token per forward."""
+    stamina: Mapping[str, float] = field(
+        default_factory=lambda: {"untuned": 2.0, "standard": 2.2, "trims": 3.5}
+    )
+    """Tokens per forward at which half of that accuracy is left, beyond one."""
+    edit: Edit = lambda model, threshold, rows: rows
+    summary: Callable[[Row], Row] = lambda row: row
+    """Changes a cell's summary in cells.json."""
+    report: Mapping[str, object] = field(default_factory=dict)
+    loss: float = 2.0
+    k: int = 4
+
+    def config(self) -> TrimsConfig:
+        """The run's settings."""
+        return parse_config(
+            {
+                "name": "world",
+                "store": str(self.root / "store"),
+                "corpus": {"path": str(self.root / "train.jsonl")},
+                "scores": {"teacher": "fake.module:Teacher", "model": "teacher"},
+                "buckets": {"k": self.k},
+                "student": {"model": str(write_student(self.root / "student"))},
+                "train": {"variants": dict(self.variants), "seeds": list(self.seeds)},
+                "sweep": {
+                    "tasks": {"demo": {"benchmark": "demo"}},
+                    "thresholds": list(self.thresholds),
+                    "gen_length": CANVAS,
+                    "block_length": CANVAS,
+                },
+                "report": {"bootstrap_samples": 200, "examples": 3, **self.report},
+            }
+        )
+
+    def specs(self) -> dict[str, StageSpec]:
+        """Fake stages for all but the report."""
+        makers: dict[str, Callable[[Work], Outcome]] = {
+            "corpus": _corpus,
+            "scores": _scores,
+            "buckets": _buckets,
+            "train": partial(_train, self),
+            "sweep": partial(_sweep, self),
+        }
+        return {stage: StageSpec(stage, 1, partial(_key, self), maker) for stage, maker in makers.items()}
+
+    def parents(self) -> dict[str, Artifact]:
+        """Every artifact above the report, by role."""
+        config, store = self.config(), Store(self.root / "store")
+        made: dict[str, Artifact] = {}
+        for node in build_graph(config)[:-1]:
+            above = {role: made[parent] for role, parent in node.parents.items()}
+            made[node.id] = run_node(store, config, node, above, specs=self.specs()).artifact
+        return made
+
+    def make_report(self, *, refresh: bool = False) -> Result:
+        """Runs the real report stage on the made-up artifacts."""
+        config = self.config()
+        node = build_graph(config)[-1]
+        return run_node(Store(self.root / "store"), config, node, self.parents(), refresh=refresh)
+
+
+def write_student(folder: Path) -> Path:
+    """A checkpoint folder with a byte-level tokenizer: 256 bytes, a few merges, LLaDA-like specials."""
+    if (folder / "tokenizer.json").exists():
+        return folder
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([ANSWERS[0]] * 3, trainer)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llada"}))
+    about = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": SPECIALS[0]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    return folder
+
+
+def _key(
+    world: ReportWorld, config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests
+) -> StageKey:
+    story = {
+        "n": world.n,
+        "loss": world.loss,
+        "skill": dict(world.skill),
+        "stamina": dict(world.stamina),
+    }
+    return stage_key(node.stage, 1, {**story, "params": dict(node.params), "k": config.buckets.k}, parents)
+
+
+def _corpus(work: Work) -> Outcome:
+    ids = [f"ex{i}" for i in range(9)]
+    columns = {
+        "id": ids,
+        "messages": [[{"role": "user", "content": f"Question {i}?"}] for i in range(9)],
+        "completion": [ANSWERS[i % 3] for i in range(9)],
+        "source": [f"train.jsonl:{i + 1}" for i in range(9)],
+    }
+    rows = write_table(work.staging.path / "corpus-00000.parquet", CORPUS, columns)
+    work.staging.record("corpus", {"corpus-00000.parquet": rows})
+    return Outcome({"n_in": 9, "n_out": 9, "n_normalised": 2})
+
+
+def _scores(work: Work) -> Outcome:
+    (work.staging.path / "scores.txt").write_text("scores")
+    work.staging.record("scores", {"scores.txt": None})
+    return Outcome({"n_in": 9, "n_out": 9, "n_rejected": 0}, {"model": "teacher", "dtype": "float32"})
+
+
+def _buckets(work: Work) -> Outcome:
+    """Difficulties drawn log-uniformly, one in ten exactly zero; buckets by rank."""
+    from trims_core.rendering import load_tokenizer
+
+    tokenizer = load_tokenizer(work.config.student.model)
+    k = work.config.buckets.k
+    completions = [[*tokenizer.encode(ANSWERS[i % 3]), 2] for i in range(9)]
+    rng = np.random.default_rng(5)
+    n_tokens = sum(map(len, completions))
+    values = np.where(rng.random(n_tokens) < 0.1, 0.0, 10 ** rng.uniform(-6, 1, n_tokens)).astype(np.float32)
+    order = np.argsort(values, kind="stable")
+    bucket = np.empty(n_tokens, np.int64)
+    bucket[order] = k - np.arange(n_tokens) * k // n_tokens
+    cuts = np.cumsum([0, *map(len, completions)])
+    columns = {
+        "id": [f"ex{i}" for i in range(9)],
+        "input_ids": [[7, 8, *ids] for ids in completions],
+        "prompt_length": [2] * 9,
+        "difficulty_nats": [values[a:b].tolist() for a, b in itertools.pairwise(cuts)],
+        "bucket": [bucket[a:b].tolist() for a, b in itertools.pairwise(cuts)],
+    }
+    rows = write_table(work.staging.path / "buckets-00000.parquet", BUCKETS, columns)
+    bins = 10 ** np.linspace(-6, 1.01, 57)
+    per_bucket = [values[bucket == b] for b in range(1, k + 1)]
+    histogram = {
+        "bin_edges_nats": bins.tolist(),
+        "counts": [np.histogram(v[v >= bins[0]], bins)[0].tolist() for v in per_bucket],
+        "n_below": [int((v < bins[0]).sum()) for v in per_bucket],
+    }
+    edges = {
+        "k": k,
+        "metric": "nll",
+        "n_tokens": n_tokens,
+        "edges_nats": [float(per_bucket[b].min()) for b in range(k - 1)],
+        "bucket_sizes": [len(v) for v in per_bucket],
+        "n_zero": int((values == 0).sum()),
+    }
+    (work.staging.path / "edges.json").write_text(json.dumps(edges))
+    (work.staging.path / "histogram.json").write_text(json.dumps(histogram))
+    work.staging.record("all", {"buckets-00000.parquet": rows, "edges.json": None, "histogram.json": None})
+    return Outcome({"n_in": 9, "n_out": 9, "n_tokens": n_tokens})
+
+
+def _train(world: ReportWorld, work: Work) -> Outcome:
+    rng = np.random.default_rng([int(work.node.params["seed"]), len(str(work.node.params["variant"]))])  # type: ignore[arg-type]
+    rows = []
+    for step in range(1, 301):
+        loss = world.loss * math.exp(-step / 90) + 0.6 + 0.08 * rng.standard_normal()
+        rows.append(
+            {"step": step, "kind": "train", "loss": loss, "lr": 1e-3, "grad_norm": 1.0, "seconds": step}
+        )
+        if step % 50 == 0:
+            rows.append({"step": step, "kind": "eval", "loss": 0.62 + world.loss * math.exp(-step / 80)})
+    (work.staging.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    work.staging.record("adapter", {"metrics.jsonl": None})
+    return Outcome({"n_in": 9, "n_out": 9}, dict(work.node.params), seed=int(work.node.params["seed"]))  # type: ignore[arg-type]
+
+
+def _sweep(world: ReportWorld, work: Work) -> Outcome:
+    model, variant, seed = (work.node.params[name] for name in ("model", "variant", "seed"))
+    summaries = []
+    for threshold in (None, *work.config.sweep.thresholds):
+        rows = world.edit(
+            str(model), threshold, _samples(world, str(model), str(variant or "untuned"), threshold)
+        )
+        if rows is None:
+            continue
+        about = {"model": model, "variant": variant, "seed": seed, "task": "demo", "threshold": threshold}
+        rows = [{**about, **row} for row in rows]
+        name = f"cells/demo-t{'one' if threshold is None else threshold}.parquet"
+        (work.staging.path / "cells").mkdir(exist_ok=True)
+        columns = {column: [row[column] for row in rows] for column in SAMPLES.schema.names}
+        work.staging.record(name, {name: write_table(work.staging.path / name, SAMPLES, columns)})
+        summaries.append(world.summary({**about, **_summary(rows)}))
+    (work.staging.path / "cells.json").write_text(json.dumps(summaries))
+    work.staging.record("cells.json", {"cells.json": None})
+    return Outcome({"n_in": len(summaries) * world.n, "n_out": len(summaries) * world.n})
+
+
+def _samples(world: ReportWorld, model: str, method: str, threshold: float | None) -> list[Row]:
+    """Rows whose outcome depends on the problem, the model and how parallel it decodes; no other chance."""
+    steps = 10 if threshold is None else max(1, round(10 * threshold**1.5))
+    rows = []
+    bend = 1.0 + 0.2 * world.stamina[method]
+    for i in range(world.n):
+        steps = 20 if threshold is None else max(1, round(20 * threshold**bend) + i % 3)
+        text = ANSWERS[i % 3]
+        tpf = 20 / steps
+        p = world.skill[method] * 0.5 ** ((tpf - 1) / world.stamina[method])
+        # a problem's luck is mostly its own, partly the model's
+        luck = 0.75 * _unit(f"problem {i}") + 0.25 * _unit(f"{model} {threshold} {i}")
+        correct = luck < p
+        rows.append(
+            {
+                "sample_id": f"p{i:04d}",
+                "prompt": f"Problem {i}: how many pens?",
+                "text": text if correct else text.replace("answer is", "answer is not"),
+                "gold": "36",
+                "answer": "36" if correct else "35",
+                "correct": correct,
+                "finished": i % 20 != 0,
+                "n_tokens": 20,
+                "n_tokens_canvas": CANVAS,
+                "n_tokens_text": 19,
+                "n_forwards": steps,
+                "seconds": 0.01 * steps,
+                "token_ids": [5] * CANVAS,
+                "reveal_step": [min(j, steps - 1) for j in range(CANVAS)],
+                "confidence": [0.9] * CANVAS,
+            }
+        )
+    return rows
+
+
+def _summary(rows: Sequence[Row]) -> Row:
+    tokens, forwards = sum(row["n_tokens"] for row in rows), sum(row["n_forwards"] for row in rows)
+    seconds = sum(row["seconds"] for row in rows)
+    return {
+        "n": len(rows),
+        "n_correct": sum(row["correct"] for row in rows),
+        "tokens": tokens,
+        "forwards": forwards,
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "batch_size": 16,
+        "workers": 1,
+        "stop_at_end": True,
+        "n_unfinished": sum(not row["finished"] for row in rows),
+    }
+
+
+def _unit(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,108 @@
+"""Colours, markers and sizes: how methods and buckets look in every figure and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one appearance."""
+
+    name: str
+    ground: str
+    ink: str
+    faint: str
+    grid: str
+    trims: tuple[str, ...]
+    standard: tuple[str, ...]
+    untuned: str
+
+
+LIGHT: Final = Theme(
+    name="light",
+    ground="#ffffff",
+    ink="#1f2430",
+    faint="#6b7280",
+    grid="#e5e7eb",
+    trims=("#0b62a8", "#0a8f6c", "#8a4fbf", "#2aa5c9"),
+    standard=("#d9570a", "#b58900", "#a33c2a"),
+    untuned="#7a7f87",
+)
+DARK: Final = Theme(
+    name="dark",
+    ground="#15181e",
+    ink="#e6e8ec",
+    faint="#9aa2ae",
+    grid="#2c323c",
+    trims=("#5ab0f2", "#45cfa5", "#c398f0", "#7fdcf2"),
+    standard=("#ff9a52", "#e5c558", "#ef8a76"),
+    untuned="#a9afb8",
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a figure, in inches; the narrow one is for phones and leaves titles to the page."""
+
+    name: str
+    width: float
+    height: float
+    narrow: bool
+
+
+WIDE: Final = Shape("wide", 7.2, 4.9, narrow=False)
+NARROW: Final = Shape("narrow", 4.3, 4.9, narrow=True)
+
+VARIANTS: Final = {
+    "": (LIGHT, WIDE),
+    "-dark": (DARK, WIDE),
+    "-narrow": (LIGHT, NARROW),
+    "-narrow-dark": (DARK, NARROW),
+}
+"""Ending of an SVG's name → theme and shape."""
+
+_MARKERS: Final = {"untuned": ("s",), "standard": ("^", "v", "<"), "trims": ("o", "D", "h", "X")}
+_DASHES: Final = (0, (4, 2))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn, everywhere."""
+
+    colour: str
+    marker: str
+    line: Any
+
+
+def looks(methods: Sequence[Mapping[str, Any]], theme: Theme) -> dict[str, Look]:
+    """Colour, marker and line of each method: TRIMS blue and neighbours, standard orange, untuned grey."""
+    palettes = {"untuned": (theme.untuned,), "standard": theme.standard, "trims": theme.trims}
+    out: dict[str, Look] = {}
+    seen = dict.fromkeys(palettes, 0)
+    for method in methods:
+        kind = method["kind"]
+        palette, markers = palettes[kind], _MARKERS[kind]
+        out[method["name"]] = Look(
+            palette[seen[kind] % len(palette)],
+            markers[seen[kind] % len(markers)],
+            _DASHES if kind == "untuned" else "-",
+        )
+        seen[kind] += 1
+    return out
+
+
+def bucket_colours(k: int) -> list[tuple[str, str]]:
+    """(background, text) per bucket, hardest first: dark red to pale yellow, darker where harder."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    ramp = colormaps["YlOrRd"]
+    out = []
+    for i in range(k):
+        red, green, blue, _ = ramp(0.92 - 0.88 * (i / max(1, k - 1)))
+        luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+        out.append((to_hex((red, green, blue)), "#1a1a1a" if luminance > 0.18 else "#ffffff"))
+    return out

@@ -1,0 +1,128 @@
+"""Plain sentences about where the numbers are weak, from the results themselves.
+
+The verdicts on pairs of methods stand with their comparison; here is what limits all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+_WIDE_POINTS: Final = 3.0
+"""A half-width of more percentage points than this is worth a sentence."""
+_UNFINISHED_FRACTION: Final = 0.05
+_FLOOR_ACCURACY: Final = 0.05
+_AUP_DROP_POINTS: Final = 5.0
+"""AUP leaves out points so far below the least parallel one (its definition)."""
+
+
+def caveats_of(results: Mapping[str, Any]) -> list[str]:
+    """The sentences, most important first; empty if nothing limits the results."""
+    out = [*_incomplete(results["coverage"]), *_one_seed(results["methods"])]
+    for task, found in results["tasks"].items():
+        out += [
+            *_small_n(task, found),
+            *_at_floor(task, found),
+            *_unfinished(task, found),
+            *_flat(task, found),
+        ]
+        out += [*_left_out_of_aup(task, found), *_batch_sizes(task, found)]
+    return [*out, *_ties(results["buckets"]), *_rejected(results["stages"])]
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """`73.5 %`."""
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def _incomplete(coverage: Mapping[str, Any]) -> Iterator[str]:
+    missing = coverage["missing"]
+    if missing:
+        found, expected = coverage["cells_found"], coverage["cells_expected"]
+        shown = "; ".join(missing[:6]) + (f"; and {len(missing) - 6} more" if len(missing) > 6 else "")
+        yield f"Partial report: {found} of {expected} cells. Missing: {shown}."
+    for text in coverage["reduced"]:
+        yield f"Partial report: {text}."
+
+
+def _one_seed(methods: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    tuned = [method for method in methods if method["seeds"]]
+    if tuned and len(set(tuned[0]["seeds"])) == 1:
+        yield (
+            "One training seed per method: intervals cover the choice of problems, not the luck of a training"
+            " run. Repeat with more seeds (train.seeds) before believing an order of the tuned methods."
+        )
+
+
+def _small_n(task: str, found: Mapping[str, Any]) -> Iterator[str]:
+    widest = max((c["high"] - c["low"], c["accuracy"]) for c in found["cells"])
+    half_width = 50 * widest[0]
+    if half_width > _WIDE_POINTS:
+        yield (
+            f"{task}: n = {found['n']} problems, so one accuracy is known to about ± {half_width:.1f} points"
+            " (95 %); overlapping intervals do not order two methods."
+        )
+
+
+def _at_floor(task: str, found: Mapping[str, Any]) -> Iterator[str]:
+    best = found["y_max_percent"] / 100
+    if best < _FLOOR_ACCURACY:
+        yield (f"{task}: the best accuracy is {percent(best)}; there the curves say nothing about methods.")
+
+
+def _unfinished(task: str, found: Mapping[str, Any]) -> Iterator[str]:
+    worst = max(found["cells"], key=lambda cell: cell["n_unfinished"] / cell["n"])
+    if worst["n_unfinished"] > _UNFINISHED_FRACTION * worst["n"]:
+        total = sum(cell["n_unfinished"] for cell in found["cells"])
+        answers = sum(cell["n"] for cell in found["cells"])
+        at = "one token per forward" if worst["threshold"] is None else f"threshold {worst['threshold']:g}"
+        yield (
+            f"{task}: {total} of {answers} answers have no end token within {found['gen_length']} positions;"
+            f" most with {worst['model']} at {at} ({worst['n_unfinished']} of {worst['n']})."
+        )
+
+
+def _flat(task: str, found: Mapping[str, Any]) -> Iterator[str]:
+    for name, points in found["curves"].items():
+        by_tpf = sorted(points, key=lambda point: point["tpf"])
+        if len(by_tpf) > 1 and by_tpf[-1]["high"] >= by_tpf[0]["low"]:
+            yield (
+                f"{task}: the accuracy of {name} does not fall measurably from {by_tpf[0]['tpf']:.1f} to"
+                f" {by_tpf[-1]['tpf']:.1f} tokens per forward; lower thresholds would show where it does."
+            )
+
+
+def _left_out_of_aup(task: str, found: Mapping[str, Any]) -> Iterator[str]:
+    counted = []
+    for name, points in found["curves"].items():
+        least = min(points, key=lambda point: point["tpf"])["accuracy"]
+        kept = sum(100 * point["accuracy"] >= 100 * least - _AUP_DROP_POINTS for point in points)
+        if kept < len(points):
+            counted.append(f"{name} {kept} of {len(points)}")
+    if counted:
+        yield (
+            f"{task}: AUP counts only points at most {_AUP_DROP_POINTS:g} points below a method's least"
+            f" parallel one: {', '.join(counted)}. A method that starts lower keeps more of its points."
+        )
+
+
+def _batch_sizes(task: str, found: Mapping[str, Any]) -> Iterator[str]:
+    sizes = sorted({cell["batch_size"] for cell in found["cells"]})
+    if len(sizes) > 1:
+        yield f"{task}: cells were decoded in batches of {sizes}; their tokens per second cannot be compared."
+
+
+def _ties(buckets: Mapping[str, Any]) -> Iterator[str]:
+    n_zero, n_tokens, k = buckets["n_zero"], buckets["n_tokens"], buckets["k"]
+    if k > 1 and n_zero * k > n_tokens:
+        yield (
+            f"{percent(n_zero / n_tokens)} of the answer tokens have a difficulty of exactly 0 nats, more"
+            " than one bucket holds: among them the bucket is decided by a hash."
+        )
+
+
+def _rejected(stages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for row in stages:
+        rejected, n_in = row["counts"].get("n_rejected", 0), row["counts"].get("n_in")
+        if rejected:
+            yield f"{row['node']}: {rejected} of {n_in} rows were rejected and are not part of what follows."

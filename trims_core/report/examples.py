@@ -1,0 +1,149 @@
+"""Examples for the eye: corpus answers cut into coloured pieces, and decoded answers side by side.
+
+Which examples are shown is decided by a hash of their ids, never by how they came out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from trims_core.report.cells import Cell
+from trims_core.report.comparison import method_of, rounded
+from trims_core.schema import BUCKETS, CORPUS, SAMPLES, read_table
+
+_CONTEXT_GROUPS: Final = 4
+_REPLACEMENT: Final = "�"
+
+
+class Decodes(Protocol):
+    """A tokenizer, as far as pieces need one."""
+
+    def decode(self, token_ids: list[int], **options: Any) -> str:
+        """The text of these tokens."""
+
+
+def chosen(ids: Iterable[str], count: int) -> list[str]:
+    """The `count` ids with the smallest hash: the same ones for the same ids, in any order."""
+    return sorted(set(ids), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))[:count]
+
+
+def pieces(token_ids: Sequence[int], tokenizer: Decodes) -> list[tuple[int, int, str]]:
+    """The answer as (first token, one past the last token, text), the texts joined being the whole text.
+
+    A piece is one token, or several where a character is split over tokens (byte-level vocabularies).
+    Covered: byte-level tokenizers, and those that drop a leading space when a token is decoded alone (each
+    piece is decoded behind the pieces before it). Not covered: tokenizers that look further back than that.
+    """
+    groups: list[tuple[int, int, str]] = []
+    start = 0
+    for end in range(1, len(token_ids) + 1):
+        context = groups[-_CONTEXT_GROUPS][0] if len(groups) >= _CONTEXT_GROUPS else 0
+        before = _text(token_ids[context:start], tokenizer)
+        text = _text(token_ids[context:end], tokenizer)[len(before) :]
+        if text.endswith(_REPLACEMENT) and end < len(token_ids):
+            continue
+        groups.append((start, end, text))
+        start = end
+    return groups
+
+
+def _text(token_ids: Sequence[int], tokenizer: Decodes) -> str:
+    if not token_ids:
+        return ""
+    return tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def coloured_examples(
+    bucket_files: Sequence[Path], corpus_files: Sequence[Path], tokenizer: Decodes, count: int
+) -> list[dict[str, Any]]:
+    """Corpus examples as pieces with bucket and difficulty.
+
+    A piece of several tokens shows its hardest bucket; its difficulty, in nats, is the sum over them.
+    """
+    wanted = chosen(itertools.chain.from_iterable(map(_ids, bucket_files)), count)
+    rows = _rows(bucket_files, BUCKETS, "id", wanted)
+    sources = _rows(corpus_files, CORPUS, "id", wanted)
+    out = []
+    for name in wanted:
+        row = rows[name]
+        completion = row["input_ids"][row["prompt_length"] :]
+        out.append(
+            {
+                "id": name,
+                "prompt": sources[name]["messages"][-1]["content"],
+                "n_tokens": len(completion),
+                "pieces": [
+                    {
+                        "text": text,
+                        "bucket": min(row["bucket"][start:end]),
+                        "difficulty_nats": rounded(sum(row["difficulty_nats"][start:end])),
+                        "n_tokens": end - start,
+                    }
+                    for start, end, text in pieces(completion, tokenizer)
+                ],
+            }
+        )
+    return out
+
+
+def answers_side_by_side(cells: Sequence[Cell], count: int) -> dict[str, Any]:
+    """What each method (its first seed) answered to the same problems of one task, at one threshold.
+
+    The threshold is the middle one of those that all methods have, one token per forward counted as the
+    least parallel; the problems are chosen by hash.
+    """
+    first: dict[str, str] = {}
+    for cell in cells:
+        first.setdefault(method_of(cell), cell.model)
+    mine = [cell for cell in cells if cell.model == first[method_of(cell)]]
+    shared = set.intersection(*({c.threshold for c in mine if c.model == model} for model in first.values()))
+    if not shared:
+        return {"threshold": None, "problems": []}
+    falling = sorted(shared, key=lambda t: 2.0 if t is None else t, reverse=True)
+    threshold = falling[len(falling) // 2]
+    wanted = chosen(mine[0].sample_ids, count)
+    by_model = {
+        cell.model: _rows([cell.path], SAMPLES, "sample_id", wanted)
+        for cell in mine
+        if cell.threshold == threshold
+    }
+    return {"threshold": threshold, "problems": [_problem(name, by_model) for name in wanted]}
+
+
+def _problem(name: str, by_model: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    shown = ("text", "answer", "correct", "finished", "n_tokens", "n_forwards")
+    one = next(iter(by_model.values()))[name]
+    return {
+        "id": name,
+        "prompt": one["prompt"],
+        "gold": one["gold"],
+        "answers": [
+            {"model": model, **{key: rows[name][key] for key in shown}} for model, rows in by_model.items()
+        ],
+    }
+
+
+def _rows(paths: Sequence[Path], table: Any, column: str, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The wanted rows of several files by id; only files that hold one are read whole."""
+    names = pa.array(list(wanted), pa.string())
+    out: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        if not set(wanted).intersection(_ids(path, column)):
+            continue
+        data = read_table(path, table)
+        mask = pc.is_in(data.column(column), value_set=names)
+        out.update({row[column]: row for row in data.filter(mask).to_pylist()})
+    return out
+
+
+def _ids(path: Path, column: str = "id") -> list[str]:
+    ids: list[str] = pq.read_table(path, columns=[column]).column(column).to_pylist()
+    return ids

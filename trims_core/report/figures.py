@@ -1,0 +1,273 @@
+"""The report's figures as PNG and SVG, light and dark, wide and narrow.
+
+The same results give the same SVG bytes: ids come from a fixed salt, no date is written, and nobody's
+matplotlibrc counts. Text is drawn as outlines, so that it looks alike without fonts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from trims_core.report.appearance import VARIANTS, Look, Shape, Theme, bucket_colours, looks
+from trims_core.report.losses import block_means
+
+_DPI: Final = 160
+_SMOOTH_POINTS: Final = 30
+Results = Mapping[str, Any]
+
+
+def draw_all(results: Results, folder: Path) -> list[str]:
+    """Draws every figure: NAME.png and, per entry of VARIANTS, NAME<ending>.svg.
+
+    Returns:
+        The file names inside `folder`.
+    """
+    jobs: dict[str, Callable[[Figure, Theme, Shape], None]] = {}
+    for task in results["tasks"]:
+        jobs[f"curve-{task}"] = lambda figure, theme, shape, task=task: draw_curve(
+            figure, theme, shape, results, task
+        )
+    jobs["difficulty"] = lambda figure, theme, shape: draw_difficulty(
+        figure, theme, shape, results["buckets"]
+    )
+    if results["losses"]:
+        jobs["losses"] = lambda figure, theme, shape: draw_losses(figure, theme, shape, results)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, draw in jobs.items():
+        for ending, (theme, shape) in VARIANTS.items():
+            with _figure(theme, shape) as figure:
+                draw(figure, theme, shape)
+                figure.savefig(folder / f"{name}{ending}.svg", metadata={"Date": None, "Creator": None})
+                written.append(f"{name}{ending}.svg")
+                if not ending:
+                    figure.savefig(folder / f"{name}.png", dpi=_DPI, metadata={"Software": None})
+                    written.append(f"{name}.png")
+    return written
+
+
+@contextmanager
+def _figure(theme: Theme, shape: Shape) -> Iterator[Figure]:
+    """An empty figure of this look."""
+    ink, faint, ground = theme.ink, theme.faint, theme.ground
+    settings = {
+        "font.family": "DejaVu Sans",
+        "font.size": 11.5,
+        "svg.hashsalt": "trims-report",
+        "svg.fonttype": "path",
+        "figure.facecolor": ground,
+        "axes.facecolor": ground,
+        "savefig.facecolor": ground,
+        "axes.edgecolor": faint,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": theme.grid,
+        "grid.linewidth": 0.8,
+        "xtick.color": faint,
+        "ytick.color": faint,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), ink),
+        "legend.frameon": False,
+        "legend.fontsize": 10.5,
+    }
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(settings)
+        figure = Figure(figsize=(shape.width, shape.height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, task: str) -> None:
+    """Accuracy against tokens per forward: a line per method, Wilson bands, seeds as faint points.
+
+    Points of equal threshold are joined by a thin line that carries the threshold.
+    """
+    found = results["tasks"][task]
+    styles = looks(results["methods"], theme)
+    axes = figure.subplots()
+    for name, points in found["curves"].items():
+        _draw_method(axes, theme, styles[name], name, points, found["aup"][name])
+    _join_thresholds(axes, theme, found["curves"])
+    ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "markeredgecolor": theme.faint}
+    axes.plot([], [], linestyle="none", markeredgewidth=1.4, label="one token per forward", **ring)
+    seeds = max(point["n_seeds"] for points in found["curves"].values() for point in points)
+    averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
+    _head(
+        axes,
+        theme,
+        shape,
+        results["title"],
+        f"{task}, {found['n']} problems{averaged}; bands: 95 % intervals",
+    )
+    axes.set_xlabel("tokens per forward  (more parallel →)")
+    axes.set_ylabel("accuracy, %")
+    axes.margins(x=0.06)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(-3.0, low - 4), min(103.0, high + 2))
+    _legend(figure, axes, shape)
+
+
+def _draw_method(
+    axes: Any, theme: Theme, look: Look, name: str, points: Sequence[Results], aup: Mapping[str, float]
+) -> None:
+    points = sorted(points, key=lambda point: point["tpf"])
+    x = [point["tpf"] for point in points]
+    y, low, high = ([100 * point[key] for point in points] for key in ("accuracy", "low", "high"))
+    axes.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
+    seeds = [seed for point in points if point["n_seeds"] > 1 for seed in point["seeds"]]
+    axes.plot(
+        [seed["tpf"] for seed in seeds],
+        [100 * seed["accuracy"] for seed in seeds],
+        linestyle="none",
+        marker=look.marker,
+        markersize=3.5,
+        color=look.colour,
+        alpha=0.35,
+    )
+    axes.plot(
+        x,
+        y,
+        linestyle=look.line,
+        linewidth=2.1,
+        marker=look.marker,
+        markersize=6.5,
+        color=look.colour,
+        markeredgecolor=theme.ground,
+        markeredgewidth=0.9,
+        label=f"{name}  (AUP {aup['value']:.0f})",
+        zorder=3,
+    )
+    ringed = [point for point in points if point["threshold"] is None]
+    axes.plot(
+        [point["tpf"] for point in ringed],
+        [100 * point["accuracy"] for point in ringed],
+        linestyle="none",
+        marker="o",
+        markersize=12,
+        markerfacecolor="none",
+        markeredgecolor=look.colour,
+        markeredgewidth=1.4,
+        zorder=4,
+    )
+
+
+def _join_thresholds(axes: Any, theme: Theme, curves: Mapping[str, Sequence[Results]]) -> None:
+    """A thin line through the points of each threshold, labelled below the first method's interval."""
+    by_threshold: dict[float | None, list[Results]] = {}
+    for points in curves.values():
+        for point in points:
+            by_threshold.setdefault(point["threshold"], []).append(point)
+    smallest = min((t for t in by_threshold if t is not None), default=None)
+    for threshold, points in by_threshold.items():
+        joined = sorted(points, key=lambda point: (point["tpf"], point["accuracy"]))
+        thin = {"color": theme.faint, "linewidth": 0.7, "alpha": 0.6, "zorder": 1}
+        axes.plot([p["tpf"] for p in joined], [100 * p["accuracy"] for p in joined], **thin)
+        if threshold is None:
+            continue
+        x, y, bottom = (points[0]["tpf"], 100 * points[0]["accuracy"], 100 * points[0]["low"])
+        axes.plot([x, x], [y, bottom], **thin)
+        axes.annotate(
+            f"threshold {threshold:g}" if threshold == smallest else f"{threshold:g}",
+            (x, bottom),
+            xytext=(0, -4),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=9,
+            color=theme.faint,
+        )
+
+
+def draw_difficulty(figure: Figure, theme: Theme, shape: Shape, found: Results) -> None:
+    """How many answer tokens have which difficulty, coloured by bucket, edges as lines, logarithmic axis.
+
+    Tokens below the first bin, those of exactly 0 nats among them, are one bar at the left end.
+    """
+    axes = figure.subplots()
+    edges, below = found["bins"]["edges_nats"], found["bins"]["n_below_per_bucket"]
+    ratio = edges[1] / edges[0]
+    zero = (edges[0] / ratio**4, edges[0] / ratio**2)
+    base = [0.0] * (len(edges) + 1)
+    for bucket, (background, _) in enumerate(bucket_colours(found["k"])):
+        counts = [below[bucket], 0, *found["bins"]["counts_per_bucket"][bucket]]
+        top = [a + b for a, b in zip(base, counts, strict=True)]
+        axes.stairs(
+            top,
+            [*zero, *edges],
+            baseline=base,
+            fill=True,
+            facecolor=background,
+            edgecolor=theme.ground,
+            linewidth=0.4,
+            label=str(bucket + 1),
+        )
+        base = top
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    if sum(below):
+        at = ((zero[0] * zero[1]) ** 0.5, base[0])
+        axes.annotate("0", at, xytext=(0, 3), textcoords="offset points", ha="center", color=theme.faint)
+    for edge in found["edges_nats"]:
+        if edge >= edges[0]:
+            axes.axvline(edge, color=theme.ink, linewidth=0.9, linestyle=(0, (2, 2)), alpha=0.7)
+    zeros = f"; {found['n_zero']:,} at exactly 0" if found["n_zero"] else ""
+    about = f"{found['n_tokens']:,} tokens in {found['k']} buckets of equal size (1 = hardest); dashed: edges{zeros}"
+    _head(axes, theme, shape, "How hard the answer tokens are for the teacher", about)
+    unit = "−log p of the teacher" if found["metric"] == "nll" else "entropy of the teacher"
+    axes.set_xlabel(f"difficulty, nats ({unit})")
+    axes.set_ylabel("student tokens")
+    _legend(figure, axes, shape, title="bucket", ncols=4 if shape.narrow else 2 if found["k"] > 5 else 1)
+
+
+def draw_losses(figure: Figure, theme: Theme, shape: Shape, results: Results) -> None:
+    """Training loss (smoothed, as logged behind it) and validation loss, one line per model."""
+    styles = looks(results["methods"], theme)
+    left, right = figure.subplots(2, 1, sharex=True) if shape.narrow else figure.subplots(1, 2, sharex=True)
+    labelled: set[str] = set()
+    for entry in results["losses"].values():
+        look = styles[entry["method"]]
+        label = None if entry["method"] in labelled else entry["method"]
+        labelled.add(entry["method"])
+        line = {"color": look.colour, "linewidth": 1.7, "alpha": 0.9}
+        if entry["train"]:
+            left.plot(*zip(*entry["train"], strict=True), color=look.colour, linewidth=0.7, alpha=0.2)
+            left.plot(*zip(*block_means(entry["train"], _SMOOTH_POINTS), strict=True), label=label, **line)
+        if entry["eval"]:
+            right.plot(*zip(*entry["eval"], strict=True), marker=look.marker, markersize=4.5, **line)
+    _head(left, theme, shape, "Losses", "training, weighted as each method does")
+    _head(right, theme, shape, "", "validation")
+    right.set_xlabel("optimizer step")
+    if not shape.narrow:
+        left.set_xlabel("optimizer step")
+    left.set_ylabel("nats per supervised token")
+    left.legend()
+
+
+def _head(axes: Any, theme: Theme, shape: Shape, title: str, subtitle: str) -> None:
+    """A bold title and a faint line below it, both flush with the axis; the narrow shape has neither long line."""
+    place = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+    if shape.narrow:
+        axes.annotate(subtitle.split("; ")[0], xytext=(0, 6), fontsize=9.5, color=theme.faint, **place)
+        return
+    axes.annotate(title, xytext=(0, 27), fontsize=13.5, fontweight="bold", **place)
+    axes.annotate(subtitle, xytext=(0, 9), fontsize=10.5, color=theme.faint, **place)
+
+
+def _legend(figure: Figure, axes: Any, shape: Shape, **options: Any) -> None:
+    """Inside the axes where there is room, or below them in the narrow shape."""
+    if shape.narrow:
+        figure.legend(loc="outside lower center", fontsize=9.5, **options)
+        return
+    legend = axes.legend(loc="best", handlelength=2.6, **options)
+    legend.set_frame_on(True)
+    legend.get_frame().set(facecolor=figure.get_facecolor(), edgecolor="none", alpha=0.85)

@@ -1,0 +1,192 @@
+"""Everything the report shows, as one JSON-able dict: what results.json holds and the page is made of.
+
+Fractions are fractions (0.73), AUP is on the percent scale (its definition), times are seconds. Every
+accuracy stands beside its n. No clock and no absolute path: the same artifacts give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from trims_core.config import TrimsConfig
+from trims_core.curves import wilson_interval
+from trims_core.report.caveats import caveats_of
+from trims_core.report.cells import Cell, Coverage, load_cells
+from trims_core.report.comparison import (
+    Resampled,
+    compare,
+    estimate,
+    method_of,
+    methods_of,
+    pairs_to_compare,
+    points_of,
+    resample_methods,
+    rounded,
+)
+from trims_core.report.examples import Decodes, answers_side_by_side, coloured_examples
+from trims_core.report.histogram import histogram_of
+from trims_core.report.losses import losses_of
+
+if TYPE_CHECKING:
+    from trims_core.store import Artifact
+
+RESULTS_VERSION: Final = 1
+
+
+def collect(
+    config: TrimsConfig,
+    parents: Mapping[str, Artifact],
+    tokenizer: Decodes,
+    *,
+    partial: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """All results of a run, ready for JSON.
+
+    Args:
+        parents: artifacts by role: corpus, scores, buckets, train/<model>…, sweep/<model>….
+        partial: draw what is there although cells are missing; the results then say n of N.
+
+    Raises:
+        ReportError: cells are missing or hold different problems (unless partial), or contradict cells.json.
+    """
+    progress("reading the cells")
+    sweeps = [artifact for role, artifact in parents.items() if role.startswith("sweep/")]
+    cells, coverage = load_cells(config, sweeps, partial=partial)
+    methods = methods_of(config)
+    tasks = {}
+    for task in config.sweep.tasks:
+        of_task = [cell for cell in cells if cell.task == task]
+        if of_task:
+            progress(f"resampling the problems of {task}")
+            tasks[task] = _task_results(config, task, of_task, methods)
+    progress("examples, losses and times")
+    corpus, buckets = parents["corpus"], parents["buckets"]
+    results = {
+        "results_version": RESULTS_VERSION,
+        "name": config.name,
+        "title": config.report.title or f"TRIMS: {config.name}",
+        "coverage": _coverage(coverage),
+        "methods": methods,
+        "tasks": tasks,
+        "buckets": histogram_of(buckets),
+        "examples": coloured_examples(
+            buckets.files("buckets-", ".parquet"),
+            corpus.files("corpus-", ".parquet"),
+            tokenizer,
+            config.report.examples,
+        ),
+        "losses": losses_of(parents),
+        "stages": [_stage_row(role, artifact) for role, artifact in parents.items()],
+        "provenance": _provenance(config, parents),
+    }
+    results["caveats"] = caveats_of(results)
+    return results
+
+
+def to_json(results: Mapping[str, Any]) -> bytes:
+    """The bytes of results.json: sorted keys, finite numbers only, one trailing newline."""
+    return json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _task_results(
+    config: TrimsConfig, task: str, cells: Sequence[Cell], methods: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    resampled, levels, y_max = resample_methods(cells, config.report.bootstrap_samples)
+    n = cells[0].n
+    pairs = [(a, b) for a, b in pairs_to_compare(methods) if a in resampled and b in resampled]
+    return {
+        "benchmark": config.sweep.tasks[task].benchmark,
+        "n": n,
+        "y_max_percent": rounded(y_max),
+        "stop_at_end": cells[0].stop_at_end,
+        "gen_length": config.sweep.gen_length,
+        "block_length": config.sweep.block_length,
+        "bootstrap_samples": config.report.bootstrap_samples,
+        "curves": {name: points_of([c for c in cells if method_of(c) == name]) for name in resampled},
+        "aup": {name: _aup_row(values) for name, values in resampled.items()},
+        "equal_tpf": {
+            "levels": levels,
+            "accuracy": {name: _at_levels(v, levels) for name, v in resampled.items()},
+        },
+        "comparisons": [compare(a, b, task, resampled, levels, n) for a, b in pairs],
+        "cells": [_cell_row(cell) for cell in cells],
+        "answers": answers_side_by_side(cells, config.report.examples),
+    }
+
+
+def _aup_row(values: Resampled) -> dict[str, Any]:
+    by_seed = {str(seed): rounded(value) for seed, value in values.aup_by_seed.items() if seed is not None}
+    return {**estimate(values.aup_R), "by_seed": by_seed}
+
+
+def _at_levels(values: Resampled, levels: Sequence[float]) -> list[dict[str, float]]:
+    return [estimate(values.at_level_RL[:, i]) for i in range(len(levels))]
+
+
+def _cell_row(cell: Cell) -> dict[str, Any]:
+    low, high = wilson_interval(cell.n_correct, cell.n)
+    return {
+        "model": cell.model,
+        "method": method_of(cell),
+        "seed": cell.seed,
+        "threshold": cell.threshold,
+        "n": cell.n,
+        "n_correct": cell.n_correct,
+        "accuracy": rounded(cell.n_correct / cell.n),
+        "low": rounded(low),
+        "high": rounded(high),
+        "tpf": rounded(cell.tpf),
+        "tokens": int(cell.tokens_N.sum()),
+        "forwards": int(cell.forwards_N.sum()),
+        "n_unfinished": cell.n_unfinished,
+        "seconds": rounded(cell.seconds),
+        "tokens_per_second": rounded(cell.tokens_per_second),
+        "batch_size": cell.batch_size,
+        "workers": cell.workers,
+    }
+
+
+def _coverage(coverage: Coverage) -> dict[str, Any]:
+    return {
+        "cells_expected": coverage.n_expected,
+        "cells_found": coverage.n_found,
+        "missing": list(coverage.missing),
+        "reduced": list(coverage.reduced),
+    }
+
+
+def _stage_row(role: str, artifact: Artifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    return {
+        "node": role,
+        "stage": manifest.stage,
+        "seconds": rounded(manifest.seconds),
+        "counts": dict(sorted(manifest.counts.items())),
+        "fingerprint": manifest.fingerprint,
+        "content_digest": manifest.content_digest,
+        "seed": manifest.seed,
+    }
+
+
+def _provenance(config: TrimsConfig, parents: Mapping[str, Artifact]) -> dict[str, Any]:
+    """The settings that change results, what the stages said about themselves, library versions and inputs.
+
+    A version that differs between stages is listed once per value, so that a mixture shows.
+    """
+    versions: dict[str, set[str]] = {}
+    inputs: dict[str, set[str]] = {}
+    for artifact in parents.values():
+        for library, version in artifact.manifest.versions.items():
+            versions.setdefault(library, set()).add(version)
+        for name, digest in artifact.manifest.inputs.items():
+            inputs.setdefault(name, set()).add(digest)
+    return {
+        "config": config.result_fields(),
+        "teacher": dict(parents["scores"].info),
+        "versions": {name: sorted(values) for name, values in sorted(versions.items())},
+        "inputs": {name: sorted(values) for name, values in sorted(inputs.items())},
+        "seeds": list(config.train.seeds),
+    }
