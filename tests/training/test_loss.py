@@ -1,0 +1,120 @@
+"""The loss against dLLM's published values, its slow obvious version, and any split of the batch."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from fakes.training_student import VOCAB_SIZE, tiny_model
+from torch.nn import functional
+
+from trims_core.masking import Masks, loss_weights
+from trims_core.training.loss import MaskedDenoiser, denoising_loss, normalise, weighted_cross_entropy
+
+
+@pytest.mark.parametrize("norm", ["token", "sequence", "batch"])
+@pytest.mark.parametrize("weight", ["scheduler", "uniform"])
+def test_losses_and_head_gradients_equal_the_reference_trainers(shared_data, weight, norm):
+    oracle = np.load(shared_data / "oracles" / "mdlm_loss.npz")
+    expected = {
+        (case["weight"], case["norm"]): case
+        for case in json.loads((shared_data / "oracles" / "mdlm_loss.json").read_text())
+    }[weight, norm]
+    model = oracle_model(shared_data / "oracles" / "llada" / "tiny_mha")
+    target_BL = torch.from_numpy(oracle["input_ids"])
+    supervised_BL = torch.from_numpy(oracle["labels"]) != -100
+    masked_BL = torch.from_numpy(oracle["masked"])
+    t_B = torch.from_numpy(oracle["t"])
+    masks = Masks(masked_BL, t_B[:, None] * supervised_BL, t_B, torch.zeros(len(t_B), dtype=torch.bool))
+    weight_BL = normalise(
+        loss_weights("inverse_t" if weight == "scheduler" else "uniform", masks),
+        supervised_BL.sum(1),
+        norm,
+        n_supervised=int(supervised_BL.sum()),
+        n_sequences=len(t_B),
+    )
+    noisy_BL = torch.where(masked_BL, 126, target_BL)
+    logits_MV = MaskedDenoiser(model)(noisy_BL, masked_BL)
+    loss = weighted_cross_entropy(logits_MV, target_BL[masked_BL], weight_BL[masked_BL])
+    loss.backward()
+    assert loss.item() == pytest.approx(expected["loss"], rel=1e-5)
+    gradient = model.get_output_embeddings().weight.grad
+    reference = torch.from_numpy(oracle[f"grad_head_{weight}_{norm}"])
+    assert ((gradient - reference).norm() / reference.norm()).item() < 1e-5
+
+
+def oracle_model(folder):
+    """The oracle's checkpoint as a bidirectional causal-LM-shaped model."""
+    from trims_core.students import load_student
+
+    return load_student(str(folder)).model
+
+
+def micro_batch(n_rows: int = 4, length: int = 12, seed: int = 0) -> dict:
+    generator = torch.Generator().manual_seed(seed)
+    target_BL = torch.randint(0, VOCAB_SIZE - 2, (n_rows, length), generator=generator)
+    masked_BL = torch.rand(n_rows, length, generator=generator) < 0.5
+    return {
+        "noisy_BL": torch.where(masked_BL, VOCAB_SIZE - 1, target_BL),
+        "target_BL": target_BL,
+        "masked_BL": masked_BL,
+        "weight_BL": torch.rand(n_rows, length, generator=generator),
+        "attention_BL": None,
+        "dropout_seed": 7,
+    }
+
+
+def test_masked_positions_give_the_same_loss_as_a_full_forward():
+    model, inputs = tiny_model(), micro_batch()
+    logits_BLV = model(inputs["noisy_BL"]).logits
+    nll_BL = functional.cross_entropy(logits_BLV.transpose(1, 2), inputs["target_BL"], reduction="none")
+    expected = (nll_BL * inputs["weight_BL"] * inputs["masked_BL"]).sum()
+    torch.testing.assert_close(denoising_loss(MaskedDenoiser(model), inputs), expected, rtol=1e-5, atol=0)
+
+
+def test_nothing_masked_gives_loss_zero_and_zero_gradients_not_nan():
+    model, inputs = tiny_model(), micro_batch()
+    inputs["masked_BL"] = torch.zeros_like(inputs["masked_BL"])
+    loss = denoising_loss(MaskedDenoiser(model), inputs)
+    loss.backward()
+    assert loss.item() == 0.0
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients and all(torch.equal(g, torch.zeros_like(g)) for g in gradients)
+
+
+def test_everything_masked_gives_a_finite_loss():
+    inputs = micro_batch()
+    inputs["masked_BL"] = torch.ones_like(inputs["masked_BL"])
+    inputs["noisy_BL"] = torch.full_like(inputs["noisy_BL"], VOCAB_SIZE - 1)
+    assert torch.isfinite(denoising_loss(MaskedDenoiser(tiny_model()), inputs))
+
+
+def test_half_precision_logits_are_summed_in_float32():
+    logits_MV = torch.randn(400, VOCAB_SIZE).bfloat16()
+    target_M = torch.zeros(400, dtype=torch.long)
+    loss = weighted_cross_entropy(logits_MV, target_M, torch.ones(400))
+    assert loss.dtype == torch.float32
+    expected = functional.cross_entropy(logits_MV.double(), target_M, reduction="sum")
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_dropout_follows_the_micro_batch_and_leaves_the_global_generator_alone():
+    model = tiny_model(attention_dropout=0.5).train()
+    inputs = micro_batch()
+    before = torch.random.get_rng_state()
+    first = denoising_loss(MaskedDenoiser(model), inputs)
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.rand(3)
+    assert torch.equal(first, denoising_loss(MaskedDenoiser(model), inputs))
+    assert not torch.equal(first, denoising_loss(MaskedDenoiser(model), inputs | {"dropout_seed": 8}))
+
+
+@pytest.mark.parametrize(("norm", "expected"), [("token", 1 / 10), ("sequence", 1 / (3 * 5)), ("batch", 1 / 5)])
+def test_normalisation_divides_by_the_global_batch(norm, expected):
+    weight_BC = normalise(
+        torch.ones(2, 4), torch.tensor([3, 0]), norm, n_supervised=10, n_sequences=5
+    )
+    assert weight_BC[0, 0].item() == pytest.approx(expected)
+    assert torch.isfinite(weight_BC).all()

@@ -1,0 +1,266 @@
+"""Examples of the buckets artifact as the tensors of a micro-batch, masks and weights included.
+
+Shape legend: B sequences of a micro-batch, L padded length, C = completion positions, right-aligned to L
+only through each sequence's own prompt length.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trims_core.config import TrainConfig, VariantConfig
+from trims_core.errors import InputError, SchemaError
+from trims_core.masking import (
+    Draws,
+    Masks,
+    draw,
+    draw_masks,
+    draw_seed,
+    loss_weights,
+    order_buckets,
+    pad_buckets,
+)
+from trims_core.schema import BUCKETS, read_table
+from trims_core.training.loss import normalise
+from trims_core.training.plan import Lengths, MicroBatch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """All usable examples, truncated to max_length; buckets in the order in which training shows tokens.
+
+    n_truncated lost the end of their completion; n_without_completion were left out, because their prompt
+    alone fills max_length.
+    """
+
+    ids: list[str]
+    input_ids: list[npt.NDArray[np.int64]]
+    prompt_lengths: Lengths
+    lengths: Lengths
+    buckets: list[npt.NDArray[np.uint8]]
+    n_buckets: int
+    n_truncated: int
+    n_without_completion: int
+
+
+def load_examples(
+    shards: Sequence[Path], n_buckets: int, variant: VariantConfig, seed: int, max_length: int
+) -> Examples:
+    """The examples of some bucket shards, sorted by id.
+
+    Raises:
+        SchemaError: a row whose buckets do not fit its tokens or exceed K.
+        InputError: nothing is left to train on.
+    """
+    rows = sorted(_rows(shards, n_buckets), key=lambda row: row[0])
+    kept = [row for row in rows if row[2] < max_length]
+    _report_lost(rows, kept, max_length)
+    ids = [row[0] for row in rows]
+    ordered = order_buckets([row[3] for row in rows], ids, n_buckets, variant.order, seed)
+    by_id = dict(zip(ids, ordered, strict=True))
+    lengths = np.array([min(len(row[1]), max_length) for row in kept], np.int64)
+    prompt_lengths = np.array([row[2] for row in kept], np.int64)
+    return Examples(
+        ids=[row[0] for row in kept],
+        input_ids=[row[1][:max_length] for row in kept],
+        prompt_lengths=prompt_lengths,
+        lengths=lengths,
+        buckets=[by_id[row[0]][: length - row[2]] for row, length in zip(kept, lengths, strict=True)],
+        n_buckets=n_buckets,
+        n_truncated=sum(len(row[1]) > max_length for row in kept),
+        n_without_completion=len(rows) - len(kept),
+    )
+
+
+Row = tuple[str, npt.NDArray[np.int64], int, npt.NDArray[np.uint8]]
+
+
+def _rows(shards: Sequence[Path], n_buckets: int) -> Iterable[Row]:
+    for path in shards:
+        table = read_table(path, BUCKETS)
+        for name, ids, prompt_length, bucket in zip(
+            table["id"].to_pylist(),
+            table["input_ids"],
+            table["prompt_length"].to_pylist(),
+            table["bucket"],
+            strict=True,
+        ):
+            input_ids = ids.values.to_numpy().astype(np.int64)
+            buckets = bucket.values.to_numpy().astype(np.uint8)
+            if len(buckets) != len(input_ids) - prompt_length:
+                raise SchemaError(
+                    f"{path}: id {name!r} has {len(buckets)} buckets for"
+                    f" {len(input_ids) - prompt_length} completion tokens; redo it with --refresh buckets"
+                )
+            if len(buckets) and not 1 <= buckets.min() <= buckets.max() <= n_buckets:
+                raise SchemaError(
+                    f"{path}: id {name!r} has buckets {buckets.min()}…{buckets.max()}, expected 1…{n_buckets};"
+                    " redo it with --refresh buckets"
+                )
+            yield name, input_ids, prompt_length, buckets
+
+
+def _report_lost(rows: Sequence[Row], kept: Sequence[Row], max_length: int) -> None:
+    if not kept:
+        raise InputError(
+            f"none of {len(rows)} examples has a completion token within train.max_length {max_length};"
+            " raise train.max_length or check the corpus"
+        )
+    if len(kept) < len(rows):
+        lost = [row[0] for row in rows if row[2] >= max_length]
+        logger.warning(
+            "%d of %d examples left out: the prompt alone fills train.max_length %d (first ids: %s)",
+            len(lost),
+            len(rows),
+            max_length,
+            ", ".join(lost[:5]),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch on its way to the model.
+
+    noisy_BL: int64, [MASK] put in. target_BL: int64, the clean tokens. masked_BL: bool. weight_BL: float32,
+    weight of each masked token's cross-entropy, normalisation over the global batch included.
+    attention_BL: int64, or None where every position is attended (supervised pads).
+    """
+
+    noisy_BL: Tensor
+    target_BL: Tensor
+    masked_BL: Tensor
+    weight_BL: Tensor
+    attention_BL: Tensor | None
+    n_supervised: int
+    dropout_seed: int
+    ids: tuple[str, ...]
+
+    def tensors(self) -> dict[str, Tensor | int | None]:
+        """What the trainer hands on; ids stay here."""
+        return {
+            "noisy_BL": self.noisy_BL,
+            "target_BL": self.target_BL,
+            "masked_BL": self.masked_BL,
+            "weight_BL": self.weight_BL,
+            "attention_BL": self.attention_BL,
+            "n_supervised": self.n_supervised,
+            "dropout_seed": self.dropout_seed,
+        }
+
+
+class MaskedExamples(Dataset[Batch]):
+    """Maps a micro-batch of the schedule to tensors with freshly drawn masks.
+
+    `validation` replaces the variant's masks by standard ones whose t is spread evenly over the held-out
+    examples: the same value for every variant, seed and step.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        config: TrainConfig,
+        variant: VariantConfig,
+        seed: int,
+        *,
+        mask_id: int,
+        pad_id: int,
+        validation: Sequence[int] = (),
+    ) -> None:
+        self._examples = examples
+        self._config = config
+        self._variant = variant
+        self._seed = seed
+        self._mask_id = mask_id
+        self._pad_id = pad_id
+        self._strata = {example: place for place, example in enumerate(validation)}
+
+    def __len__(self) -> int:
+        return len(self._examples.ids)
+
+    def __getitem__(self, micro_batch: MicroBatch) -> Batch:
+        target_BL, completion_BL, supervised_BL = self._sequences(micro_batch)
+        masks = self._masks(micro_batch, target_BL, supervised_BL)
+        kind = "inverse_t" if self._strata else self._variant.loss_weight
+        weight_BL = normalise(
+            loss_weights(kind, masks),
+            supervised_BL.sum(1),
+            "token" if self._strata else self._config.loss_norm,
+            n_supervised=micro_batch.n_supervised,
+            n_sequences=micro_batch.n_sequences,
+        )
+        return Batch(
+            noisy_BL=torch.where(masks.masked_BC, self._mask_id, target_BL),
+            target_BL=target_BL,
+            masked_BL=masks.masked_BC,
+            weight_BL=weight_BL,
+            attention_BL=None if self._config.supervise_padding else completion_BL.long(),
+            n_supervised=int(supervised_BL.sum()),
+            dropout_seed=draw_seed(self._seed, micro_batch.step, str(micro_batch.index), "dropout"),
+            ids=tuple(self._examples.ids[entry.example] for entry in micro_batch.entries),
+        )
+
+    def _sequences(self, micro_batch: MicroBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Padded tokens, which positions are real tokens, and which are supervised."""
+        shape = (len(micro_batch.entries), micro_batch.pad_to)
+        target_BL = torch.full(shape, self._pad_id, dtype=torch.long)
+        real_BL = torch.zeros(shape, dtype=torch.bool)
+        supervised_BL = torch.zeros(shape, dtype=torch.bool)
+        for row, entry in enumerate(micro_batch.entries):
+            length = int(self._examples.lengths[entry.example])
+            target_BL[row, :length] = torch.from_numpy(self._examples.input_ids[entry.example])
+            real_BL[row, :length] = True
+            end = micro_batch.pad_to if self._config.supervise_padding else length
+            supervised_BL[row, int(self._examples.prompt_lengths[entry.example]) : end] = True
+        return target_BL, real_BL, supervised_BL
+
+    def _masks(self, micro_batch: MicroBatch, target_BL: Tensor, supervised_BL: Tensor) -> Masks:
+        """Masks with the sequence's own draws put at its completion positions (C = L here)."""
+        n_positions = target_BL.shape[1]
+        purpose = "validation" if self._strata else "train"
+        seeds = [
+            draw_seed(0 if self._strata else self._seed, entry.epoch, self._examples.ids[entry.example], purpose)
+            for entry in micro_batch.entries
+        ]
+        raw = draw(seeds, n_positions)
+        token_BL = torch.zeros(target_BL.shape)
+        bucket_BL = torch.ones(target_BL.shape, dtype=torch.uint8)
+        for row, entry in enumerate(micro_batch.entries):
+            prompt_length = int(self._examples.prompt_lengths[entry.example])
+            token_BL[row, prompt_length:] = raw.token_BC[row, : n_positions - prompt_length]
+            bucket_BL[row, prompt_length:] = torch.from_numpy(self._buckets(entry.example, micro_batch.pad_to))
+        noise_B = self._stratified(micro_batch, raw.noise_B) if self._strata else raw.noise_B
+        return draw_masks(
+            bucket_BL,
+            supervised_BL,
+            Draws(raw.mixing_B, raw.cut_B, noise_B, token_BL),
+            n_buckets=self._examples.n_buckets,
+            rho=0.0 if self._strata or self._variant.method == "standard" else self._variant.rho,
+            p_low=self._variant.p_low,
+            p_high=self._variant.p_high,
+            epsilon=self._config.mask_epsilon,
+        )
+
+    def _buckets(self, example: int, pad_to: int) -> npt.NDArray[np.uint8]:
+        """Buckets of an example's completion positions up to the padded end."""
+        examples = self._examples
+        end = pad_to - int(examples.prompt_lengths[example])
+        known = examples.buckets[example]
+        pads = pad_buckets(
+            examples.n_buckets, self._variant.order, self._seed, examples.ids[example], len(known), end
+        )
+        return np.concatenate([known, pads])
+
+    def _stratified(self, micro_batch: MicroBatch, noise_B: Tensor) -> Tensor:
+        places = torch.tensor([self._strata[entry.example] for entry in micro_batch.entries])
+        return (places + noise_B) / len(self._strata)

@@ -1,0 +1,235 @@
+"""Training processes started, watched and ended by the process that wants the adapter.
+
+One machine: the ranks are our direct children, with the environment variables that torchrun and DeepSpeed's
+launcher set; that saves a launcher's start-up and a layer of signal handling. Several machines: DeepSpeed's
+launcher with the given hostfile. In both cases: their logs go to files, their progress is passed on, they
+are asked to save and end when we are interrupted, and they do not outlive us, kill -9 included.
+Not covered: processes on other machines after a kill -9 here (the launcher's ssh connections end them).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from trims_core import errors
+from trims_core.config import LaunchConfig
+from trims_core.errors import CheckpointError, ConfigError, InterruptedRunError, LaunchError, TrimsError
+from trims_core.stage import Progress
+from trims_core.training.checkpoint import check_world_size, find_complete_checkpoint
+from trims_core.training.journal import read_progress
+from trims_core.training.spec import TrainSpec
+from trims_core.training.tether import PARENT_VARIABLE
+from trims_core.training.warm import compile_environment, ensure_warm, extensions_folder
+
+logger = logging.getLogger(__name__)
+
+_POLL_S: Final = 0.1
+_HEARTBEAT_S: Final = 2.0
+_TAIL_LINES: Final = 20
+_INTERRUPTED: Final = InterruptedRunError.exit_code
+_LAUNCHER_VARIABLES: Final = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One child: a rank, or the launcher of all ranks."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+def count_processes(launch: LaunchConfig) -> int:
+    """Training processes in all. Raises: ConfigError for a hostfile that is absent or has no slots."""
+    if launch.hostfile is None:
+        return launch.processes
+    path = Path(launch.hostfile)
+    if not path.is_file():
+        raise ConfigError(f"train.launch.hostfile: {path}: no such file; expected lines `host slots=N`")
+    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    slots = [re.fullmatch(r"\S+\s+slots=(\d+)", line) for line in lines if line]
+    if not slots or not all(slots):
+        raise ConfigError(f"train.launch.hostfile: {path}: expected lines `host slots=N`, found {lines[:3]}")
+    return sum(int(match.group(1)) for match in slots if match)
+
+
+def run_training(spec: TrainSpec, launch: LaunchConfig, progress: Progress) -> None:
+    """Run a training to its end; afterwards the adapter and result.json exist.
+
+    Raises:
+        CheckpointError: the newest checkpoint belongs to another number of processes; nothing was started.
+        TrainingDivergedError, InputError, …: what a training process said, as its own class.
+        LaunchError: a process ended otherwise; with the end of its log.
+    """
+    paths = spec.paths
+    checkpoint = find_complete_checkpoint(paths.checkpoints)
+    if checkpoint is not None:
+        check_world_size(checkpoint, spec.world_size)
+        progress(checkpoint.step, 0, f"continuing at step {checkpoint.step}")
+    if spec.device == "cpu" and spec.engine == "deepspeed":
+        ensure_warm(lambda note: progress(0, 0, note))
+    for stale in (paths.stop, paths.progress, paths.result, *(paths.error(i) for i in range(spec.world_size))):
+        stale.unlink(missing_ok=True)
+    spec.write()
+    members = _start(spec, launch)
+    try:
+        _watch(spec, members, progress)
+    finally:
+        _end(spec, members, launch.grace_s)
+    if not paths.result.exists():
+        raise LaunchError(f"training ended without {paths.result}; see {members[0].log}")
+
+
+def training_environment(spec: TrainSpec) -> dict[str, str]:
+    """Environment of the training processes.
+
+    CPU ranks share the cores: without a limit two of them are fifteen times slower. A value of
+    OMP_NUM_THREADS that is set already is respected.
+    """
+    env = {name: value for name, value in compile_environment(extensions_folder()).items() if value is not None}
+    if spec.device != "cpu":
+        env.pop("DS_ACCELERATOR")
+    for name in _LAUNCHER_VARIABLES:
+        env.pop(name, None)
+    n_threads = max(1, len(os.sched_getaffinity(0)) // spec.world_size) if spec.device == "cpu" else 1
+    return {
+        "OMP_NUM_THREADS": str(n_threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        **env,
+        "PYTHONUNBUFFERED": "1",
+        PARENT_VARIABLE: str(os.getpid()),
+    }
+
+
+def _start(spec: TrainSpec, launch: LaunchConfig) -> list[Member]:
+    env = training_environment(spec)
+    port = str(launch.master_port or _free_port())
+    module = ["trims_core.training.run", str(spec.paths.spec)]
+    if launch.hostfile is not None:
+        launcher = ["--hostfile", launch.hostfile, "--master_port", port, "--no_local_rank", "--module"]
+        command = ["trims_core.training.tether", "deepspeed.launcher.runner", *launcher, *module]
+        return [_spawn("launcher", command, env, spec.paths.folder / "launcher.log")]
+    members = []
+    try:
+        for rank in range(spec.world_size):
+            place = {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(spec.world_size),
+                "LOCAL_WORLD_SIZE": str(spec.world_size),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
+            members.append(_spawn(f"rank {rank}", module, env | place, spec.paths.log(rank)))
+    except BaseException:
+        _kill(members)
+        raise
+    return members
+
+
+def _spawn(name: str, module: Sequence[str], env: Mapping[str, str], log: Path) -> Member:
+    """Start a module in a session of its own, so that the terminal's Ctrl-C reaches us alone."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            start_new_session=True,
+        )
+    return Member(name, process, log)
+
+
+def _watch(spec: TrainSpec, members: Sequence[Member], progress: Progress) -> None:
+    """Pass progress on until all members have ended well. Raises: what the first failing one said."""
+    started = told = time.monotonic()
+    last: tuple[int, int, str] | None = None
+    while True:
+        codes = [member.process.poll() for member in members]
+        failed = [member for member, code in zip(members, codes, strict=True) if code not in (None, 0)]
+        said = read_progress(spec.paths.progress) or (0, 0, "starting training processes")
+        now = time.monotonic()
+        if said != last:
+            progress(*said)
+            last, told = said, now
+        elif now - told >= _HEARTBEAT_S:
+            progress(said[0], said[1], f"{said[2]} ({now - started:.0f} s)")
+            told = now
+        if failed and all(code in (None, 0, _INTERRUPTED) for code in codes):
+            failed = [] if None in codes else failed
+        if failed:
+            raise _failure(spec, failed[0])
+        if None not in codes:
+            return
+        time.sleep(_POLL_S)
+
+
+def _failure(spec: TrainSpec, member: Member) -> TrimsError:
+    """What a process said before it ended, as an error of its own class; else the end of its log."""
+    for rank in range(spec.world_size):
+        path = spec.paths.error(rank)
+        if path.exists():
+            said = json.loads(path.read_bytes())
+            known = getattr(errors, said["class"], CheckpointError)
+            return known(said["message"])  # type: ignore[no-any-return]
+    code = member.process.returncode
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    lines = member.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    return LaunchError(
+        f"training {member.name} {how}{hint}; the same command continues from the last checkpoint."
+        f" End of {member.log}:\n" + "\n".join(lines)
+    )
+
+
+def _end(spec: TrainSpec, members: Sequence[Member], grace_s: float) -> None:
+    """Ask what still runs to save and end, wait that long at most, then kill.
+
+    Before their first step processes have no handler for SIGTERM and nothing to save: they end at once.
+    """
+    alive = [member for member in members if member.process.poll() is None]
+    try:
+        if alive and all(member.process.returncode in (None, 0, _INTERRUPTED) for member in members):
+            logger.info("asking training to save and end (at most %.0f s)", grace_s)
+            spec.paths.stop.touch()
+            for member in alive:
+                if member.name != "launcher":
+                    member.process.send_signal(signal.SIGTERM)
+            _wait_for(alive, grace_s)
+    finally:
+        _kill(members)
+
+
+def _wait_for(members: Sequence[Member], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(member.process.poll() is None for member in members):
+        time.sleep(_POLL_S)
+
+
+def _kill(members: Sequence[Member]) -> None:
+    """Kill every member's whole process group and reap it."""
+    for member in members:
+        if member.process.poll() is None:
+            os.killpg(member.process.pid, signal.SIGKILL)
+    for member in members:
+        member.process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

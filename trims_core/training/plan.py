@@ -1,0 +1,191 @@
+"""Which examples every optimizer step sees, on any number of ranks: a pure function of settings and ids.
+
+Training reads one endless stream: epoch 0's permutation, then epoch 1's, and so on. Step s takes the
+`batch_size` entries from s·batch_size on, cut into micro-batches that rank r of R takes in order. So every
+step has a full batch, a batch may span two epochs, every example comes once per epoch, and neither the
+number of ranks nor a resume changes what a step or a micro-batch contains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from trims_core.config import TrainConfig
+from trims_core.errors import ConfigError
+
+Lengths = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One pass over one example: its index in the data and the epoch that keys its draws."""
+
+    example: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one rank puts through the model at once, and what it needs to know of the whole step.
+
+    step: 0-based optimizer step. index: place of this micro-batch in the step, over all ranks.
+    pad_to: sequence length. n_supervised, n_sequences: of the whole global batch (loss normalisation).
+    """
+
+    step: int
+    index: int
+    entries: tuple[Entry, ...]
+    pad_to: int
+    n_supervised: int
+    n_sequences: int
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How sequences are brought to one length.
+
+    With supervised pads a sequence's loss depends on how far it is padded, so it is padded to the longest
+    of the *global* batch, which no split over ranks and accumulation changes. Without, pads do not count
+    and the longest of the micro-batch is enough.
+    """
+
+    supervised: bool
+    multiple_of: int
+    max_length: int
+
+    def length(self, longest: int) -> int:
+        """`longest` rounded up to the multiple, but never beyond max_length."""
+        rounded = -(-longest // self.multiple_of) * self.multiple_of
+        return max(longest, min(rounded, self.max_length))
+
+
+def hash_order(ids: Sequence[str], key: str) -> list[int]:
+    """Indices of `ids` in the order of a keyed hash: a permutation that ignores how the ids are listed."""
+    digests = [hashlib.blake2b(f"{key}\0{name}".encode(), digest_size=16).digest() for name in ids]
+    return sorted(range(len(ids)), key=lambda i: (digests[i], ids[i]))
+
+
+def split_validation(ids: Sequence[str], fraction: float) -> tuple[list[int], list[int]]:
+    """(training, validation) indices; validation = the share with the smallest id hashes, in that order.
+
+    The choice depends on the ids alone, so all variants and seeds are validated on the same examples. A
+    fraction above 0 holds out at least one example, unless there is only one.
+    """
+    if fraction == 0 or len(ids) < 2:
+        return list(range(len(ids))), []
+    order = hash_order(ids, "validation")
+    n_held_out = min(max(1, round(fraction * len(ids))), len(ids) - 1)
+    held_out = set(order[:n_held_out])
+    return [i for i in range(len(ids)) if i not in held_out], order[:n_held_out]
+
+
+def count_steps(config: TrainConfig, n_examples: int) -> int:
+    """Optimizer steps of the whole run: max_steps, or as many as `epochs` passes need."""
+    return config.max_steps or max(1, math.ceil(config.epochs * n_examples / config.batch_size))
+
+
+def accumulation_steps(config: TrainConfig, world_size: int) -> int:
+    """Micro-batches per rank and optimizer step. Raises: ConfigError where the batch does not divide."""
+    per_pass = config.micro_batch_size * world_size
+    if config.batch_size % per_pass:
+        raise ConfigError(
+            f"train.batch_size {config.batch_size} is not a multiple of micro_batch_size"
+            f" {config.micro_batch_size} × {world_size} processes; choose a batch_size that is"
+        )
+    return config.batch_size // per_pass
+
+
+class Schedule:
+    """The stream of global batches over some examples.
+
+    prompt_lengths and lengths are student tokens after truncation, by example; `chosen` are the indices
+    trained on.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        prompt_lengths: Lengths,
+        lengths: Lengths,
+        chosen: Sequence[int],
+        *,
+        seed: int,
+        batch_size: int,
+        micro_batch_size: int,
+        padding: Padding,
+    ) -> None:
+        self._ids = ids
+        self._prompt_lengths = prompt_lengths
+        self._lengths = lengths
+        self._chosen = list(chosen)
+        self._seed = seed
+        self._batch_size = batch_size
+        self._micro_batch_size = micro_batch_size
+        self._padding = padding
+        self._permutation = lru_cache(maxsize=2)(self._shuffled)
+
+    def step(self, step: int) -> list[MicroBatch]:
+        """All micro-batches of one optimizer step, in order."""
+        start = step * self._batch_size
+        return self.cut([self._entry(start + i) for i in range(self._batch_size)], step)
+
+    def cut(self, entries: Sequence[Entry], step: int) -> list[MicroBatch]:
+        """One global batch as micro-batches; the last may be smaller."""
+        longest = self._longest(entries)
+        n_supervised = sum(self._n_supervised(entry, longest) for entry in entries)
+        parts = [
+            entries[i : i + self._micro_batch_size] for i in range(0, len(entries), self._micro_batch_size)
+        ]
+        return [
+            MicroBatch(
+                step=step,
+                index=index,
+                entries=tuple(part),
+                pad_to=longest if self._padding.supervised else self._longest(part),
+                n_supervised=n_supervised,
+                n_sequences=len(entries),
+            )
+            for index, part in enumerate(parts)
+        ]
+
+    def _entry(self, position: int) -> Entry:
+        epoch, place = divmod(position, len(self._chosen))
+        return Entry(self._permutation(epoch)[place], epoch)
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        names = [self._ids[i] for i in self._chosen]
+        return [self._chosen[i] for i in hash_order(names, f"shuffle\0{self._seed}\0{epoch}")]
+
+    def _longest(self, entries: Sequence[Entry]) -> int:
+        return self._padding.length(max(int(self._lengths[entry.example]) for entry in entries))
+
+    def _n_supervised(self, entry: Entry, pad_to: int) -> int:
+        end = pad_to if self._padding.supervised else int(self._lengths[entry.example])
+        return end - int(self._prompt_lengths[entry.example])
+
+
+@dataclass(frozen=True)
+class RankSampler:
+    """The micro-batches of one rank from the first step to the last, each as a list of one (a DataLoader's
+    batch sampler)."""
+
+    schedule: Schedule
+    n_steps: int
+    accumulation: int
+    rank: int
+
+    def __len__(self) -> int:
+        return self.n_steps * self.accumulation
+
+    def __iter__(self) -> Iterator[list[MicroBatch]]:
+        start = self.rank * self.accumulation
+        for step in range(self.n_steps):
+            for micro_batch in self.schedule.step(step)[start : start + self.accumulation]:
+                yield [micro_batch]

@@ -1,0 +1,115 @@
+"""What one training run is: everything its processes need, as one JSON file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from trims_core.config import StudentConfig, TrainConfig, VariantConfig
+from trims_core.store.durable import write_atomically
+
+Engine = Literal["deepspeed", "plain"]
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Files of a run, all below one folder that survives crashes."""
+
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        """The run's settings."""
+        return self.folder / "spec.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folders checkpoint-<step>."""
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON row per optimizer step and per validation."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        """Where rank 0 is."""
+        return self.folder / "progress.json"
+
+    @property
+    def stop(self) -> Path:
+        """Its existence asks the run to save and end."""
+        return self.folder / "stop"
+
+    @property
+    def result(self) -> Path:
+        """Counts and final values, written by rank 0 when all steps are done."""
+        return self.folder / "result.json"
+
+    def log(self, rank: int) -> Path:
+        """Standard output and error of one process."""
+        return self.folder / f"rank-{rank}.log"
+
+    def error(self, rank: int) -> Path:
+        """Class and message of the error that ended one process."""
+        return self.folder / f"error-{rank}.json"
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """One adapter to train.
+
+    engine `plain` is one process without DeepSpeed: the same trainer and loss, for small models and tests.
+    """
+
+    train: TrainConfig
+    variant: VariantConfig
+    student: StudentConfig
+    seed: int
+    shards: tuple[Path, ...]
+    n_buckets: int
+    folder: Path
+    adapter: Path
+    world_size: int = 1
+    device: str = "cpu"
+    engine: Engine = "deepspeed"
+
+    @property
+    def paths(self) -> RunPaths:
+        """The run's files."""
+        return RunPaths(self.folder)
+
+    def write(self) -> Path:
+        """Write the spec into the run's folder; gives back its path."""
+        body: dict[str, Any] = {
+            "train": self.train.model_dump(mode="json"),
+            "variant": self.variant.model_dump(mode="json"),
+            "student": self.student.model_dump(mode="json"),
+            "seed": self.seed,
+            "shards": [str(path) for path in self.shards],
+            "n_buckets": self.n_buckets,
+            "folder": str(self.folder),
+            "adapter": str(self.adapter),
+            "world_size": self.world_size,
+            "device": self.device,
+            "engine": self.engine,
+        }
+        write_atomically(self.paths.spec, json.dumps(body, indent=1).encode())
+        return self.paths.spec
+
+
+def read_spec(path: Path) -> TrainSpec:
+    """The spec written by `TrainSpec.write`."""
+    body = json.loads(path.read_bytes())
+    return TrainSpec(
+        train=TrainConfig.model_validate(body.pop("train")),
+        variant=VariantConfig.model_validate(body.pop("variant")),
+        student=StudentConfig.model_validate(body.pop("student")),
+        shards=tuple(Path(shard) for shard in body.pop("shards")),
+        folder=Path(body.pop("folder")),
+        adapter=Path(body.pop("adapter")),
+        **body,
+    )
