@@ -89,8 +89,10 @@ def test_a_damaged_artifact_is_not_a_hit(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     made = make_all(config)
     made["scores"].file("scores-00000.parquet").unlink()
-    row = rows(config)["scores"]
+    found = rows(config)
+    row = found["scores"]
     assert row.state == "miss"
+    assert found["buckets"].why == "waits for scores, which is damaged"
     assert row.why.startswith("damaged")
     assert "scores-00000.parquet" in row.why
 

@@ -97,6 +97,26 @@ def test_children_of_a_refresh_with_other_bytes_are_made_again(tmp_path: Path) -
     }
 
 
+def test_a_parent_that_is_replaced_during_the_work_stops_the_commit(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    for name in ("corpus", "scores"):
+        make(config, name)
+
+    def other(work: Work) -> Outcome:
+        SPECS["scores"].produce(work)
+        (work.staging.path / "more.txt").write_text("more")
+        work.staging.record("more", {"more.txt": None})
+        return Outcome({})
+
+    def slow(work: Work) -> Outcome:
+        make(config, "scores", refresh=True, spec=replace(SPECS["scores"], produce=other))
+        return SPECS["buckets"].produce(work)
+
+    with pytest.raises(MissingArtifactError, match="replaced by other content meanwhile"):
+        make(config, "buckets", spec=replace(SPECS["buckets"], produce=slow))
+    assert Store(config.store).folders("buckets") == []
+
+
 def test_a_raised_stage_version_makes_the_stage_again(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     make_all(config)

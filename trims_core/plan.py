@@ -20,6 +20,8 @@ from trims_core.store import Artifact, StageKey, Store
 
 State: TypeAlias = Literal["hit", "miss", "unknown"]
 _NAMED: Final = 3
+_DAMAGED: Final = "damaged"
+_OVER_BUDGET: Final = "over the reject budget"
 _ABSENT: Final = "(not set)"
 
 
@@ -145,7 +147,7 @@ def _row(
 ) -> PlanRow:
     waiting = [parent for parent in node.parents.values() if rows[parent].artifact is None]
     if waiting:
-        return PlanRow(node, "unknown", None, f"waits for {waiting[0]}, which will be remade")
+        return PlanRow(node, "unknown", None, _why_waiting(rows[waiting[0]]))
     key = _key(store, config, node, rows, specs)
     if refresh:
         return PlanRow(node, "miss", key.fingerprint, "asked for with --refresh")
@@ -154,9 +156,9 @@ def _row(
         if artifact is not None:
             check_budget(config, artifact)
     except StoreError as error:
-        return PlanRow(node, "miss", key.fingerprint, f"damaged: {error}")
+        return PlanRow(node, "miss", key.fingerprint, f"{_DAMAGED}: {error}")
     except RejectBudgetError as error:
-        return PlanRow(node, "miss", key.fingerprint, f"over the reject budget: {error}")
+        return PlanRow(node, "miss", key.fingerprint, f"{_OVER_BUDGET}: {error}")
     if artifact is None:
         return PlanRow(node, "miss", key.fingerprint, _why_missing(store, config, node, key))
     made = artifact.manifest
@@ -174,6 +176,13 @@ def _key(
     opened = {role: rows[parent].artifact for role, parent in node.parents.items()}
     parents = {role: artifact for role, artifact in opened.items() if artifact is not None}
     return load_spec(node.stage, specs).key(config, node, parents, store.digests)
+
+
+def _why_waiting(parent: PlanRow) -> str:
+    stopped = parent.why.partition(":")[0]
+    if stopped in (_DAMAGED, _OVER_BUDGET):
+        return f"waits for {parent.node.id}, which is {stopped}"
+    return f"waits for {parent.node.id}, which will be remade"
 
 
 def _why_missing(store: Store, config: TrimsConfig, node: Node, key: StageKey) -> str:

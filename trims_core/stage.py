@@ -173,6 +173,8 @@ def run_node(
             work = Work(config, node, parents, place, progress or _quiet)
             outcome = spec.produce(work)
             _check_counts(config, node.stage, outcome.counts, lambda: _rejected_ids(place))
+            for parent in parents.values():  # one that was replaced during the work must not be named as read
+                store.check(parent)
             manifest = _manifest(work, outcome, time.perf_counter() - started)
             committed = store.commit(place, manifest, _card(manifest, outcome))
     how: How = "adopted" if committed.adopted else "made"

@@ -19,6 +19,9 @@ from trims_core.fingerprint import FileDigests, sha256_file
 from trims_core.store.artifact import RESERVED_NAMES, Artifact, FileEntry
 
 _ID_COLUMNS: Final = {"corpus": "id", "scores": "id", "rejects": "id", "buckets": "id"}
+"""Ids that occur once in the whole artifact."""
+_ID_COLUMNS_IN_FILE: Final = {"samples": "sample_id"}
+"""Ids that occur once in each file."""
 _SHOWN: Final = 5
 
 
@@ -133,6 +136,8 @@ def table_problems(artifact: Artifact, without: Collection[Path] = ()) -> Iterat
         rows[table.name] += artifact.manifest.entries[path.relative_to(artifact.path).as_posix()].rows or 0
         if column := _ID_COLUMNS.get(table.name):
             yield from _duplicates(path, column, seen)
+        if column := _ID_COLUMNS_IN_FILE.get(table.name):
+            yield from _duplicates(path, column, {})
     counts = artifact.manifest.counts
     if artifact.manifest.stage == "scores" and "n_in" in counts and not without:
         total = rows["scores"] + rows["rejects"]
