@@ -55,6 +55,7 @@ def decode_parallel(
             threading.Thread(
                 target=_work,
                 args=(worker, student, [prompts[i] for i in share], settings, n_inside, stop, reports),
+                name=f"decode-{worker}",
                 daemon=True,
             )
             for worker, share in enumerate(shares)
