@@ -33,7 +33,7 @@ def test_each_site_is_a_plain_text_that_starts_with_its_owner(project_root: Path
 
 
 def is_struck(site: str, tests: str) -> bool:
-    """Whether a fault test names the site, or takes all of its stage from the source: `sites("scores", …)`."""
+    """Whether a fault test names the site, or takes all of its stage by `sites("scores", …)`."""
     return bool(re.search(rf"""["']{re.escape(site)}\b|\bsites\(["']{site.partition(".")[0]}["']""", tests))
 
 
