@@ -55,7 +55,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Trajectory-ranked fine-tuning of masked diffusion language models: scores, buckets, adapters, curves.",
+    help="Trajectory-ranked fine-tuning of masked diffusion models: scores, buckets, adapters, curves.",
     epilog="Start with:  trims run configs/demo.yaml",
 )
 

@@ -11,12 +11,13 @@ from rich.console import Console
 from flows.tables import plan_table
 from trims_core.config import TrimsConfig
 from trims_core.latest import latest_path, point_latest
-from trims_core.settings import load_config
 from trims_core.plan import PlanRow, plan
+from trims_core.settings import load_config
 from trims_core.store import Store
 
 EXAMPLES = (
-    "Examples:  trims run configs/demo.yaml   |   trims run configs/demo.yaml --until buckets --refresh buckets   |"
+    "Examples:  trims run configs/demo.yaml   |"
+    "   trims run configs/demo.yaml --until buckets --refresh buckets   |"
     "   trims run configs/demo.yaml --set buckets.k=4"
 )
 

@@ -108,8 +108,8 @@ def _readable(api_url: str) -> Iterator[None]:
         if is_healthy(api_url):
             raise
         raise TrimsError(
-            f"Prefect's server at {api_url} does not answer ({error}). Artifacts are not affected: finished ones"
-            " are in the store, and the same command continues"
+            f"Prefect's server at {api_url} does not answer ({error}). Artifacts are not affected: finished"
+            " ones are in the store, and the same command continues"
         ) from error
 
 

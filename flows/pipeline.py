@@ -8,10 +8,10 @@ defaults. Nodes run one after the other: each uses the whole machine.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from prefect import flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from tasks.stages import STAGE_TASKS, StageResult
 from trims_core.config import TrimsConfig
@@ -62,8 +62,8 @@ def run_stage(
 def _unpack(answer: StageResult) -> ArtifactRef:
     """A reused artifact comes inside the state that shows it as cached."""
     if isinstance(answer, State):
-        inner: Any = answer.result()
-        return ArtifactRef(**inner)
+        inner: ArtifactRef = answer.result()
+        return inner
     return answer
 
 

@@ -70,7 +70,8 @@ class Child:
         """An error that tells how the process ended and what it said last."""
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
         return TrimsError(
-            f"{name} ended with status {self.returncode}; its last words are below, all of them in {self.log}\n{tail}"
+            f"{name} ended with status {self.returncode}; its last words are below, the rest in {self.log}\n"
+            f"{tail}"
         )
 
 

@@ -7,12 +7,12 @@ changes behind the same name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
 from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.events import emit_event
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from flows.pipeline import run_stage
 from tasks.drift import drift
@@ -94,7 +94,7 @@ def _announce(settings: TrimsConfig, previous: Artifact, key: StageKey) -> None:
     emit_event(CHANGED_EVENT, resource=_resource(settings), payload=payload)
 
 
-def _resource(settings: TrimsConfig) -> Mapping[str, str]:
+def _resource(settings: TrimsConfig) -> dict[str, str]:
     """What automations match on."""
     return {
         "prefect.resource.id": f"trims.teacher.{settings.name}",

@@ -87,7 +87,7 @@ def serving(
     """A server that answers, stopped at the end.
 
     Args:
-        homes: folder of PREFECT_HOMEs; the first that no living process uses is taken (SQLite has one writer).
+        homes: folder of PREFECT_HOMEs; the first that no living process uses is taken.
         port: 0 for a free one.
         for_one_run: without UI, scheduler and triggers.
         waiting: called with the seconds waited so far while it starts.

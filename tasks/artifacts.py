@@ -57,9 +57,7 @@ def edge_rows(artifact: Artifact) -> list[dict[str, Any]]:
     """One row per bucket of a bucketing: its size and the difficulties (nats) between which it lies."""
     edges = json.loads(artifact.file("edges.json").read_text())
     sizes: list[int] = edges["bucket_sizes"]
-    bounds = [edges.get("max"), *edges["edges_nats"], edges.get("min")]
-    if not _descending(edges["edges_nats"]):
-        bounds = [edges.get("max"), *reversed(edges["edges_nats"]), edges.get("min")]
+    bounds = [edges["max_nats"], *reversed(edges["edges_nats"]), edges["min_nats"]]
     return [
         {"bucket": i + 1, "n_tokens": size, "hardest_nats": bounds[i], "easiest_nats": bounds[i + 1]}
         for i, size in enumerate(sizes)
@@ -71,10 +69,6 @@ def cell_rows(artifact: Artifact) -> list[dict[str, Any]]:
     shown = ("task", "threshold", "n", "n_correct", "accuracy", "wilson_low", "wilson_high", "tpf")
     cells: list[dict[str, Any]] = json.loads(artifact.file("cells.json").read_text())
     return [{name: _rounded(cell.get(name)) for name in shown} for cell in cells]
-
-
-def _descending(values: Sequence[float]) -> bool:
-    return all(a >= b for a, b in zip(values, values[1:], strict=False))
 
 
 def _rounded(value: Any) -> Any:

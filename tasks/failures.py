@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from signal import SIGTERM
 from typing import Any, Final
 
+from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
-from prefect.states import State
 
 from trims_core.errors import InterruptedRunError, TrimsError
 

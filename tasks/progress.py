@@ -55,7 +55,8 @@ class StageProgress:
             return
         try:
             if self._artifact is None:
-                self._artifact = create_progress_artifact(percent, key=self._key, description=description)
+                made = create_progress_artifact(percent, key=self._key, description=description)
+                self._artifact = made if isinstance(made, UUID) else None
             else:
                 update_progress_artifact(self._artifact, percent, description=description)
         except (httpx.HTTPError, PrefectException) as error:

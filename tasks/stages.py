@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from tasks import listeners
 from tasks.artifacts import artifact_key, cell_rows, edge_rows, publish_card, publish_image, publish_table

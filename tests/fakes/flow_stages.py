@@ -1,6 +1,6 @@
 """The small fake pipeline with results that Prefect can show, found under the real stages' names.
 
-`install(monkeypatch)` lets `load_spec` find these specs in this process; nothing of the real stages is imported.
+`install(monkeypatch)` lets `load_spec` find these specs in this process; no real stage is imported.
 """
 
 from __future__ import annotations
@@ -58,15 +58,19 @@ def _scores_key(
 
 
 def _scores(work: Work) -> Outcome:
+    """The fake scores, and a note of who scored: another teacher never gives the same bytes."""
     if before_scores:
         before_scores.pop(0)(work)
+    note = work.staging.path / "teacher.txt"
+    note.write_text(work.staging.key.inputs["checkpoint"])
+    work.staging.record("teacher", {note.name: None})
     return stages.SPECS["scores"].produce(work)
 
 
 def _buckets(work: Work) -> Outcome:
     """Difficulties depend on the teacher's identity, so that another teacher drifts."""
     stages.calls.append(f"{work.node.id}:result")
-    shift = float(len(work.parents["scores"].manifest.inputs["checkpoint"].lstrip("0123456789")))
+    shift = int(work.parents["scores"].manifest.inputs["checkpoint"][:4], 16) % 5 + 1
     for number, shard in enumerate(work.parents["scores"].files("scores-", ".parquet")):
         ids = read_table(shard, SCORES)["id"].to_pylist()
         n = len(ids)
@@ -74,14 +78,29 @@ def _buckets(work: Work) -> Outcome:
             "id": ids,
             "input_ids": [[1, 2, 3]] * n,
             "prompt_length": [1] * n,
-            "difficulty_nats": [[(i * shift) % 7.0, float(i)] for i in range(n)],
+            "difficulty_nats": [[float(i * shift % 7), float(i)] for i in range(n)],
             "bucket": [[1 + i % 2, 1] for i in range(n)],
         }
         name = f"buckets-{number:05d}.parquet"
         work.staging.record(name, {name: write_table(work.staging.path / name, BUCKETS, rows)})
         work.progress(number, 3, "shards")
-    edges = {"k": 2, "metric": "nll", "edges_nats": [1.0], "bucket_sizes": [4, 4], "min": 0.0, "max": 6.0}
+    edges = {
+        "k": 2,
+        "metric": "nll",
+        "edges_nats": [1.0],
+        "bucket_sizes": [4, 4],
+        "min_nats": 0.0,
+        "max_nats": 6.0,
+    }
     return _record(work, "edges.json", json.dumps(edges).encode())
+
+
+def _train(work: Work) -> Outcome:
+    stages.calls.append(f"{work.node.id}:result")
+    (work.staging.path / "adapter").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
+        _record(work, f"adapter/{name}", f"{work.node.id} {name}".encode())
+    return Outcome({"n_in": 1, "n_out": 1})
 
 
 def _sweep(work: Work) -> Outcome:
@@ -107,6 +126,7 @@ SPECS: Mapping[str, StageSpec] = {
     **stages.SPECS,
     "scores": StageSpec("scores", 1, _scores_key, _scores),
     "buckets": StageSpec("buckets", 1, stages.SPECS["buckets"].key, _buckets),
+    "train": StageSpec("train", 1, stages.SPECS["train"].key, _train),
     "sweep": StageSpec("sweep", 1, stages.SPECS["sweep"].key, _sweep),
     "report": StageSpec("report", 1, stages.SPECS["report"].key, _report),
 }

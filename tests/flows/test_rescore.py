@@ -1,0 +1,112 @@
+"""The flow `trims-rescore`: nothing for the same teacher; event, new artifacts and drift for another."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fakes import flow_stages, stages
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+from flows import rescore
+from flows.pipeline import trims
+from flows.rescore import trims_rescore
+from trims_core.store import Store
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """Events as they are emitted; they still go to the server."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+    really = rescore.emit_event
+
+    def emit(event: str, resource: dict[str, str], payload: dict[str, Any]) -> Any:
+        seen.append((event, payload))
+        return really(event, resource=resource, payload=payload)
+
+    monkeypatch.setattr(rescore, "emit_event", emit)
+    return seen
+
+
+def test_an_unchanged_teacher_means_no_work(config: Path, events: list[Any]) -> None:
+    trims(config=str(config), until="buckets")
+    stages.calls.clear()
+    state = trims_rescore(config=str(config), return_state=True)
+    assert (state.name, stages.calls, events) == ("Unchanged", [], [])
+    assert "unchanged" in (state.message or "")
+
+
+def test_a_changed_teacher_is_announced_scored_and_compared(config: Path, events: list[Any]) -> None:
+    trims(config=str(config), until="buckets")
+    flow_stages.write_config(config.parent, teacher="another teacher")
+    result = trims_rescore(config=str(config))
+    assert result["teacher_changed"]
+    assert [event for event, _ in events] == ["trims.teacher.changed", "trims.drift.measured"]
+    assert events[0][1]["differs"] == ["checkpoint"]
+    store = Store(config.parent / "store")
+    assert len(store.artifacts("scores")) == len(store.artifacts("buckets")) == 2
+    with get_client(sync_client=True) as client:
+        (table,) = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["trims-tiny-drift"]))
+        )
+    assert (table.type, "spearman" in str(table.data)) == ("table", True)
+    assert result["drift"]["n_tokens"] == 2 * stages.N_SHARDS * stages.ROWS
+
+
+def test_the_same_teacher_again_is_a_hit_the_next_night(config: Path, events: list[Any]) -> None:
+    trims(config=str(config), until="buckets")
+    flow_stages.write_config(config.parent, teacher="another teacher")
+    trims_rescore(config=str(config))
+    events.clear()
+    assert trims_rescore(config=str(config), return_state=True).name == "Unchanged"
+    assert events == []
+
+
+def test_a_crash_before_the_drift_is_made_up_for(config: Path, events: list[Any]) -> None:
+    trims(config=str(config), until="buckets")
+    flow_stages.write_config(config.parent, teacher="another teacher")
+    trims(config=str(config), until="scores")
+    result = trims_rescore(config=str(config))
+    assert result["teacher_changed"]
+    assert result["drift"] is not None
+
+
+def test_the_first_scoring_has_nothing_to_compare_with(config: Path, events: list[Any]) -> None:
+    result = trims_rescore(config=str(config))
+    assert (result["teacher_changed"], result["drift"], events) == (False, None, [])
+    assert list(result["artifacts"]) == ["corpus", "scores", "buckets"]
+
+
+def test_the_event_reaches_the_server(config: Path, prefect_api: str) -> None:
+    trims(config=str(config), until="buckets")
+    flow_stages.write_config(config.parent, teacher="another teacher")
+    trims_rescore(config=str(config))
+    wanted = {"filter": {"event": {"name": ["trims.teacher.changed"]}}}
+    deadline = time.monotonic() + 30
+    while not (found := httpx.post(f"{prefect_api}/events/filter", json=wanted).json()["events"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert found[0]["resource"]["prefect.resource.id"] == "trims.teacher.tiny"
+
+
+@pytest.mark.e2e
+def test_two_real_teachers_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Any]) -> None:
+    from fakes.tiny_world import write_teacher, write_world
+
+    config = write_world(tmp_path)
+    overrides = ["scores.teacher=transformers"]
+    first = trims_rescore(config=str(config), overrides=overrides)
+    write_teacher(tmp_path / "teacher", seed=9)
+    second = trims_rescore(config=str(config), overrides=overrides)
+    assert (first["drift"], second["teacher_changed"]) == (None, True)
+    assert events[0][1]["differs"] == ["checkpoint"]
+    measured = second["drift"]
+    assert measured["n_examples"] == 12
+    assert -1.0 < measured["spearman"] < 1.0
+    assert 0.0 < measured["share_changed_bucket"] < 1.0
