@@ -2,8 +2,49 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
 import typer
+from rich.console import Console
+
+from flows.console import display
+from trims_core.demo import DEFAULT_SEED, train_models, write_corpus
 
 app = typer.Typer(
-    no_args_is_help=True, help="Make the demo's data and models (all of it ships; this shows how)."
+    no_args_is_help=True,
+    help="Make the demo's data and models again (data/demo ships them; this is how they came about).",
 )
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write.")]
+Seed = Annotated[int, typer.Option(help="The same seed writes the same corpus and starts the same models.")]
+_Role = Literal["all", "teacher", "student"]
+_DEFAULT_OUT: Final = Path("data/demo")
+
+
+@app.command(epilog="Example:  trims demo corpus --out /tmp/demo")
+def corpus(out: Out = _DEFAULT_OUT, seed: Seed = DEFAULT_SEED) -> None:
+    """Write train.jsonl and test.jsonl: word problems with worked answers."""
+    _say(Console(), write_corpus(out, seed))
+
+
+@app.command(epilog="Example:  trims demo models --only student --work /tmp/work")
+def models(
+    out: Out = _DEFAULT_OUT,
+    seed: Seed = DEFAULT_SEED,
+    only: Annotated[_Role, typer.Option(help="Train only one of the two.")] = "all",
+    work: Annotated[Path | None, typer.Option(metavar="FOLDER", help="For checkpoints.")] = None,
+) -> None:
+    """Train teacher and student from scratch (hours on two cores); the same command continues."""
+    console = Console()
+    label = "demo models"
+    with display(console) as shown:
+        shown.started(label)
+        written = train_models(
+            out, seed, lambda note, done, total: shown.progressed(label, done, total, note), only, work
+        )
+    _say(console, written)
+
+
+def _say(console: Console, written: dict[str, Path]) -> None:
+    for name, path in written.items():
+        console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
