@@ -78,10 +78,12 @@ class Renderer:
         from tokenizers import Tokenizer
 
         self._tokenizer = tokenizer
-        self._prompt_backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._prompt_backend.no_padding()
-        self._prompt_backend.no_truncation()
-        self._text_backend = Tokenizer.from_str(self._prompt_backend.to_str())
+        # own copies: transformers switches padding and truncation of its backend on and off between calls
+        described = tokenizer.backend_tokenizer.to_str()
+        self._prompt_backend, self._text_backend = (Tokenizer.from_str(described) for _ in range(2))
+        for backend in (self._prompt_backend, self._text_backend):
+            backend.no_padding()
+            backend.no_truncation()
         self._text_backend.encode_special_tokens = True
         self._token_bytes = _TokenBytes(self._text_backend)
         self._name = str(tokenizer.name_or_path or type(tokenizer).__name__)

@@ -24,6 +24,10 @@ def make_teacher(config: ScoresConfig, limits: Limits, scratch: Path) -> Teacher
 
         return VllmTeacher(config, limits, scratch)
     if config.teacher == "transformers":
+        if config.options:
+            raise ConfigError(
+                f"scores.options: teacher transformers takes none; remove {', '.join(sorted(config.options))}"
+            )
         from trims_core.teacher.transformers_teacher import TransformersTeacher
 
         return TransformersTeacher(config)

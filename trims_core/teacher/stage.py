@@ -148,8 +148,8 @@ def _score_shards(
     limits = read_limits(config.model, config.revision)
     context = context_limit(limits, config.max_model_len)
     renderer = Renderer(load_tokenizer(config.model, config.revision))
-    longest = _longest_row(work, renderer, all_shards, context)
     with closing(make_teacher(config, limits, work.staging.scratch)) as teacher:
+        longest = _longest_row(work, renderer, all_shards, context)
         scorer = _Scorer(work, renderer, teacher, limits, context, tally)
         scorer.start(longest)
         for unit, shard in waiting:

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import torch
 
 from trims_core.config import ScoresConfig
-from trims_core.errors import ConfigError, TeacherError
+from trims_core.errors import TeacherError
 from trims_core.teacher.protocol import Beat, Request, Scored, TeacherInfo
 
 logger = logging.getLogger(__name__)
@@ -36,10 +36,6 @@ class TransformersTeacher:
     """An AutoModelForCausalLM on the first CUDA device, or else the CPU."""
 
     def __init__(self, config: ScoresConfig) -> None:
-        if config.options:
-            raise ConfigError(
-                f"scores.options: the transformers one takes none; remove {', '.join(sorted(config.options))}"
-            )
         self._config = config
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="teacher")

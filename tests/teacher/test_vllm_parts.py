@@ -1,0 +1,240 @@
+"""The parts of the vLLM teacher that need no engine: settings, environment, reading its answers, its ties."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from trims_core.config import ScoresConfig
+from trims_core.errors import TeacherError, TeacherUnavailableError
+from trims_core.teacher import vllm_teacher
+from trims_core.teacher.devices import has_cuda
+from trims_core.teacher.limits import Limits
+from trims_core.teacher.protocol import Request
+from trims_core.teacher.vllm_child import score_rows, target_nll
+from trims_core.teacher.vllm_teacher import VllmTeacher, child_environment, engine_arguments
+
+ROWS = [(f"r{i}", [1, 2, 3 + i], 2) for i in range(7)]
+
+
+@dataclass
+class Flat:
+    """vLLM's flat log-probabilities: nothing for the first place, then one token per place."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+
+    @property
+    def start_indices(self) -> list[int]:
+        return [0, *range(len(self.token_ids))]
+
+    def __len__(self) -> int:
+        return len(self.token_ids) + 1
+
+
+def fake_generate(bad: set[int]) -> Any:
+    calls: list[int] = []
+
+    def generate(prompts: Sequence[dict[str, list[int]]]) -> list[Any]:
+        calls.append(len(prompts))
+        if any(prompt["prompt_token_ids"][-1] in bad for prompt in prompts):
+            raise ValueError("too long")
+        ids = [prompt["prompt_token_ids"] for prompt in prompts]
+        return [SimpleNamespace(prompt_logprobs=Flat(row[1:], [-0.5] * (len(row) - 1))) for row in ids]
+
+    generate.calls = calls  # type: ignore[attr-defined]
+    return generate
+
+
+def test_one_bad_row_does_not_lose_its_batch() -> None:
+    answers = list(score_rows(fake_generate({5}), (ValueError,), ROWS))
+    assert sorted(answer[1] for answer in answers) == [f"r{i}" for i in range(7)]
+    assert [answer[1:] for answer in answers if answer[0] == "refused"] == [("r2", "too long")]
+    assert all(answer[2] == [0.5] for answer in answers if answer[0] == "scored")
+
+
+def test_a_good_batch_is_one_call() -> None:
+    generate = fake_generate(set())
+    list(score_rows(generate, (ValueError,), ROWS))
+    assert generate.calls == [7]
+
+
+def test_other_failures_of_the_engine_are_not_taken_for_bad_rows() -> None:
+    with pytest.raises(ValueError, match="too long"):
+        list(score_rows(fake_generate({5}), (KeyError,), ROWS))
+
+
+def test_targets_are_read_at_their_places() -> None:
+    assert target_nll(Flat([7, 8, 9], [-1.0, -2.0, -3.0]), [6, 7, 8, 9], 2) == [2.0, 3.0]
+    plain = [None, *({token: SimpleNamespace(logprob=-token)} for token in (7, 8, 9))]
+    assert target_nll(plain, [6, 7, 8, 9], 2) == [8, 9]
+
+
+def test_an_answer_about_other_tokens_is_refused() -> None:
+    with pytest.raises(LookupError, match="token 8 came back for 5"):
+        target_nll(Flat([7, 8], [-1.0, -2.0]), [6, 7, 5], 1)
+    with pytest.raises(LookupError, match="2 places came back for 3 tokens"):
+        target_nll(Flat([7], [-1.0]), [6, 7, 5], 1)
+
+
+def test_the_engine_gets_room_for_the_longest_row_and_one_token() -> None:
+    config = ScoresConfig(model="org/name", options={"max_num_seqs": 7})
+    arguments = engine_arguments(config, Limits(4096, 1000, 128), 300, on_gpu=False)
+    assert arguments["max_model_len"] == 301
+    assert arguments["max_num_seqs"] == 7, "options win"
+    assert arguments["kv_cache_memory_bytes"] == 64 << 20
+    assert not arguments["enable_prefix_caching"]
+    big = engine_arguments(config, Limits(4096, 1000, 1 << 16), 4096, on_gpu=False)
+    assert big["kv_cache_memory_bytes"] >= 2 * 4096 * (1 << 16) * 4
+
+
+def test_on_a_gpu_memory_is_left_for_prompt_log_probabilities() -> None:
+    arguments = engine_arguments(ScoresConfig(model="org/name"), Limits(), 300, on_gpu=True)
+    assert arguments["gpu_memory_utilization"] == 0.7
+    assert arguments["max_num_batched_tokens"] == 4096
+    assert "kv_cache_memory_bytes" not in arguments
+
+
+def test_the_cpu_environment_is_set_only_without_a_gpu() -> None:
+    base = {"OMP_NUM_THREADS": "3", "VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONPATH": "/x"}
+    cpu = child_environment(base, on_gpu=False, local=True)
+    assert cpu["OMP_NUM_THREADS"] == "3"
+    assert cpu["TORCH_COMPILE_DISABLE"] == cpu["HF_HUB_OFFLINE"] == "1"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in cpu
+    assert cpu["PYTHONPATH"].endswith(":/x")
+    gpu = child_environment(base, on_gpu=True, local=False)
+    assert "TORCH_COMPILE_DISABLE" not in gpu
+    assert "HF_HUB_OFFLINE" not in gpu
+
+
+def test_hidden_devices_are_no_devices() -> None:
+    assert not has_cuda({"CUDA_VISIBLE_DEVICES": ""})
+    assert not has_cuda({"CUDA_VISIBLE_DEVICES": "-1"})
+
+
+CHILDREN = {
+    # stand-ins for `python -m trims_core.teacher.vllm_child`; the arguments are those of the real one
+    "dies": "import sys; print('out of cards'); sys.exit(3)",
+    "silent": "import time; time.sleep(60)",
+    "refuses": (
+        "import sys; from multiprocessing.connection import Connection\n"
+        "c = Connection(int(sys.argv[1])); c.recv(); c.send(('failed', 'ValueError: no such dtype'))"
+    ),
+    "dies_scoring": (
+        "import os, sys; from multiprocessing.connection import Connection\n"
+        "c = Connection(int(sys.argv[1])); c.recv(); c.send(('ready', {'version': '0'}))\n"
+        "c.recv(); c.send(('scored', 'a', [0.5])); os.kill(os.getpid(), 9)"
+    ),
+}
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Makes a VllmTeacher whose child is one of CHILDREN."""
+    real = subprocess.Popen
+
+    def make(kind: str, **scores: Any) -> VllmTeacher:
+        def popen(command: list[str], **how: Any) -> Any:
+            return real([sys.executable, "-c", CHILDREN[kind], *command[3:]], **how)
+
+        monkeypatch.setattr(vllm_teacher.subprocess, "Popen", popen)
+        monkeypatch.setattr(vllm_teacher, "_BEAT_S", 0.05)
+        return VllmTeacher(ScoresConfig(model=str(tmp_path), **scores), Limits(), tmp_path)
+
+    return make
+
+
+def quiet(_note: str) -> None:
+    return None
+
+
+def test_a_child_that_dies_at_the_start_is_retryable_and_shows_its_log(stand_in: Any) -> None:
+    teacher = stand_in("dies")
+    with pytest.raises(TeacherUnavailableError, match=r"exit code 3(.|\n)*out of cards") as caught:
+        teacher.start(10, quiet)
+    teacher.close()
+    assert caught.value.retryable
+
+
+def test_a_child_that_refuses_its_settings_is_not_retryable(stand_in: Any) -> None:
+    teacher = stand_in("refuses")
+    with pytest.raises(TeacherError, match="no such dtype") as caught:
+        teacher.start(10, quiet)
+    teacher.close()
+    assert not caught.value.retryable
+
+
+def test_a_child_that_never_gets_ready_is_given_up_and_ended(stand_in: Any) -> None:
+    teacher = stand_in("silent", start_timeout_s=0.2)
+    beats: list[str] = []
+    with pytest.raises(TeacherUnavailableError, match="start_timeout_s"):
+        teacher.start(10, beats.append)
+    pid = teacher._process.pid
+    teacher.close()
+    assert beats
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_replies_before_the_death_of_the_child_count(stand_in: Any) -> None:
+    teacher = stand_in("dies_scoring")
+    teacher.start(10, quiet)
+    replies = teacher.score([Request("a", [1], [2]), Request("b", [1], [2])], quiet)
+    assert next(replies).id == "a"
+    with pytest.raises(TeacherUnavailableError, match=r"SIGKILL.*out of memory"):
+        next(replies)
+    teacher.close()
+
+
+TIED_CHILD = """
+import os, subprocess, sys, time
+from trims_core.teacher.lifeline import tie_to_parent
+tie_to_parent(int(sys.argv[1]), int(sys.argv[2]))
+grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(os.getpid(), grandchild.pid, flush=True)
+time.sleep(60)
+"""
+TIED_PARENT = """
+import os, subprocess, sys, time
+read, write = os.pipe()
+command = [sys.executable, "-c", sys.argv[1], str(read), str(os.getpid())]
+child = subprocess.Popen(command, pass_fds=(read,), start_new_session=True)
+os.close(read)
+time.sleep(60)
+"""
+
+
+def ended(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state == "Z"
+
+
+def test_a_tied_child_and_its_children_end_with_a_parent_that_is_killed() -> None:
+    command = [sys.executable, "-c", TIED_PARENT, TIED_CHILD]
+    project = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=project) as parent:
+        assert parent.stdout is not None
+        family = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(family) == 2
+        assert not any(ended(pid) for pid in family)
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while not all(ended(pid) for pid in family) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    left = [pid for pid in family if not ended(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
