@@ -112,7 +112,9 @@ def tiny_spec(folder: Path, **changes: Any) -> TrainSpec:
 
 def curve(spec: TrainSpec) -> list[dict[str, Any]]:
     """The metrics of a run without their times: exactly what a resumed run must repeat."""
-    return [{name: row[name] for name in row if name != "seconds"} for row in read_metrics(spec.paths.metrics)]
+    return [
+        {name: row[name] for name in row if name != "seconds"} for row in read_metrics(spec.paths.metrics)
+    ]
 
 
 def adapter_bytes(spec: TrainSpec) -> bytes:

@@ -111,10 +111,10 @@ def test_dropout_follows_the_micro_batch_and_leaves_the_global_generator_alone()
     assert not torch.equal(first, denoising_loss(MaskedDenoiser(model), inputs | {"dropout_seed": 8}))
 
 
-@pytest.mark.parametrize(("norm", "expected"), [("token", 1 / 10), ("sequence", 1 / (3 * 5)), ("batch", 1 / 5)])
+@pytest.mark.parametrize(
+    ("norm", "expected"), [("token", 1 / 10), ("sequence", 1 / (3 * 5)), ("batch", 1 / 5)]
+)
 def test_normalisation_divides_by_the_global_batch(norm, expected):
-    weight_BC = normalise(
-        torch.ones(2, 4), torch.tensor([3, 0]), norm, n_supervised=10, n_sequences=5
-    )
+    weight_BC = normalise(torch.ones(2, 4), torch.tensor([3, 0]), norm, n_supervised=10, n_sequences=5)
     assert weight_BC[0, 0].item() == pytest.approx(expected)
     assert torch.isfinite(weight_BC).all()

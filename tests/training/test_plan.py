@@ -22,7 +22,9 @@ from trims_core.training.plan import (
 )
 
 
-def schedule(n: int, batch_size: int, micro_batch_size: int, *, supervised: bool = True, seed: int = 0, shift: int = 0):
+def schedule(
+    n: int, batch_size: int, micro_batch_size: int, *, supervised: bool = True, seed: int = 0, shift: int = 0
+):
     """n examples with lengths 5, 6, …; `shift` lists the same examples in another order."""
     order = [(i + shift) % n for i in range(n)]
     return Schedule(

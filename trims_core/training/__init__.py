@@ -1,1 +1,1 @@
-"""LoRA fine-tuning of the student on masks drawn from the buckets: data, loss, trainer, launch, checkpoints."""
+"""LoRA fine-tuning of the student on masks drawn from the buckets."""

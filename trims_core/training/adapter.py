@@ -12,10 +12,10 @@ from trims_core.masking import draw_seed
 
 
 def add_lora(model: Any, settings: LoraSettings, targets: str | list[str], seed: int) -> PeftModel:
-    """The model with LoRA on `targets` (its module names, or a pattern of them), initialised from `seed` alone."""
+    """The model with LoRA on `targets` (module names or a pattern), initialised from `seed` alone."""
     config = LoraConfig(
         r=settings.r,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=targets,
         bias="none",

@@ -67,8 +67,8 @@ def check_world_size(checkpoint: Checkpoint, world_size: int) -> None:
         raise CheckpointError(
             f"{checkpoint.path}: written by {checkpoint.world_size} training process(es), this run has"
             f" {world_size}; optimizer shards cannot be redistributed. Set train.launch.processes to"
-            f" {checkpoint.world_size} to continue at step {checkpoint.step}, or remove {checkpoint.path.parent}"
-            " to train from the start"
+            f" {checkpoint.world_size} to continue at step {checkpoint.step}, or remove"
+            f" {checkpoint.path.parent} to train from the start"
         )
 
 
@@ -108,7 +108,9 @@ def _newest_first(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(FOLDER_PREFIX)]
-    return sorted((path for path in found if path.name.removeprefix(FOLDER_PREFIX).isdigit()), key=_step)[::-1]
+    return sorted((path for path in found if path.name.removeprefix(FOLDER_PREFIX).isdigit()), key=_step)[
+        ::-1
+    ]
 
 
 def _step(path: Path) -> int:

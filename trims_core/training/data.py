@@ -105,8 +105,8 @@ def _rows(shards: Sequence[Path], n_buckets: int) -> Iterable[Row]:
                 )
             if len(buckets) and not 1 <= buckets.min() <= buckets.max() <= n_buckets:
                 raise SchemaError(
-                    f"{path}: id {name!r} has buckets {buckets.min()}…{buckets.max()}, expected 1…{n_buckets};"
-                    " redo it with --refresh buckets"
+                    f"{path}: id {name!r} has buckets {buckets.min()}…{buckets.max()}, expected"
+                    f" 1…{n_buckets}; redo it with --refresh buckets"
                 )
             yield name, input_ids, prompt_length, buckets
 
@@ -229,7 +229,9 @@ class MaskedExamples(Dataset[Batch]):
         n_positions = target_BL.shape[1]
         purpose = "validation" if self._strata else "train"
         seeds = [
-            draw_seed(0 if self._strata else self._seed, entry.epoch, self._examples.ids[entry.example], purpose)
+            draw_seed(
+                0 if self._strata else self._seed, entry.epoch, self._examples.ids[entry.example], purpose
+            )
             for entry in micro_batch.entries
         ]
         raw = draw(seeds, n_positions)
@@ -238,7 +240,9 @@ class MaskedExamples(Dataset[Batch]):
         for row, entry in enumerate(micro_batch.entries):
             prompt_length = int(self._examples.prompt_lengths[entry.example])
             token_BL[row, prompt_length:] = raw.token_BC[row, : n_positions - prompt_length]
-            bucket_BL[row, prompt_length:] = torch.from_numpy(self._buckets(entry.example, micro_batch.pad_to))
+            bucket_BL[row, prompt_length:] = torch.from_numpy(
+                self._buckets(entry.example, micro_batch.pad_to)
+            )
         noise_B = self._stratified(micro_batch, raw.noise_B) if self._strata else raw.noise_B
         return draw_masks(
             bucket_BL,

@@ -39,7 +39,14 @@ _POLL_S: Final = 0.1
 _HEARTBEAT_S: Final = 2.0
 _TAIL_LINES: Final = 20
 _INTERRUPTED: Final = InterruptedRunError.exit_code
-_LAUNCHER_VARIABLES: Final = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LAUNCHER_VARIABLES: Final = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,12 @@ def run_training(spec: TrainSpec, launch: LaunchConfig, progress: Progress) -> N
         progress(checkpoint.step, 0, f"continuing at step {checkpoint.step}")
     if spec.device == "cpu" and spec.engine == "deepspeed":
         ensure_warm(lambda note: progress(0, 0, note))
-    for stale in (paths.stop, paths.progress, paths.result, *(paths.error(i) for i in range(spec.world_size))):
+    for stale in (
+        paths.stop,
+        paths.progress,
+        paths.result,
+        *(paths.error(i) for i in range(spec.world_size)),
+    ):
         stale.unlink(missing_ok=True)
     spec.write()
     members = _start(spec, launch)
@@ -98,7 +110,9 @@ def training_environment(spec: TrainSpec) -> dict[str, str]:
     CPU ranks share the cores: without a limit two of them are fifteen times slower. A value of
     OMP_NUM_THREADS that is set already is respected.
     """
-    env = {name: value for name, value in compile_environment(extensions_folder()).items() if value is not None}
+    env = {
+        name: value for name, value in compile_environment(extensions_folder()).items() if value is not None
+    }
     if spec.device != "cpu":
         env.pop("DS_ACCELERATOR")
     for name in _LAUNCHER_VARIABLES:
@@ -185,7 +199,7 @@ def _failure(spec: TrainSpec, member: Member) -> TrimsError:
         if path.exists():
             said = json.loads(path.read_bytes())
             known = getattr(errors, said["class"], CheckpointError)
-            return known(said["message"])  # type: ignore[no-any-return]
+            return known(said["message"])
     code = member.process.returncode
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     lines = member.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:]

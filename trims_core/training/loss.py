@@ -1,6 +1,6 @@
 """The masked diffusion loss: cross-entropy of hidden tokens, head and softmax on hidden positions only.
 
-Shape legend: B sequences, L length, C positions, M masked positions of the micro-batch, D hidden, V vocabulary.
+Shape legend: B sequences, L length, C positions, M masked positions of a micro-batch, D hidden, V vocabulary.
 Source: LLaDA (arXiv 2502.09992) eq. 3 and guidelines; TRIMS (arXiv 2604.00666). The values of the three
 normalisations equal those of dLLM's MDLM trainer (tests/training/test_loss.py).
 """

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
+from trims_core._faults import fault_point
 from trims_core.errors import InterruptedRunError, TrimsError
 from trims_core.store.durable import write_atomically
 from trims_core.training.journal import MetricsLog, ProgressFile
@@ -103,9 +104,7 @@ def train(
     checkpoint = find_complete_checkpoint(spec.paths.checkpoints)
     if checkpoint is not None:
         check_world_size(checkpoint, spec.world_size)
-    examples = load_examples(
-        spec.shards, spec.n_buckets, spec.variant, spec.seed, spec.train.max_length
-    )
+    examples = load_examples(spec.shards, spec.n_buckets, spec.variant, spec.seed, spec.train.max_length)
     n_steps, data_for = _plan(spec, examples)
     say(0, n_steps, "loading the student", always=True)
     student = (load or _load_student)(spec)
@@ -128,6 +127,7 @@ def train(
     if trainer.state.global_step < n_steps:
         raise InterruptedRunError(f"stopped at step {trainer.state.global_step} of {n_steps}, state saved")
     if rank == 0:
+        say(n_steps, n_steps, "writing the adapter", always=True)
         _finish(spec, trainer, adapted, examples, data)
 
 
@@ -202,11 +202,14 @@ def _load_student(spec: TrainSpec) -> Any:
     )
 
 
-def _finish(spec: TrainSpec, trainer: DenoisingTrainer, adapted: Any, examples: Examples, data: RunData) -> None:
+def _finish(
+    spec: TrainSpec, trainer: DenoisingTrainer, adapted: Any, examples: Examples, data: RunData
+) -> None:
     """Write the adapter under the official module names, and what the stage wants to know."""
     from trims_core.students import save_adapter_official
 
     trainer.check_weights()
+    fault_point("train.before_adapter")
     save_adapter_official(adapted, spec.adapter)
     counts = {
         "n_examples": len(examples.ids),
@@ -230,4 +233,9 @@ def _silent(done: int, total: int, note: str, *, always: bool = False) -> None:
 if __name__ == "__main__":
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    sys.exit(main(Path(sys.argv[1])))
+    exit_code = main(Path(sys.argv[1]))
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # taking PyTorch and DeepSpeed down in order costs seconds and does nothing for us
+    os._exit(exit_code)

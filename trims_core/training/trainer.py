@@ -87,6 +87,7 @@ class DenoisingTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True
+    control: Any
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class DenoisingTrainer(Trainer):
         """This rank's micro-batches from the first step on; Trainer skips those a resume has behind it."""
         return DataLoader(
             self._data.train,
-            batch_sampler=self._data.sampler,  # type: ignore[arg-type]
+            batch_sampler=self._data.sampler,
             collate_fn=_only,
         )
 
@@ -127,8 +128,8 @@ class DenoisingTrainer(Trainer):
         self,
         model: nn.Module,
         inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
+        *_: Any,
+        **__: Any,
     ) -> Tensor:
         """This micro-batch's part of the global loss, times the ranks over which gradients are averaged."""
         self._n_masked += int(inputs["masked_BL"].sum())
@@ -162,7 +163,7 @@ class DenoisingTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+    def log(self, logs: dict[str, float], *_: Any) -> None:
         """One row of metrics.jsonl per optimizer step; raises TrainingDivergedError on non-finite values."""
         if "loss" not in logs:
             return
@@ -209,6 +210,7 @@ class DenoisingTrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Nothing: every draw, dropout included, is seeded by what it is for."""
+        del output_dir
         fault_point("train.before_trainer_state")
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -239,7 +241,7 @@ class DenoisingTrainer(Trainer):
             self._load_optimizer_and_scheduler(resume_from_checkpoint)
         return prepared
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *_: Any) -> None:
         """Put saved adapter weights back (without DeepSpeed, which loads its own)."""
         saved = load_file(Path(resume_from_checkpoint) / _WEIGHTS_NAME)
         mine = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
@@ -256,7 +258,7 @@ class DenoisingTrainer(Trainer):
                 raise self._diverged(f"weight {name}", float("nan"))
 
     def _check_engine(self) -> None:
-        """Raises: LaunchError unless DeepSpeed and all ranks are there (some launchers drop them silently)."""
+        """Raises: LaunchError unless DeepSpeed and all ranks are there; some launchers drop them."""
         wrapper = type(self.model_wrapped).__name__
         if self._spec.engine == "deepspeed" and wrapper != "DeepSpeedEngine":
             raise LaunchError(f"training runs on {wrapper}, expected DeepSpeedEngine; check the environment")
@@ -266,7 +268,9 @@ class DenoisingTrainer(Trainer):
 
     def _diverged(self, what: str, value: float) -> TrainingDivergedError:
         kept = find_complete_checkpoint(Path(self.args.output_dir))
-        kept_text = f"the checkpoint of step {kept.step} is kept in {kept.path}" if kept else "no checkpoint yet"
+        kept_text = (
+            f"the checkpoint of step {kept.step} is kept in {kept.path}" if kept else "no checkpoint yet"
+        )
         return TrainingDivergedError(
             f"{what} is {value} at optimizer step {self.state.global_step + 1}, expected a finite number;"
             f" {kept_text}. Lower train.lr (now {self._spec.train.lr:g}) or train.max_grad_norm"
@@ -305,6 +309,7 @@ class _StepEnd(TrainerCallback):
         self._stop_requested = stop_requested
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> Any:
+        del args
         fault_point("train.after_step")
         if state.global_step < state.max_steps and self._trainer.any_rank(self._stop_requested()):
             control.should_save = True

@@ -108,7 +108,9 @@ def _compile(folder: Path, tell: Any) -> None:
         try:
             while child.poll() is None:
                 passed_s = time.monotonic() - start
-                tell(f"compiling DeepSpeed's shared-memory operator (once; a minute or two): {passed_s:.0f} s")
+                tell(
+                    f"compiling DeepSpeed's shared-memory operator (once; a minute or two): {passed_s:.0f} s"
+                )
                 if passed_s > _COMPILE_TIMEOUT_S:
                     raise LaunchError(f"compiling took longer than {_COMPILE_TIMEOUT_S:.0f} s; see {log}")
                 _wait(child, _HEARTBEAT_S)

@@ -1,0 +1,104 @@
+"""`python -m fakes.training_cli` is `python -m trims_core.stage train` on made-up buckets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fakes import stages
+
+from trims_core.config import TrimsConfig
+from trims_core.fingerprint import Digests
+from trims_core.graph import Node, build_graph, node_named
+from trims_core.settings import parse_config
+from trims_core.stage import Outcome, StageSpec, Work, main, run_node, stage_key
+from trims_core.store import Artifact, StageKey, Store
+
+TESTS = Path(__file__).resolve().parent.parent
+NODE = "train/trims-s0"
+
+
+def _key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
+    return stage_key("buckets", 1, config.buckets.result_fields(), parents)
+
+
+def _buckets(work: Work) -> Outcome:
+    from fakes.training_student import N_BUCKETS, write_bucket_shards
+
+    paths = write_bucket_shards(work.staging.path)
+    (work.staging.path / "edges.json").write_text(json.dumps({"k": N_BUCKETS}))
+    work.staging.record("all", {**{path.name: None for path in paths}, "edges.json": None})
+    return Outcome({"n_in": 20, "n_out": 20})
+
+
+SPECS = {name: stages.SPECS[name] for name in ("corpus", "scores")} | {
+    "buckets": StageSpec("buckets", 1, _key, _buckets)
+}
+
+
+def raw_config(root: Path, **train: Any) -> dict[str, Any]:
+    """Settings of a tiny run with its student, store and parents under `root`."""
+    from fakes.training_student import tiny_train, write_student
+
+    student = root / "student"
+    if not student.exists():
+        write_student(student)
+    raw = stages.raw_config(root)
+    raw["buckets"] = {"k": 4}
+    raw["student"] = {"model": str(student), "device": "cpu"}
+    settings = tiny_train().model_dump(mode="json")
+    raw["train"] = {**settings, "variants": {"trims": {}, "standard": {"method": "standard"}}, **train}
+    return raw
+
+
+def prepare(root: Path, **train: Any) -> tuple[Path, TrimsConfig, Store]:
+    """A config file whose buckets exist in the store, ready for `start`."""
+    raw = raw_config(root, **train)
+    path = root / "tiny.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    config = parse_config(raw)
+    store = Store(config.store)
+    made: dict[str, Artifact] = {}
+    graph = build_graph(config)
+    for name in ("corpus", "scores", "buckets"):
+        node = node_named(graph, name)
+        parents = {role: made[parent] for role, parent in node.parents.items()}
+        made[name] = run_node(store, config, node, parents, specs=SPECS).artifact
+    return path, config, store
+
+
+def start(config: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """The training stage in a process of its own."""
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "fakes.training_cli",
+            "train",
+            "--config",
+            str(config),
+            "--node",
+            NODE,
+            *arguments,
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))), **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str], timeout_s: float = 240) -> tuple[int, str]:
+    """(exit code, what it said)."""
+    said, _ = process.communicate(timeout=timeout_s)
+    return process.returncode, said
+
+
+if __name__ == "__main__":
+    sys.exit(main(specs=SPECS))

@@ -1,0 +1,94 @@
+"""The README.md beside an adapter: what it is, how it was made, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trims_core.config import TrimsConfig, VariantConfig
+
+
+def model_card(
+    config: TrimsConfig,
+    variant: VariantConfig,
+    seed: int,
+    digests: Mapping[str, str],
+    result: Mapping[str, Any],
+    finals: Mapping[str, float | None],
+) -> str:
+    """Markdown with the front matter model hubs read.
+
+    Args:
+        digests: what the adapter was made from (`student`, `buckets`).
+        result: counts and sizes from the training run.
+        finals: last training and validation losses.
+    """
+    train = config.train
+    method = "standard masked diffusion fine-tuning"
+    if variant.method == "trims":
+        method = f"TRIMS (trajectory-aware masks, {variant.order} order, mixing ρ = {variant.rho:g})"
+    counts = result["counts"]
+    n_trained = counts["n_examples"] - counts["n_validation"]
+    trajectory = {
+        "order": variant.order,
+        "ρ": variant.rho,
+        "p_low, p_high": f"{variant.p_low:g}, {variant.p_high:g}",
+    }
+    rows = {
+        "method": variant.method,
+        **(trajectory if variant.method == "trims" else {}),
+        "loss weight, normalisation": f"{variant.loss_weight}, {train.loss_norm}",
+        "buckets": f"{config.buckets.k} by {config.buckets.metric}",
+        "seed": seed,
+        "optimizer steps × sequences": f"{result['steps']} × {train.batch_size}",
+        "learning rate, schedule, warm-up": f"{train.lr:g}, {train.scheduler}, {train.warmup_ratio:g}",
+        "weight decay, gradient clip": f"{train.weight_decay:g}, {train.max_grad_norm:g}",
+        "LoRA r, alpha, dropout": f"{train.lora.r}, {train.lora.alpha:g}, {train.lora.dropout:g}",
+        "LoRA targets": ", ".join(train.lora.targets),
+        "max length, supervised padding": f"{train.max_length}, {train.supervise_padding}",
+        "trainable parameters": f"{result['trainable_parameters']:,}",
+        "examples trained on, held out": f"{n_trained}, {counts['n_validation']}",
+        "final training loss": _number(finals["train_loss"]),
+        "final validation loss (nats per token, standard masks)": _number(finals["eval_loss"]),
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return f"""---
+library_name: peft
+base_model: {config.student.model}
+tags: [lora, masked-diffusion, trims]
+---
+
+# LoRA adapter by {method}
+
+| | |
+|---|---|
+{table}
+
+Base checkpoint: `{config.student.model}` (digest `{digests["student"]}`).
+Data: difficulty buckets with content digest `{digests["buckets"]}`.
+
+## Loading
+
+The weights carry the official module names of the base checkpoint, so PEFT loads them onto it:
+
+```python
+from peft import PeftModel
+from transformers import AutoModel
+
+base = AutoModel.from_pretrained("{config.student.model}", trust_remote_code=True)
+model = PeftModel.from_pretrained(base, "path/to/this/folder")
+```
+
+or, without remote code:
+
+```python
+from pathlib import Path
+from trims_core.students import load_student
+
+student = load_student("{config.student.model}", adapter=Path("path/to/this/folder"))
+```
+"""
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

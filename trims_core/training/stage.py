@@ -1,0 +1,157 @@
+"""The stage `train`: one LoRA adapter per variant and seed, from the buckets artifact.
+
+Imports nothing heavy: keys are computed on every run, training itself happens in child processes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from typing import Any, Final
+
+from trims_core._faults import fault_point
+from trims_core.config import TrimsConfig, VariantConfig
+from trims_core.errors import IncompleteArtifactError
+from trims_core.fingerprint import Digests, Json
+from trims_core.graph import Node
+from trims_core.stage import Outcome, StageSpec, Work, stage_key
+from trims_core.store import Artifact, StageKey
+from trims_core.training.card import model_card
+from trims_core.training.zero import deepspeed_settings
+
+logger = logging.getLogger(__name__)
+
+STAGE: Final = "train"
+VERSION: Final = 1
+_UNIT: Final = "adapter"
+_ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+
+
+def variant_of(config: TrimsConfig, node: Node) -> tuple[VariantConfig, int]:
+    """The variant and seed a node stands for."""
+    return config.train.variants[str(node.params["variant"])], int(node.params["seed"])
+
+
+def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
+    """What an adapter depends on: settings of its own variant, the buckets' bytes, the student's weights.
+
+    The variant's name, the other variants and the launch topology are left out; settings that the standard
+    method does not read are too.
+    """
+    variant, seed = variant_of(config, node)
+    fields: dict[str, Json] = config.train.result_fields()
+    del fields["variants"], fields["seeds"]
+    fields["deepspeed"] = deepspeed_settings(config.train.deepspeed)
+    if config.train.max_steps is not None:
+        del fields["epochs"]
+    own = variant.result_fields()
+    if variant.method == "standard":
+        own = {name: own[name] for name in ("method", "loss_weight")}
+    fields |= {"variant": own, "seed": seed, "dtype": config.student.dtype, "family": config.student.family}
+    inputs = {"student": digests.checkpoint(config.student.model, config.student.revision)}
+    return stage_key(STAGE, VERSION, fields, parents, inputs)
+
+
+def produce(work: Work) -> Outcome:
+    """Train (or continue training) the adapter and record it.
+
+    Raises:
+        TrainingError: it diverged, the checkpoint belongs to another topology, or a process died.
+    """
+    if not work.staging.is_done(_UNIT):
+        _train(work)
+    noted: dict[str, Any] = dict(work.staging.unit(_UNIT))
+    info = noted["info"]
+    logger.info("train: %s, final loss %s", work.node.id, info["final_train_loss"])
+    return Outcome(noted["counts"], info, noted["card"], info["seed"])
+
+
+def _train(work: Work) -> None:
+    from trims_core.training.launch import count_processes, run_training
+    from trims_core.training.spec import TrainSpec
+
+    config = work.config
+    variant, seed = variant_of(config, work.node)
+    buckets = work.parents["buckets"]
+    spec = TrainSpec(
+        train=config.train,
+        variant=variant,
+        student=config.student,
+        seed=seed,
+        shards=tuple(path.absolute() for path in buckets.files("buckets-", ".parquet")),
+        n_buckets=_n_buckets(buckets),
+        folder=work.staging.scratch.absolute(),
+        adapter=(work.staging.path / "adapter").absolute(),
+        world_size=count_processes(config.train.launch),
+        device=_device(config.student.device),
+    )
+    if not spec.paths.result.exists():
+        shutil.rmtree(spec.adapter, ignore_errors=True)
+        run_training(spec, config.train.launch, work.progress)
+    fault_point("train.before_record")
+    _record(work, spec, variant, seed)
+
+
+def _record(work: Work, spec: Any, variant: VariantConfig, seed: int) -> None:
+    """Put metrics and model card beside the adapter and make the whole durable as one unit."""
+    from trims_core.training.journal import read_metrics
+
+    result = json.loads(spec.paths.result.read_bytes())
+    rows = read_metrics(spec.paths.metrics)
+    finals = {f"{kind}_loss": _last(rows, kind) for kind in ("train", "eval")}
+    digests = {
+        "student": work.staging.key.inputs["student"],
+        "buckets": work.parents["buckets"].content_digest,
+    }
+    card = model_card(work.config, variant, seed, digests, result, finals)
+    (spec.adapter / "README.md").write_text(card, encoding="utf-8")
+    # without times: the same training gives the same bytes
+    timeless = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+    lines = "".join(json.dumps(row) + "\n" for row in timeless)
+    (work.staging.path / "metrics.jsonl").write_text(lines, encoding="utf-8")
+    counts = result["counts"]
+    n_in = counts["n_examples"] + counts["n_without_completion"]
+    noted = {
+        "counts": {"n_in": n_in, "n_out": counts["n_examples"], **counts},
+        "info": {
+            "variant": work.node.params["variant"],
+            "seed": seed,
+            "steps": result["steps"],
+            "final_train_loss": finals["train_loss"],
+            "final_eval_loss": finals["eval_loss"],
+            "validation_ids": result["validation_ids"],
+            "trainable_parameters": result["trainable_parameters"],
+            "processes": spec.world_size,
+            "train_seconds": rows[-1]["seconds"] if rows else 0.0,
+        },
+        "card": card.partition("\n---\n")[2].strip(),
+    }
+    files = {f"adapter/{name}": None for name in _ADAPTER_FILES} | {"metrics.jsonl": None}
+    work.staging.record(_UNIT, files, noted)
+
+
+def _n_buckets(buckets: Artifact) -> int:
+    path = buckets.file("edges.json")
+    n_buckets = json.loads(path.read_bytes()).get("k")
+    if not isinstance(n_buckets, int):
+        raise IncompleteArtifactError(f"{path}: k is {n_buckets!r}, expected a number; use --refresh buckets")
+    return n_buckets
+
+
+def _device(wanted: str) -> str:
+    """`cpu` or `cuda`; auto takes the GPU where there is one."""
+    if wanted != "auto":
+        return wanted.partition(":")[0]
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _last(rows: list[dict[str, Any]], kind: str) -> float | None:
+    losses = [float(row["loss"]) for row in rows if row["kind"] == kind]
+    return losses[-1] if losses else None
+
+
+SPEC: Final = StageSpec(STAGE, VERSION, key, produce)
