@@ -141,7 +141,7 @@ def _key(
 ) -> StageKey:
     story = {
         "n": world.n,
-        "loss": world.loss,
+        "loss": str(world.loss),
         "skill": dict(world.skill),
         "stamina": dict(world.stamina),
     }
@@ -300,3 +300,9 @@ def _summary(rows: Sequence[Row]) -> Row:
 
 def _unit(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+if __name__ == "__main__":
+    import sys
+
+    ReportWorld(Path(sys.argv[1])).make_report()

@@ -66,6 +66,8 @@ VARIANTS: Final = {
 
 _MARKERS: Final = {"untuned": ("s",), "standard": ("^", "v", "<"), "trims": ("o", "D", "h", "X")}
 _DASHES: Final = (0, (4, 2))
+_GREY: Final = 0.179
+"""Luminance that contrasts equally with black and white."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,10 @@ def looks(methods: Sequence[Mapping[str, Any]], theme: Theme) -> dict[str, Look]
 
 
 def bucket_colours(k: int) -> list[tuple[str, str]]:
-    """(background, text) per bucket, hardest first: dark red to pale yellow, darker where harder."""
+    """(background, text) per bucket, hardest first: dark red to pale yellow, darker where harder.
+
+    Text is black or white, whichever contrasts more: at least 4.5 to 1 (WCAG 2.1, AA).
+    """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -103,6 +108,11 @@ def bucket_colours(k: int) -> list[tuple[str, str]]:
     out = []
     for i in range(k):
         red, green, blue, _ = ramp(0.92 - 0.88 * (i / max(1, k - 1)))
-        luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-        out.append((to_hex((red, green, blue)), "#1a1a1a" if luminance > 0.18 else "#ffffff"))
+        bright = 0.2126 * _linear(red) + 0.7152 * _linear(green) + 0.0722 * _linear(blue) > _GREY
+        out.append((to_hex((red, green, blue)), "#000000" if bright else "#ffffff"))
     return out
+
+
+def _linear(channel: float) -> float:
+    """A colour channel (sRGB, 0 to 1) as light."""
+    return float(channel / 12.92 if channel <= 0.03928 else ((channel + 0.055) / 1.055) ** 2.4)

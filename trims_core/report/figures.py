@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,26 +24,26 @@ _SMOOTH_POINTS: Final = 30
 Results = Mapping[str, Any]
 
 
-def draw_all(results: Results, folder: Path) -> list[str]:
+def draw_all(results: Results, folder: Path, progress: Callable[[str], None] = lambda _: None) -> list[str]:
     """Draws every figure: NAME.png and, per entry of VARIANTS, NAME<ending>.svg.
+
+    Args:
+        progress: told each figure's name before it is drawn.
 
     Returns:
         The file names inside `folder`.
     """
-    jobs: dict[str, Callable[[Figure, Theme, Shape], None]] = {}
-    for task in results["tasks"]:
-        jobs[f"curve-{task}"] = lambda figure, theme, shape, task=task: draw_curve(
-            figure, theme, shape, results, task
-        )
-    jobs["difficulty"] = lambda figure, theme, shape: draw_difficulty(
-        figure, theme, shape, results["buckets"]
-    )
+    jobs: dict[str, Callable[[Figure, Theme, Shape], None]] = {
+        f"curve-{task}": partial(draw_curve, results=results, task=task) for task in results["tasks"]
+    }
+    jobs["difficulty"] = partial(draw_difficulty, found=results["buckets"])
     if results["losses"]:
-        jobs["losses"] = lambda figure, theme, shape: draw_losses(figure, theme, shape, results)
+        jobs["losses"] = partial(draw_losses, results=results)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in jobs.items():
         for ending, (theme, shape) in VARIANTS.items():
+            progress(f"drawing {name}{ending}")
             with _figure(theme, shape) as figure:
                 draw(figure, theme, shape)
                 figure.savefig(folder / f"{name}{ending}.svg", metadata={"Date": None, "Creator": None})
@@ -98,7 +99,12 @@ def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, tas
     for name, points in found["curves"].items():
         _draw_method(axes, theme, styles[name], name, points, found["aup"][name])
     _join_thresholds(axes, theme, found["curves"])
-    ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "markeredgecolor": theme.faint}
+    ring: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 10,
+        "markerfacecolor": "none",
+        "markeredgecolor": theme.faint,
+    }
     axes.plot([], [], linestyle="none", markeredgewidth=1.4, label="one token per forward", **ring)
     seeds = max(point["n_seeds"] for points in found["curves"].values() for point in points)
     averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
@@ -221,7 +227,8 @@ def draw_difficulty(figure: Figure, theme: Theme, shape: Shape, found: Results) 
         if edge >= edges[0]:
             axes.axvline(edge, color=theme.ink, linewidth=0.9, linestyle=(0, (2, 2)), alpha=0.7)
     zeros = f"; {found['n_zero']:,} at exactly 0" if found["n_zero"] else ""
-    about = f"{found['n_tokens']:,} tokens in {found['k']} buckets of equal size (1 = hardest); dashed: edges{zeros}"
+    about = f"{found['n_tokens']:,} tokens in {found['k']} buckets of equal size (1 = hardest)"
+    about += f"; dashed: edges{zeros}"
     _head(axes, theme, shape, "How hard the answer tokens are for the teacher", about)
     unit = "−log p of the teacher" if found["metric"] == "nll" else "entropy of the teacher"
     axes.set_xlabel(f"difficulty, nats ({unit})")
@@ -254,7 +261,7 @@ def draw_losses(figure: Figure, theme: Theme, shape: Shape, results: Results) ->
 
 
 def _head(axes: Any, theme: Theme, shape: Shape, title: str, subtitle: str) -> None:
-    """A bold title and a faint line below it, both flush with the axis; the narrow shape has neither long line."""
+    """A bold title and a faint line below it, flush with the axis; in the narrow shape a short line only."""
     place = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
     if shape.narrow:
         axes.annotate(subtitle.split("; ")[0], xytext=(0, 6), fontsize=9.5, color=theme.faint, **place)

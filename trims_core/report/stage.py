@@ -47,8 +47,7 @@ def _produce(work: Work) -> Outcome:
     (folder / "results.json").write_bytes(to_json(results))
     markdown = table_markdown(results)
     (folder / "table.md").write_text(markdown, encoding="utf-8")
-    work.progress(2, _STEPS, "drawing figures")
-    names = draw_all(results, folder / "figures")
+    names = draw_all(results, folder / "figures", lambda note: work.progress(2, _STEPS, note))
     work.progress(3, _STEPS, "writing the page")
     (folder / "index.html").write_text(render_page(results, folder / "figures"), encoding="utf-8")
     figures = [f"figures/{name}" for name in names]

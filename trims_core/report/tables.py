@@ -59,7 +59,7 @@ def methods_table(task: str, found: Mapping[str, Any]) -> TextTable:
             )
         )
     spread = any(row[3] != DASH for row in rows)
-    header = ("method", "seeds", "AUP", "AUP by seed", "accuracy, one token per forward")
+    header: tuple[str, ...] = ("method", "seeds", "AUP", "AUP by seed", "accuracy, one token per forward")
     header += tuple(f"at {level:g} per forward" for level in levels)
     if not spread:
         header, rows = _without(header, 3), [_without(row, 3) for row in rows]
@@ -85,7 +85,7 @@ def differences_table(task: str, found: Mapping[str, Any]) -> TextTable:
                 *(interval_text(row, 1, 100.0) for row in pair["at_level"]),
             )
         )
-    header = ("difference", "verdict", "AUP", "points, one token per forward")
+    header: tuple[str, ...] = ("difference", "verdict", "AUP", "points, one token per forward")
     header += tuple(f"points at {level:g} per forward" for level in levels)
     return TextTable(
         f"{task}: differences on the same {found['n']} problems (paired bootstrap,"

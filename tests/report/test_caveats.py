@@ -1,0 +1,85 @@
+"""Weak numbers are said to be weak, and strong ones are left alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from trims_core.report.caveats import caveats_of
+
+
+def strong_results() -> dict[str, Any]:
+    """Results that deserve no caveat."""
+
+    def cell(threshold: float | None, accuracy: float) -> dict[str, Any]:
+        return {
+            "model": "trims-s0",
+            "threshold": threshold,
+            "n": 5000,
+            "accuracy": accuracy,
+            "low": accuracy - 0.01,
+            "high": accuracy + 0.01,
+            "n_unfinished": 3,
+            "batch_size": 16,
+            "tpf": 1.0 if threshold is None else 3.0,
+        }
+
+    cells = [cell(None, 0.8), cell(0.5, 0.76)]
+    return {
+        "coverage": {"missing": [], "reduced": [], "cells_found": 2, "cells_expected": 2},
+        "methods": [{"name": "trims", "seeds": [0, 1, 2]}],
+        "tasks": {
+            "demo": {
+                "n": 5000,
+                "y_max_percent": 80.0,
+                "gen_length": 64,
+                "cells": cells,
+                "curves": {"trims": copy.deepcopy(cells)},
+            }
+        },
+        "buckets": {"n_zero": 10, "n_tokens": 1000, "k": 8},
+        "stages": [{"node": "scores", "counts": {"n_in": 10, "n_out": 10, "n_rejected": 0}}],
+    }
+
+
+def test_strong_results_have_no_caveats() -> None:
+    assert caveats_of(strong_results()) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        ("coverage.missing", ["a", "b"], "Partial report: 2 of 2 cells. Missing: a; b."),
+        ("coverage.reduced", ["demo: only 3"], "Partial report: demo: only 3."),
+        ("methods.0.seeds", [7], "One training seed per method"),
+        ("tasks.demo.cells.0.low", 0.7, "one accuracy is known to about ± 5.5 points"),
+        ("tasks.demo.y_max_percent", 3.0, "the best accuracy is 3.0 %"),
+        ("tasks.demo.cells.1.n_unfinished", 400, "most with trims-s0 at threshold 0.5 (400 of 5000)"),
+        (
+            "tasks.demo.curves.trims.1.high",
+            0.795,
+            "does not fall measurably from 1.0 to 3.0 tokens per forward",
+        ),
+        ("tasks.demo.curves.trims.1.accuracy", 0.7, "trims 1 of 2"),
+        ("tasks.demo.cells.1.batch_size", 8, "in batches of [8, 16]"),
+        ("buckets.n_zero", 126, "12.6 % of the answer tokens have a difficulty of exactly 0 nats"),
+        ("stages.0.counts.n_rejected", 4, "scores: 4 of 10 rows were rejected"),
+    ],
+)
+def test_each_weakness_is_said_plainly(place: str, value: object, sentence: str) -> None:
+    results = strong_results()
+    here: Any = results
+    *path, last = [int(part) if part.isdigit() else part for part in place.split(".")]
+    for part in path:
+        here = here[part]
+    here[last] = value
+    (found,) = caveats_of(results)
+    assert sentence in found
+
+
+def test_a_draw_between_methods_is_a_finding_and_not_hidden(results: dict[str, Any]) -> None:
+    for pair in results["tasks"]["demo"]["comparisons"]:
+        undecided = pair["aup"]["low"] <= 0 <= pair["aup"]["high"]
+        assert ("cannot be told apart" in pair["sentence"]) == undecided

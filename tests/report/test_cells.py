@@ -1,0 +1,120 @@
+"""Cells are complete, agree with their summaries and hold the same problems, or the report refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes.report_world import ReportWorld, Row
+
+from trims_core.errors import ReportError
+from trims_core.report.cells import Cell, Coverage, expected_keys, load_cells
+
+
+def load(world: ReportWorld, *, partial: bool = False) -> tuple[list[Cell], Coverage]:
+    """The cells of a made-up run."""
+    sweeps = [artifact for role, artifact in world.parents().items() if role.startswith("sweep/")]
+    return load_cells(world.config(), sweeps, partial=partial)
+
+
+def test_every_configured_cell_is_loaded_in_the_order_of_the_settings(tmp_path: Path) -> None:
+    world = ReportWorld(tmp_path)
+    cells, coverage = load(world)
+    assert [cell.key for cell in cells] == expected_keys(world.config())
+    assert (coverage.n_expected, coverage.n_found, coverage.missing) == (12, 12, ())
+    assert {cell.n for cell in cells} == {40}
+
+
+def without_two_cells(model: str, threshold: float | None, rows: list[Row]) -> list[Row] | None:
+    return None if (model, threshold) in {("trims-s0", 0.6), ("untuned", None)} else rows
+
+
+def test_missing_cells_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ReportError) as refusal:
+        load(ReportWorld(tmp_path, edit=without_two_cells))
+    message = str(refusal.value)
+    assert "2 of 12 cells are missing" in message
+    assert "untuned on demo at one token per forward" in message
+    assert "trims-s0 on demo at threshold 0.6" in message
+
+
+def test_a_partial_report_says_which_cells_are_missing(tmp_path: Path) -> None:
+    cells, coverage = load(ReportWorld(tmp_path, edit=without_two_cells), partial=True)
+    assert len(cells) == coverage.n_found == 10
+    assert "trims-s0 on demo at threshold 0.6" in coverage.missing
+
+
+def test_a_sweep_that_lacks_a_whole_model_is_refused(tmp_path: Path) -> None:
+    world = ReportWorld(tmp_path)
+    sweeps = [artifact for role, artifact in world.parents().items() if role == "sweep/untuned"]
+    with pytest.raises(ReportError, match="8 of 12 cells are missing"):
+        load_cells(world.config(), sweeps)
+
+
+def test_no_cell_at_all_is_refused_even_in_a_partial_report(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="none of the 12 cells"):
+        load_cells(ReportWorld(tmp_path).config(), [], partial=True)
+
+
+def shortened(model: str, threshold: float | None, rows: list[Row]) -> list[Row]:
+    return rows[:31] if (model, threshold) == ("standard-s0", 0.9) else rows
+
+
+def test_a_cell_with_fewer_problems_is_refused_by_name_and_count(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"standard-s0 on demo at threshold 0\.9 \(n = 31\)"):
+        load(ReportWorld(tmp_path, edit=shortened))
+
+
+def test_a_partial_report_counts_only_problems_that_all_cells_share(tmp_path: Path) -> None:
+    cells, coverage = load(ReportWorld(tmp_path, edit=shortened), partial=True)
+    assert {cell.n for cell in cells} == {31}
+    assert coverage.reduced == ("demo: only the 31 of 40 problems that all cells share are counted",)
+    assert all(cell.correct_N.shape == (31,) for cell in cells)
+
+
+def renamed(model: str, threshold: float | None, rows: list[Row]) -> list[Row]:
+    if (model, threshold) == ("trims-s0", 0.3):
+        rows[5]["sample_id"] = "elsewhere"
+    return rows
+
+
+def test_equal_counts_of_other_problems_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="other sample ids"):
+        load(ReportWorld(tmp_path, edit=renamed))
+
+
+def doubled(model: str, threshold: float | None, rows: list[Row]) -> list[Row]:
+    rows[1]["sample_id"] = rows[0]["sample_id"]
+    return rows
+
+
+def test_a_problem_that_occurs_twice_in_a_cell_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="occurs twice"):
+        load(ReportWorld(tmp_path, edit=doubled))
+
+
+@pytest.mark.parametrize("field", ["n", "n_correct", "tokens", "forwards", "n_unfinished"])
+def test_a_summary_that_contradicts_its_samples_is_refused(tmp_path: Path, field: str) -> None:
+    def wrong(row: Mapping[str, Any]) -> Row:
+        off = row["model"] == "untuned" and row["threshold"] == 0.6
+        return {**row, field: row[field] + 1} if off else dict(row)
+
+    with pytest.raises(
+        ReportError, match=rf"untuned on demo at threshold 0\.6: {field} \d+ but \d+ in the samples"
+    ):
+        load(ReportWorld(tmp_path, summary=wrong))
+
+
+def backwards(model: str, threshold: float | None, rows: list[Row]) -> list[Row]:
+    return rows[::-1] if model == "trims-s0" else rows
+
+
+def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
+    plain, _ = load(ReportWorld(tmp_path / "a"))
+    turned, _ = load(ReportWorld(tmp_path / "b", edit=backwards))
+    for one, other in zip(plain, turned, strict=True):
+        assert one.sample_ids == other.sample_ids
+        np.testing.assert_array_equal(one.correct_N, other.correct_N)

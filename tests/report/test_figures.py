@@ -1,0 +1,62 @@
+"""Figures exist in every form, repeat byte for byte, and can be told apart by eye."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trims_core.report.appearance import DARK, LIGHT, VARIANTS, Theme, bucket_colours, looks
+from trims_core.report.figures import draw_all
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.1)."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours (WCAG 2.1)."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_every_figure_is_there_as_png_and_four_svgs(report: Path) -> None:
+    for name in ("curve-demo", "difficulty", "losses"):
+        header = (report / "figures" / f"{name}.png").read_bytes()[:24]
+        assert struct.unpack(">II", header[16:24]) == (1152, 784)
+        for ending in VARIANTS:
+            assert b"</svg>" in (report / "figures" / f"{name}{ending}.svg").read_bytes()[-20:]
+
+
+def test_drawing_again_gives_the_same_bytes(report: Path, results: dict[str, Any], tmp_path: Path) -> None:
+    for name in draw_all(results, tmp_path):
+        assert (tmp_path / name).read_bytes() == (report / "figures" / name).read_bytes(), name
+
+
+def test_svgs_carry_no_date_and_need_no_font(report: Path) -> None:
+    text = (report / "figures" / "curve-demo.svg").read_text(encoding="utf-8")
+    assert "dc:date" not in text
+    assert "<text" not in text
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: str(theme.name))
+def test_methods_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None:
+    kinds = ["untuned", "standard", "trims", "trims", "trims"]
+    found = looks([{"name": str(i), "kind": kind} for i, kind in enumerate(kinds)], theme)
+    assert len({look.colour for look in found.values()}) == len(kinds)
+    assert len({look.marker for look in found.values()}) == len(kinds)
+    assert all(contrast(look.colour, theme.ground) >= 3 for look in found.values())
+
+
+@pytest.mark.parametrize("k", [1, 2, 8, 16])
+def test_bucket_colours_darken_with_difficulty_and_keep_text_readable(k: int) -> None:
+    colours = bucket_colours(k)
+    assert len(colours) == k
+    brightness = [luminance(background) for background, _ in colours]
+    assert brightness == sorted(brightness)
+    assert all(contrast(background, ink) >= 4.5 for background, ink in colours)

@@ -1,0 +1,70 @@
+"""The report as a stage: what its key depends on, what it commits, and how light looking it up is."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+from fakes.report_world import ReportWorld
+
+from trims_core.config import TrimsConfig
+from trims_core.graph import build_graph
+from trims_core.report.stage import SPEC
+from trims_core.store import Artifact, Store
+
+
+def fingerprint(config: TrimsConfig, parents: dict[str, Artifact]) -> str:
+    """Name of the report these settings and parents lead to."""
+    digests = Store(config.store).digests
+    return SPEC.key(config, build_graph(config)[-1], parents, digests).fingerprint
+
+
+def test_a_shown_setting_changes_the_report_and_a_place_does_not(
+    world: ReportWorld, parents: dict[str, Artifact], tmp_path: Path
+) -> None:
+    config = world.config()
+    base = fingerprint(config, parents)
+    titled = config.model_copy(update={"report": config.report.model_copy(update={"title": "Other"})})
+    assert fingerprint(titled, parents) != base
+    moved = config.model_copy(update={"store": str(tmp_path)})
+    assert fingerprint(moved, parents) == base
+
+
+def test_a_changed_parent_makes_another_report(world: ReportWorld, parents: dict[str, Artifact]) -> None:
+    sweep = parents["sweep/trims-s0"]
+    other = dataclasses.replace(
+        sweep, manifest=dataclasses.replace(sweep.manifest, files=sweep.manifest.files[1:])
+    )
+    config = world.config()
+    assert fingerprint(config, {**parents, "sweep/trims-s0": other}) != fingerprint(config, parents)
+
+
+def test_the_artifact_lists_page_results_table_and_figures(world: ReportWorld, report: Path) -> None:
+    (artifact,) = Store(world.config().store).artifacts("report")
+    assert artifact.path == report
+    for name in (
+        "index.html",
+        "results.json",
+        "table.md",
+        "figures/curve-demo.png",
+        "figures/curve-demo.svg",
+    ):
+        assert artifact.file(name).stat().st_size > 0
+    assert artifact.manifest.counts == {"n_in": 20, "n_out": 20}
+
+
+def test_a_second_run_is_cached(world: ReportWorld, report: Path) -> None:
+    again = world.make_report()
+    assert (again.how, again.artifact.path) == ("cached", report)
+
+
+def test_importing_the_stage_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, trims_core.report.stage;"
+        "names = {'matplotlib', 'torch', 'transformers', 'tokenizers', 'jinja2', 'prefect'};"
+        "heavy = names & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
