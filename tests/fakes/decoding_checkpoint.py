@@ -56,8 +56,9 @@ def write_student(folder: Path, seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = family.new_model()
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
+        for name, parameter in model.named_parameters():
+            # a steep head, so that some confidences are high
+            torch.nn.init.normal_(parameter, std=2.0 if "lm_head" in name else 0.3)
     save_official(model, config, tokenizer, folder, family=family)
     return folder
 

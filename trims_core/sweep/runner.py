@@ -57,6 +57,7 @@ class Runner:
         self._tokenizer = student.tokenizer
         self._renderer = Renderer(student.tokenizer)
         self._config = config
+        self._is_warm = False
         self._system = () if system_prompt is None else ({"role": "system", "content": system_prompt},)
         self._prompts: dict[str, list[list[int]]] = {}
 
@@ -71,21 +72,23 @@ class Runner:
 
         prompts = self._prompts_of(task)
         settings = self._settings(cell)
-        started = time.perf_counter()
         try:
+            if not self._is_warm:
+                self._warm_up(prompts[0])
+            started = time.perf_counter()
             decoded = decode_parallel(self._student, prompts, settings, self.workers, on_step)
+            seconds = time.perf_counter() - started
         except (SweepError, RuntimeError) as error:  # RuntimeError: torch's own, out of memory among them
             raise SweepError(f"cell {cell.text()}: {error}") from error
-        seconds = time.perf_counter() - started
         return CellResult(self._columns(cell, task, decoded), seconds)
 
-    def warm_up(self, task: TaskProblems) -> None:
+    def _warm_up(self, prompt: list[int]) -> None:
         """One short decoding, so that no cell's time contains what happens only once."""
         from trims_core.decoding import DecodeSettings, TopK, decode
 
         length = self._config.block_length
-        settings = DecodeSettings(TopK(1), length, length, batch_size=1)
-        decode(self._student, self._prompts_of(task)[:1], settings)
+        decode(self._student, [prompt], DecodeSettings(TopK(1), length, length, batch_size=1))
+        self._is_warm = True
 
     def _settings(self, cell: Cell) -> DecodeSettings:
         from trims_core.decoding import DecodeSettings, Threshold, one_per_forward

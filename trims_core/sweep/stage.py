@@ -60,7 +60,6 @@ def produce(work: Work) -> Outcome:
     if pending:
         progress = _SweepProgress(work, tasks, cells)
         runner = load_runner(work.config, _adapter(work))
-        runner.warm_up(tasks[pending[0].task])
         for cell in pending:
             _run_cell(work, runner, cell, tasks[cell.task], progress)
     summaries = [dict(work.staging.unit(cell.unit)) for cell in cells]

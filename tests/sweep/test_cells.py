@@ -1,0 +1,60 @@
+"""The grid and the numbers of a finished cell."""
+
+from __future__ import annotations
+
+import pytest
+
+from trims_core.config import SweepConfig
+from trims_core.sweep.cells import Cell, grid, summarise, table
+
+IDENTITY = {"model": "untuned", "variant": None, "seed": None}
+CONDITIONS = {"batch_size": 4, "workers": 1, "stop_at_end": True}
+SAMPLES = {
+    "correct": [True, False, True, True],
+    "finished": [True, True, False, True],
+    "n_tokens": [10, 20, 32, 10],
+    "n_forwards": [5, 5, 16, 10],
+}
+
+
+def test_every_task_has_the_one_token_point_and_each_threshold_once() -> None:
+    tasks = {"a": {"benchmark": "demo"}, "b": {"benchmark": "gsm8k"}}
+    config = SweepConfig.model_validate({"tasks": tasks, "thresholds": [0.9, 0.25, 0.9]})
+    assert grid(config) == [Cell(task, point) for task in ("a", "b") for point in (None, 0.9, 0.25)]
+    assert [cell.file for cell in grid(config)[:3]] == [
+        "cells/a-tone.parquet",
+        "cells/a-t0.9.parquet",
+        "cells/a-t0.25.parquet",
+    ]
+
+
+def test_thresholds_that_differ_in_the_sixth_digit_have_files_of_their_own() -> None:
+    assert Cell("a", 0.9000001).file != Cell("a", 0.9).file
+
+
+def test_a_summary_counts_what_the_samples_say() -> None:
+    found = summarise(Cell("demo", 0.9), IDENTITY, SAMPLES, 2.0, CONDITIONS)
+    assert found["n"] == 4
+    assert (found["n_correct"], found["accuracy"]) == (3, 0.75)
+    assert found["wilson_low"] < 0.75 < found["wilson_high"]
+    assert (found["tokens"], found["forwards"], found["tpf"]) == (72, 36, 2.0)
+    assert found["tokens_per_second"] == 36.0
+    assert found["n_unfinished"] == 1
+    assert (found["batch_size"], found["stop_at_end"], found["threshold"]) == (4, True, 0.9)
+
+
+def test_the_table_shows_each_cell_with_its_interval_and_n() -> None:
+    rows = [summarise(Cell("demo", t), IDENTITY, SAMPLES, 2.0, CONDITIONS) for t in (None, 0.9)]
+    lines = table(rows).splitlines()
+    assert lines[2] == "| demo | one token | 75.0 % (30.1–95.4) | 2.00 | 36 | 1 | 4 |"
+    assert lines[3].startswith("| demo | 0.9 |")
+
+
+def test_a_cell_names_itself_in_words() -> None:
+    assert Cell("demo", 0.9).text() == "demo at threshold 0.9"
+    assert Cell("demo", None).text() == "demo at one token per forward"
+
+
+def test_a_cell_without_samples_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 successes of 0"):
+        summarise(Cell("demo", None), IDENTITY, {key: [] for key in SAMPLES}, 1.0, CONDITIONS)
