@@ -1,4 +1,4 @@
-"""What the buckets stage promises when its process dies (F2): nothing half-made, equal bytes after a rerun."""
+"""What the buckets stage promises when its process dies (F2): nothing half-made, a rerun with equal bytes."""
 
 from __future__ import annotations
 

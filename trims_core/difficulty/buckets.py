@@ -35,7 +35,6 @@ from trims_core.difficulty.quantiles import (
     OrderStatistics,
     Ticker,
     order_statistics,
-    upper_counts,
 )
 from trims_core.errors import CorruptShardError, InputError
 
@@ -158,16 +157,18 @@ class BucketPlan:
 
 
 def cut_ranks(n_tokens: int, k: int) -> list[int]:
-    """Tokens below each of the K−1 cuts: ⌈g·n/K⌉."""
+    """Tokens below each of the K−1 cuts: ⌈g·n/K⌉. Raises: InputError without tokens."""
+    if n_tokens == 0:
+        raise InputError("no completion tokens to put into buckets; expected at least one scored example")
     return [-(-g * n_tokens // k) for g in range(1, k)]
 
 
 def plan_buckets(
     column: ListColumn, rows: Rows, k: int, tick: Ticker | None = None
 ) -> tuple[BucketPlan, Counts]:
-    """Where the K buckets of all tokens lie, and `upper_counts` of the column.
+    """Where the K buckets of all tokens lie, and the column's `OrderStatistics.upper`.
 
-    Two passes over the column; two more over the rows if a group of equal difficulties lies across a cut.
+    One or two passes over the column; two more over the rows if equal difficulties lie across a cut.
 
     Args:
         column: the difficulties as stored.
@@ -177,15 +178,13 @@ def plan_buckets(
         InputError: no token.
         NonFiniteScoreError: a difficulty that is not finite and ≥ 0.
     """
-    upper = upper_counts(column, tick)
-    n_tokens = int(upper.sum())
-    if n_tokens == 0:
-        raise InputError("no completion tokens to put into buckets; expected at least one scored example")
-    ranks = cut_ranks(n_tokens, k)
-    found = order_statistics(column, [rank - 1 for rank in ranks], upper, tick)
+    found = order_statistics(column, lambda n_tokens: [rank - 1 for rank in cut_ranks(n_tokens, k)], tick)
     last = _split_keys(rows, len(column.files), found, tick)
-    cuts = tuple(Cut(rank, value, last.get(rank)) for rank, value in zip(ranks, found.values, strict=True))
-    return BucketPlan(k, n_tokens, cuts), upper
+    cuts = tuple(
+        Cut(rank + 1, value, last.get(rank + 1))
+        for rank, value in zip(found.ranks, found.values, strict=True)
+    )
+    return BucketPlan(k, found.n_values, cuts), found.upper
 
 
 @dataclass(frozen=True)

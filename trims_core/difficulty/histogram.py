@@ -21,7 +21,7 @@ def difficulty_histogram(plan: BucketPlan, upper: Counts, bins_per_decade: int =
     Bin edges are rounded down to what the upper half of a float32 can tell (less than 1 % apart).
 
     Args:
-        upper: `upper_counts` of the difficulties.
+        upper: counts of the upper halves of their float32 patterns (`OrderStatistics.upper`).
 
     Returns:
         bin_edges_nats (B + 1 values), counts (K lists of B, bucket 1 first), n_below (K values: difficulties
