@@ -55,8 +55,22 @@ def test_rows_become_problems_with_a_user_message_and_the_gold_number(tmp_path: 
     ]
 
 
+def test_the_gold_answer_may_be_the_number_alone(tmp_path: Path) -> None:
+    path = tmp_path / "test.jsonl"
+    path.write_text('{"question": "Q?", "answer": "1,036"}\n')
+    assert [p.gold for p in DEMO.load(TaskConfig(benchmark="demo", path=str(path)))] == ["1036"]
+
+
+def test_the_shipped_problems_can_all_be_graded(project_root: Path) -> None:
+    problems = DEMO.load(TaskConfig(benchmark="demo"))
+    assert len(problems) >= 200
+    assert all(DEMO.grade(f"The answer is {problem.gold}.", problem.gold) for problem in problems)
+
+
 def test_a_row_without_the_sentence_names_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "test.jsonl"
-    path.write_text('{"question": "Q?", "answer": "The answer is 1."}\n\n{"question": "Q?", "answer": "1"}\n')
-    with pytest.raises(CorpusError, match=r"test\.jsonl:3: expected an answer with the sentence"):
+    path.write_text(
+        '{"question": "Q?", "answer": "The answer is 1."}\n\n{"question": "Q?", "answer": "one"}\n'
+    )
+    with pytest.raises(CorpusError, match=r"test\.jsonl:3: expected a number or .* found 'one'"):
         DEMO.load(TaskConfig(benchmark="demo", path=str(path)))

@@ -81,7 +81,7 @@ def test_cells_json_says_what_the_samples_say(swept: Path) -> None:
     assert [(row["task"], row["threshold"]) for row in rows] == [
         ("demo", None),
         ("demo", 0.9),
-        ("demo", 0.02),
+        ("demo", 0.3),
     ]
     for row, unit in zip(rows, CELLS, strict=True):
         table = read_table(artifact.file(f"cells/{unit}.parquet"), SAMPLES).to_pydict()

@@ -1,4 +1,4 @@
-"""The demo's word problems: {"id", "question", "answer"}, the answer ending in "The answer is N."."""
+"""The demo's word problems: {"id", "question", "answer"}; the answer is a number or a worked answer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ class Demo(Benchmark):
     default_source: ClassVar[Source] = Source(path=(str(_SHIPPED),))
 
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:
-        gold = self.extract(text_field(row, "answer"))
+        answer = text_field(row, "answer")
+        gold = normalised(answer) or self.extract(answer)
         if gold is None:
-            raise BrokenRowError('expected an answer with the sentence "The answer is N."')
+            raise BrokenRowError(
+                f"expected a number or \"… The answer is N.\" in 'answer', found {answer!r:.60}"
+            )
         message = {"role": "user", "content": text_field(row, "question")}
         return Problem(str(row.get("id", f"demo-{number:05d}")), (message,), gold)
 
