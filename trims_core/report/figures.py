@@ -108,13 +108,8 @@ def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, tas
     axes.plot([], [], linestyle="none", markeredgewidth=1.4, label="one token per forward", **ring)
     seeds = max(point["n_seeds"] for points in found["curves"].values() for point in points)
     averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
-    _head(
-        axes,
-        theme,
-        shape,
-        results["title"],
-        f"{task}, {found['n']} problems{averaged}; bands: 95 % intervals",
-    )
+    about = f"{found['n']} problems{averaged}; bands: 95 % intervals"
+    _head(axes, theme, shape, f"Accuracy against parallelism: {task}", about)
     axes.set_xlabel("tokens per forward  (more parallel →)")
     axes.set_ylabel("accuracy, %")
     axes.margins(x=0.06)
