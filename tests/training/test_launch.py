@@ -1,0 +1,232 @@
+"""Starting, watching and ending training processes; DeepSpeed with one and two ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fakes.training_student import adapter_bytes, curve, tiny_spec, tiny_train
+
+from trims_core import errors
+from trims_core.config import LaunchConfig
+from trims_core.errors import ConfigError, InterruptedRunError, LaunchError
+from trims_core.training import launch, warm
+from trims_core.training.launch import Member, count_processes, run_training, training_environment
+from trims_core.training.tether import PARENT_VARIABLE
+from trims_core.training.zero import ZERO2, deepspeed_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def member(tmp_path, code, name="rank 0"):
+    """A child that runs Python code in place of a training process."""
+    log = tmp_path / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    return Member(name, process, log)
+
+
+def plain_spec(tmp_path, world_size=1):
+    return tiny_spec(tmp_path, world_size=world_size)
+
+
+def watch(spec, members):
+    """`_watch` and `_end` as run_training does; gives back what progress was told."""
+    said = []
+    try:
+        launch._watch(spec, members, lambda *what: said.append(what))
+    finally:
+        launch._end(spec, members, 5.0)
+    return said
+
+
+def test_a_rank_that_dies_ends_the_others_and_its_log_is_quoted(tmp_path):
+    spec = plain_spec(tmp_path, 2)
+    members = [
+        member(tmp_path, "import time; time.sleep(600)", "rank 0"),
+        member(tmp_path, "print('no such device'); raise SystemExit(3)", "rank 1"),
+    ]
+    with pytest.raises(LaunchError, match=r"(?s)rank 1 ended with exit code 3.*no such device"):
+        watch(spec, members)
+    assert members[0].process.returncode == -signal.SIGKILL
+
+
+def test_a_killed_rank_is_reported_with_its_signal(tmp_path):
+    spec = plain_spec(tmp_path)
+    with pytest.raises(LaunchError, match=r"killed by SIGKILL \(out of memory\?\)"):
+        watch(spec, [member(tmp_path, "import os; os.kill(os.getpid(), 9)")])
+
+
+@pytest.mark.parametrize("kind", ["TrainingDivergedError", "CheckpointError", "InputError", "DiskFullError"])
+def test_what_a_process_said_comes_back_as_its_own_class(tmp_path, kind):
+    spec = plain_spec(tmp_path)
+    spec.paths.error(0).write_text(json.dumps({"class": kind, "message": "said so"}))
+    with pytest.raises(getattr(errors, kind), match="said so"):
+        watch(spec, [member(tmp_path, "raise SystemExit(1)")])
+
+
+def test_processes_asked_from_outside_to_stop_are_an_interruption_not_a_failure(tmp_path):
+    spec = plain_spec(tmp_path, 2)
+    spec.paths.error(0).write_text(json.dumps({"class": "InterruptedRunError", "message": "saved"}))
+    slow = "import time; time.sleep(0.5); raise SystemExit(143)"
+    with pytest.raises(InterruptedRunError, match="saved"):
+        watch(spec, [member(tmp_path, "raise SystemExit(143)"), member(tmp_path, slow, "rank 1")])
+
+
+def test_an_interrupted_launch_asks_by_file_and_signal_and_waits(tmp_path):
+    spec = plain_spec(tmp_path)
+    polite = """
+import signal, sys, time
+def save(*_):
+    print("saving", flush=True)
+    time.sleep(0.3)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+time.sleep(600)
+"""
+    child = member(tmp_path, polite)
+    while "ready" not in child.log.read_text():
+        time.sleep(0.02)
+    launch._end(spec, [child], 30.0)
+    assert spec.paths.stop.exists()
+    assert child.process.returncode == 143
+    assert "saving" in child.log.read_text()
+
+
+def test_one_that_does_not_listen_is_killed_after_the_grace(tmp_path):
+    spec = plain_spec(tmp_path)
+    deaf = (
+        "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+    )
+    child = member(tmp_path, deaf)
+    while "ready" not in child.log.read_text():
+        time.sleep(0.02)
+    launch._end(spec, [child], 0.3)
+    assert child.process.returncode == -signal.SIGKILL
+
+
+def test_progress_is_passed_on_and_goes_on_while_nothing_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "_HEARTBEAT_S", 0.2)
+    spec = plain_spec(tmp_path)
+    code = f"""
+import pathlib, time
+time.sleep(0.6)
+pathlib.Path({str(spec.paths.progress)!r}).write_text('{{"done": 3, "total": 9, "note": "here"}}')
+time.sleep(0.5)
+"""
+    said = watch(spec, [member(tmp_path, code)])
+    assert said[0] == (0, 0, "starting training processes")
+    assert any(note.startswith("starting training processes (") for _, _, note in said)
+    assert (3, 9, "here") in said
+
+
+def test_a_tethered_process_dies_with_a_parent_that_is_killed(tmp_path):
+    parent = (
+        "import os, subprocess, sys, time\n"
+        f"env = dict(os.environ, PYTHONPATH={str(ROOT)!r}, {PARENT_VARIABLE}=str(os.getpid()))\n"
+        "code = 'from trims_core.training.tether import die_with_parent as d; d();"
+        " import time; print(1, flush=True); time.sleep(600)'\n"
+        "child = subprocess.Popen([sys.executable, '-c', code], env=env, stdout=subprocess.PIPE,"
+        " start_new_session=True)\n"
+        "child.stdout.readline()\nprint(child.pid, flush=True)\ntime.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{child}/stat").exists() and " Z " not in Path(f"/proc/{child}/stat").read_text():
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.05)
+
+
+def test_the_environment_shares_the_cores_and_hides_an_outer_launcher(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("RANK", "5")
+    n_cores = len(os.sched_getaffinity(0))
+    one, two = (training_environment(plain_spec(tmp_path / str(n), n)) for n in (1, 2))
+    assert one["OMP_NUM_THREADS"] == str(n_cores) and two["OMP_NUM_THREADS"] == str(max(1, n_cores // 2))
+    assert one["DS_ACCELERATOR"] == "cpu" and "RANK" not in one
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert training_environment(plain_spec(tmp_path / "3"))["OMP_NUM_THREADS"] == "3"
+
+
+def test_a_hostfile_gives_the_number_of_processes_or_an_error(tmp_path):
+    hosts = tmp_path / "hosts"
+    hosts.write_text("# two machines\nnode1 slots=4\nnode2 slots=8  # big\n")
+    assert count_processes(LaunchConfig(hostfile=str(hosts))) == 12
+    assert count_processes(LaunchConfig(processes=3)) == 3
+    hosts.write_text("node1\n")
+    with pytest.raises(ConfigError, match="host slots=N"):
+        count_processes(LaunchConfig(hostfile=str(hosts)))
+    with pytest.raises(ConfigError, match="no such file"):
+        count_processes(LaunchConfig(hostfile=str(tmp_path / "absent")))
+
+
+def test_the_shipped_deepspeed_file_is_the_built_in_default(project_root):
+    shipped = project_root / "configs" / "deepspeed" / "zero2.json"
+    assert (
+        json.loads(shipped.read_text())
+        == ZERO2
+        == deepspeed_settings(None)
+        == deepspeed_settings(str(shipped))
+    )
+    assert "optimizer" not in ZERO2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("{", "not JSON"),
+        ("[]", "JSON object"),
+        ('{"zero_optimization": {"stage": 3}}', "stage 3"),
+    ],
+)
+def test_unusable_deepspeed_files_are_configuration_errors(tmp_path, text, message):
+    path = tmp_path / "ds.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        deepspeed_settings(str(path))
+
+
+def test_a_compiler_that_fails_is_reported_with_its_output(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "ext"))
+    monkeypatch.setattr(warm.sys, "executable", "/bin/false")
+    with pytest.raises(LaunchError, match="compiling DeepSpeed's operator failed"):
+        warm.ensure_warm(lambda note: None)
+
+
+def test_a_compiled_operator_is_not_compiled_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    (tmp_path / f"{warm.OPERATOR}.so").write_bytes(b"compiled")
+    said = []
+    assert warm.ensure_warm(said.append) == tmp_path / f"{warm.OPERATOR}.so"
+    assert said == []
+
+
+@pytest.mark.e2e
+def test_deepspeed_with_two_ranks_gives_the_losses_gradients_and_adapter_of_one(tmp_path):
+    runs = {}
+    for n in (1, 2):
+        settings = tiny_train(max_steps=4)
+        runs[n] = tiny_spec(tmp_path / str(n), train=settings, engine="deepspeed", world_size=n)
+        said: list[tuple[int, int, str]] = []
+        run_training(runs[n], LaunchConfig(processes=n), lambda *what, said=said: said.append(what))
+        assert (4, 4) in {(done, total) for done, total, _ in said}
+    assert len(curve(runs[1])) == 7
+    for one, two in zip(curve(runs[1]), curve(runs[2]), strict=True):
+        assert one == pytest.approx(two, rel=1e-5)
+    # same bytes in the frozen header, values equal up to the order of a sum over two ranks
+    assert len(adapter_bytes(runs[1])) == len(adapter_bytes(runs[2]))

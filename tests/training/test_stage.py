@@ -1,0 +1,136 @@
+"""The stage's key: what an adapter depends on, and what it does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import MappingProxyType
+
+import pytest
+from fakes import training_cli
+
+from trims_core.fingerprint import Digests
+from trims_core.graph import build_graph, node_named
+from trims_core.settings import parse_config
+from trims_core.training.card import model_card
+from trims_core.training.stage import SPEC
+
+
+class OneParent:
+    """Stands in for the buckets artifact where only its digest is read."""
+
+    content_digest = "0" * 64
+
+
+@pytest.fixture
+def fingerprint(tmp_path):
+    """fingerprint(node=…, raw changes by section) of a train node."""
+    base = training_cli.raw_config(tmp_path)
+
+    def compute(node="train/trims-s0", digest="0" * 64, **sections):
+        raw = {**base, **{name: {**base[name], **fields} for name, fields in sections.items()}}
+        config = parse_config(raw)
+        parent = OneParent()
+        parent.content_digest = digest
+        found = node_named(build_graph(config), node)
+        return SPEC.key(config, found, MappingProxyType({"buckets": parent}), Digests(None)).fingerprint
+
+    return compute
+
+
+CHANGES = {
+    "lr": {"train": {"lr": 0.5}},
+    "lora": {"train": {"lora": {"r": 5}}},
+    "own variant": {"train": {"variants": {"trims": {"rho": 0.25}}}},
+    "steps": {"train": {"max_steps": 7}},
+    "validation": {"train": {"validation_fraction": 0.1}},
+    "dtype": {"student": {"dtype": "bfloat16"}},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_whatever_changes_the_adapter_changes_the_key(fingerprint, name):
+    assert fingerprint(**CHANGES[name]) != fingerprint()
+
+
+def test_seed_method_and_the_buckets_content_change_the_key(fingerprint):
+    found = {
+        fingerprint(),
+        fingerprint(digest="1" * 64),
+        fingerprint(node="train/standard-s0"),
+        fingerprint(node="train/trims-s1", train={"seeds": [0, 1]}),
+    }
+    assert len(found) == 4
+
+
+SAME = {
+    "another variant": {"train": {"variants": {"trims": {}, "new": {"order": "ascending"}}}},
+    "more seeds": {"train": {"seeds": [0, 1, 2]}},
+    "topology": {"train": {"launch": {"processes": 2}}},
+    "unread epochs": {"train": {"epochs": 99}},
+    "device": {"student": {"device": "auto"}},
+    "store": {"report": {"title": "other"}},
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_whatever_does_not_change_the_adapter_keeps_the_key(fingerprint, tmp_path, name):
+    changes = SAME[name]
+    if "report" in changes:
+        assert fingerprint(sweep={"stop_at_end": False}) == fingerprint()
+    else:
+        assert fingerprint(**changes) == fingerprint()
+
+
+def test_a_deepspeed_file_counts_by_its_content_and_the_default_equals_the_shipped_one(
+    fingerprint, tmp_path, project_root
+):
+    shipped = project_root / "configs" / "deepspeed" / "zero2.json"
+    copy = tmp_path / "other-name.json"
+    copy.write_text(shipped.read_text())
+    assert fingerprint(train={"deepspeed": str(copy)}) == fingerprint(train={"deepspeed": None})
+    copy.write_text(shipped.read_text().replace('"stage": 2', '"stage": 1'))
+    assert fingerprint(train={"deepspeed": str(copy)}) != fingerprint()
+
+
+def test_the_standard_method_does_not_depend_on_settings_it_does_not_read(fingerprint):
+    def standard(**fields):
+        variants = {"standard": {"method": "standard", **fields}}
+        return fingerprint(node="train/standard-s0", train={"variants": variants})
+
+    assert standard(rho=0.25, order="random", p_low=0.2) == standard()
+    assert standard(loss_weight="uniform") != standard()
+
+
+def test_computing_keys_imports_nothing_heavy():
+    code = (
+        "import sys, trims_core.training.stage;"
+        "print([m for m in ('torch', 'transformers', 'peft', 'deepspeed') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_model_card_names_data_method_settings_and_how_to_load(tmp_path):
+    config = parse_config(training_cli.raw_config(tmp_path))
+    result = {
+        "steps": 6,
+        "trainable_parameters": 1234,
+        "counts": {"n_examples": 20, "n_validation": 4, "n_truncated": 0, "n_without_completion": 0},
+    }
+    digests = {"student": "local:abc", "buckets": "def"}
+    finals = {"train_loss": 1.23456, "eval_loss": None}
+    trims = model_card(config, config.train.variants["trims"], 3, digests, result, finals)
+    for expected in (
+        "local:abc",
+        "`def`",
+        "| seed | 3 |",
+        "1.2346",
+        "none",
+        "16, 4",
+        "PeftModel.from_pretrained",
+    ):
+        assert expected in trims
+    assert "| order | descending |" in trims
+    standard = model_card(config, config.train.variants["standard"], 3, digests, result, finals)
+    assert "order" not in standard

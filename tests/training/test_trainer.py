@@ -1,0 +1,135 @@
+"""The trainer without DeepSpeed: gradients that do not depend on how the batch is split, exact metrics."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from fakes.training_student import curve, tiny_spec, tiny_train
+from safetensors.torch import load_file
+
+from trims_core.config import LoraSettings
+from trims_core.errors import InterruptedRunError, LaunchError
+from trims_core.training import run
+from trims_core.training.journal import MetricsLog, ProgressFile, read_metrics, read_progress
+
+
+def train(spec, stop=None):
+    """Train in this process; gives back the spec."""
+    run.train(spec, 0, ProgressFile(spec.paths.progress), stop or Quiet(spec.paths.stop))
+    return spec
+
+
+class Quiet(run.StopRequest):
+    """Leaves the test process's signal handlers alone."""
+
+    def listen(self) -> None:
+        pass
+
+
+NO_DROPOUT = LoraSettings(r=4, alpha=8, dropout=0.0)
+
+
+@pytest.mark.parametrize("norm", ["token", "sequence"])
+def test_one_batch_or_four_accumulated_give_the_same_losses_and_gradients(tmp_path, norm):
+    curves = {}
+    for micro in (8, 2):
+        settings = tiny_train(micro_batch_size=micro, lora=NO_DROPOUT, loss_norm=norm)
+        curves[micro] = curve(train(tiny_spec(tmp_path / str(micro), train=settings)))
+    assert len(curves[8]) == len(curves[2]) == 10
+    for whole, split in zip(curves[8], curves[2], strict=True):
+        assert whole == pytest.approx(split, rel=1e-4)
+
+
+def test_without_supervised_padding_the_split_does_not_matter_either(tmp_path):
+    curves = {}
+    for micro in (8, 2):
+        settings = tiny_train(micro_batch_size=micro, lora=NO_DROPOUT, supervise_padding=False, max_steps=2)
+        curves[micro] = curve(train(tiny_spec(tmp_path / str(micro), train=settings)))
+    for whole, split in zip(curves[8], curves[2], strict=True):
+        assert whole == pytest.approx(split, rel=1e-4)
+
+
+def test_training_lowers_the_validation_loss_and_leaves_the_base_alone(tmp_path):
+    spec = train(tiny_spec(tmp_path, train=tiny_train(max_steps=30, eval_steps=30, save_steps=30)))
+    before, after = (row["loss"] for row in curve(spec) if row["kind"] == "eval")
+    assert after < before - 0.05
+    names = load_file(spec.adapter / "adapter_model.safetensors")
+    assert names and all("lora_" in name for name in names)
+    assert any(tensor.abs().max() > 0 for name, tensor in names.items() if "lora_B" in name)
+
+
+def test_the_adapter_carries_official_names_and_changes_the_loaded_student(tmp_path):
+    from trims_core.students import load_student
+
+    spec = train(tiny_spec(tmp_path, train=tiny_train(max_steps=2)))
+    names = load_file(spec.adapter / "adapter_model.safetensors")
+    assert all("model.transformer.blocks." in name for name in names)
+    ids_BL = torch.arange(10)[None]
+    plain = load_student(spec.student.model).forward(ids_BL)
+    tuned = load_student(spec.student.model, adapter=spec.adapter).forward(ids_BL)
+    assert not torch.allclose(plain, tuned)
+
+
+def test_gradient_checkpointing_changes_no_loss(tmp_path):
+    plain, saved = (
+        curve(
+            train(tiny_spec(tmp_path / str(flag), train=tiny_train(max_steps=2, gradient_checkpointing=flag)))
+        )
+        for flag in (False, True)
+    )
+    for left, right in zip(plain, saved, strict=True):
+        assert left == pytest.approx(right, rel=1e-5)
+
+
+def test_no_validation_share_means_no_validation(tmp_path):
+    spec = train(tiny_spec(tmp_path, train=tiny_train(validation_fraction=0.0, max_steps=2)))
+    assert {row["kind"] for row in curve(spec)} == {"train"}
+    assert json.loads(spec.paths.result.read_text())["counts"]["n_validation"] == 0
+
+
+def test_progress_ends_at_all_steps_and_metrics_are_finite_json(tmp_path):
+    spec = train(tiny_spec(tmp_path, train=tiny_train(max_steps=2)))
+    assert read_progress(spec.paths.progress) == (2, 2, "writing the adapter")
+    for row in read_metrics(spec.paths.metrics):
+        assert all(math.isfinite(value) for name, value in row.items() if name != "kind")
+
+
+def test_asked_to_stop_before_the_first_step_it_saves_after_that_step(tmp_path):
+    spec = tiny_spec(tmp_path)
+    spec.paths.stop.touch()
+    with pytest.raises(InterruptedRunError, match="step 1 of 6"):
+        train(spec)
+    assert not spec.paths.result.exists()
+
+
+def test_a_missing_rank_is_an_error_not_a_smaller_run(tmp_path):
+    spec = tiny_spec(tmp_path)
+    with pytest.raises(LaunchError, match=r"1 process\(es\), expected 2"):
+        train(replace(spec, world_size=2))
+
+
+def test_metrics_after_a_resume_drop_what_will_be_repeated_and_a_torn_last_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    first = MetricsLog(path, 0)
+    for step in (1, 2, 3):
+        first.append(step, "train", loss=float(step))
+    first.close()
+    with path.open("a") as file:
+        file.write('{"step": 4, "kind"')
+    again = MetricsLog(path, 2)
+    again.append(3, "train", loss=30.0)
+    again.close()
+    rows = read_metrics(path)
+    assert [(row["step"], row["loss"]) for row in rows] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+    assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows)
+
+
+def test_metrics_of_a_run_from_the_start_replace_older_ones(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "kind": "train", "loss": 1.0, "seconds": 2.0}\n')
+    MetricsLog(path, 0).close()
+    assert read_metrics(path) == []
