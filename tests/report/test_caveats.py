@@ -79,6 +79,13 @@ def test_each_weakness_is_said_plainly(place: str, value: object, sentence: str)
     assert sentence in found
 
 
+def test_a_curve_without_extent_is_not_called_flat() -> None:
+    results = strong_results()
+    points = results["tasks"]["demo"]["curves"]["trims"]
+    points[1].update(tpf=1.05, high=0.8)
+    assert caveats_of(results) == []
+
+
 def test_a_draw_between_methods_is_a_finding_and_not_hidden(results: dict[str, Any]) -> None:
     for pair in results["tasks"]["demo"]["comparisons"]:
         undecided = pair["aup"]["low"] <= 0 <= pair["aup"]["high"]

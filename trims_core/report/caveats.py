@@ -12,6 +12,8 @@ _WIDE_POINTS: Final = 3.0
 """A half-width of more percentage points than this is worth a sentence."""
 _UNFINISHED_FRACTION: Final = 0.05
 _FLOOR_ACCURACY: Final = 0.05
+_LEAST_EXTENT: Final = 1.1
+"""Ratio of a curve's ends in tokens per forward below which it is a point."""
 _AUP_DROP_POINTS: Final = 5.0
 """AUP leaves out points so far below the least parallel one (its definition)."""
 
@@ -83,9 +85,13 @@ def _unfinished(task: str, found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _flat(task: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """Silent where a curve has no extent, or no accuracy that could fall."""
     for name, points in found["curves"].items():
         by_tpf = sorted(points, key=lambda point: point["tpf"])
-        if len(by_tpf) > 1 and by_tpf[-1]["high"] >= by_tpf[0]["low"]:
+        extent = by_tpf[-1]["tpf"] / by_tpf[0]["tpf"]
+        if by_tpf[0]["accuracy"] < _FLOOR_ACCURACY or extent < _LEAST_EXTENT:
+            continue
+        if by_tpf[-1]["high"] >= by_tpf[0]["low"]:
             yield (
                 f"{task}: the accuracy of {name} does not fall measurably from {by_tpf[0]['tpf']:.1f} to"
                 f" {by_tpf[-1]['tpf']:.1f} tokens per forward; lower thresholds would show where it does."
