@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated, Final
@@ -76,6 +77,7 @@ def _trained(settings: TrimsConfig, node_id: str, config: str) -> Artifact:
 
 def _merge(student_config: StudentConfig, artifact: Artifact, out: Path) -> None:
     """Add the adapter's product to the weights in float32, then round to the checkpoint's own type."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from trims_core.students import load_student, save_official
 
     adapter = artifact.file("adapter/adapter_config.json").parent

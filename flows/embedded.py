@@ -24,6 +24,7 @@ _QUIET: Final = {
     # The command line has its own display and its own error messages; the server keeps all logs.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 _ALWAYS: Final = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "trims_core,tasks",

@@ -1,10 +1,13 @@
-"""A stage's progress while it runs: to listeners at once, to Prefect at most every few seconds."""
+"""A stage's progress while it runs: to listeners at once, to Prefect from a thread and seldom."""
 
 from __future__ import annotations
 
+import contextvars
 import logging
+import threading
 import time
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 from uuid import UUID
 
 import httpx
@@ -17,51 +20,79 @@ logger = logging.getLogger(__name__)
 
 ARTIFACT_PERIOD_S: Final = 2.0
 LOG_PERIOD_S: Final = 20.0
+_LAST_WORD_S: Final = 10.0
+"""How long a server may take for the last update before it is left alone."""
 
 
 class StageProgress:
-    """What `run_node` calls with (done, total, note).
+    """What `run_node` calls with (done, total, note), inside a `with` block.
 
-    A server that does not answer costs the progress bar, never the stage: after the first failure nothing
-    more is sent, and a warning says so.
+    A server that is slow or gone costs the progress bar, never the stage: calls return at once, and after the
+    first failure nothing more is sent and a warning says so.
     """
 
-    def __init__(self, node: str, artifact_key: str) -> None:
+    def __init__(self, node: str, artifact_key: str, period_s: float = ARTIFACT_PERIOD_S) -> None:
         self._node = node
         self._key = artifact_key
+        self._period_s = period_s
         self._artifact: UUID | None = None
-        self._muted = False
-        self._sent_at = -float("inf")
+        self._latest: tuple[float, str] | None = None
+        self._reported = False
+        self._news = threading.Condition()
+        self._ended = threading.Event()
         self._logged_at = time.monotonic()
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._work,), name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Show 100 % if the stage came to its end and showed anything before."""
+        with self._news:
+            done = (100.0, f"{self._node}: done")
+            self._latest = done if self._reported and kind is None else None
+            self._ended.set()
+            self._news.notify()
+        self._thread.join(_LAST_WORD_S)
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Pass it on."""
+        """Pass it on; never waits."""
         listeners.progressed(self._node, done, total, note)
+        with self._news:
+            self._reported = True
+            self._latest = (_percent(done, total), f"{self._node}: {done}/{total or '?'} {note}".rstrip())
+            self._news.notify()
         now = time.monotonic()
-        if now - self._sent_at >= ARTIFACT_PERIOD_S:
-            self._sent_at = now
-            self._send(_percent(done, total), f"{self._node}: {done}/{total or '?'} {note}".rstrip())
         if now - self._logged_at >= LOG_PERIOD_S:
             self._logged_at = now
             logger.info("%s: %d/%s %s", self._node, done, total or "?", note)
 
-    def finish(self) -> None:
-        """Show 100 %, if anything was shown."""
-        if self._artifact is not None:
-            self._send(100.0, f"{self._node}: done")
+    def _work(self) -> None:
+        """Send what is newest, wait, again; at the end what is newest then."""
+        try:
+            while True:
+                with self._news:
+                    self._news.wait_for(lambda: self._latest is not None or self._ended.is_set())
+                    latest, self._latest = self._latest, None
+                if latest is not None:
+                    self._send(*latest)
+                if self._ended.wait(self._period_s):
+                    break
+            if self._latest is not None:
+                self._send(*self._latest)
+        except (httpx.HTTPError, PrefectException) as error:
+            logger.warning("Prefect's server does not take progress (%s); the stage goes on without", error)
 
     def _send(self, percent: float, description: str) -> None:
-        if self._muted:
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, percent, description=description)
             return
-        try:
-            if self._artifact is None:
-                made = create_progress_artifact(percent, key=self._key, description=description)
-                self._artifact = made if isinstance(made, UUID) else None
-            else:
-                update_progress_artifact(self._artifact, percent, description=description)
-        except (httpx.HTTPError, PrefectException) as error:
-            self._muted = True
-            logger.warning("Prefect's server does not take progress (%s); the stage goes on without", error)
+        made = create_progress_artifact(percent, key=self._key, description=description)
+        self._artifact = made if isinstance(made, UUID) else None
 
 
 def _percent(done: int, total: int) -> float:

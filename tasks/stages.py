@@ -110,9 +110,8 @@ def _run(config: TrimsConfig, node: Node, parents: Refs, refresh: bool) -> Resul
     opened: dict[str, Artifact] = {role: store.open(ref) for role, ref in parents.items()}
     progress = StageProgress(node.id, _key(config, node, "progress"))
     listeners.started(node.id)
-    with interruption_ends_the_run():
+    with interruption_ends_the_run(), progress:
         result = run_node(store, config, node, opened, refresh=refresh, progress=progress)
-    progress.finish()
     listeners.finished(node.id, result.how, result.seconds)
     return result
 

@@ -62,15 +62,27 @@ def until_true(condition: Callable[[], Any], timeout_s: float, about: str) -> An
     return found
 
 
+def _hear_ctrl_c() -> None:
+    """Also where the tests themselves run in the background, with Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def served(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """`trims serve` in the project's folder, on a free port, with a PREFECT_HOME of its own."""
     home = tmp_path_factory.mktemp("serve")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {"PYTHONPATH": str(project_root), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    env["PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS"] = "2"
     command = [sys.executable, "-m", "flows.cli", "serve", "--port", "0", "--home", str(home)]
     process = subprocess.Popen(
-        command, cwd=project_root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=project_root,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=_hear_ctrl_c,
     )
     assert process.stdout is not None
     said = []
@@ -148,7 +160,7 @@ def test_an_active_schedule_creates_runs(served: Served, client: SyncPrefectClie
     mine = DeploymentFilter(id=DeploymentFilterId(any_=[nightly.id]))
     assert client.read_flow_runs(deployment_filter=mine) == []
     client.update_deployment_schedule(nightly.id, schedule.id, active=True)
-    runs = until_true(lambda: client.read_flow_runs(deployment_filter=mine), 30, "scheduled runs")
+    runs = until_true(lambda: client.read_flow_runs(deployment_filter=mine), 90, "scheduled runs")
     client.update_deployment_schedule(nightly.id, schedule.id, active=False)
     assert {one.auto_scheduled for one in runs} == {True}
 

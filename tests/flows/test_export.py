@@ -1,0 +1,79 @@
+"""`trims export --merge`: the written checkpoint computes what student and adapter compute together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import flow_stages, stages
+from fakes.tiny_world import write_student
+from peft import LoraConfig, get_peft_model
+from typer.testing import CliRunner
+
+from flows.cli import app
+from trims_core.graph import build_graph
+from trims_core.settings import load_config
+from trims_core.stage import Outcome, StageSpec, Work, run_node
+from trims_core.store import Artifact, Store
+from trims_core.students import load_student, read_family, save_adapter_official
+
+
+def _train(work: Work) -> Outcome:
+    """An adapter of the configured student whose weights are far from zero."""
+    student = load_student(work.config.student.model)
+    targets = read_family(work.config.student.model).lora_targets(("all-linear",))
+    wrapped = get_peft_model(student.model, LoraConfig(r=2, lora_alpha=8, target_modules=targets))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, weight in wrapped.named_parameters():
+            if "lora_" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+    save_adapter_official(wrapped, work.staging.path / "adapter")
+    written = {f"adapter/{path.name}": None for path in (work.staging.path / "adapter").iterdir()}
+    work.staging.record("adapter", written)
+    return Outcome({"n_in": 1, "n_out": 1})
+
+
+@pytest.fixture
+def trained(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
+    """A train artifact with a real adapter; the config names the real student."""
+    student = write_student(tmp_path / "student", seed=2)
+    config.write_text(config.read_text().replace("model: none", f"model: {student}"))
+    specs = {**flow_stages.SPECS, "train": StageSpec("train", 1, stages.SPECS["train"].key, _train)}
+    monkeypatch.setattr(flow_stages, "SPECS", specs)
+    flow_stages.install(monkeypatch)
+    settings = load_config(config)
+    store = Store(settings.store)
+    done: dict[str, Artifact] = {}
+    for node in build_graph(settings)[:4]:
+        parents = {role: done[parent] for role, parent in node.parents.items()}
+        done[node.id] = run_node(store, settings, node, parents).artifact
+    return done["train/trims-s0"]
+
+
+def test_the_merged_checkpoint_equals_student_plus_adapter(
+    config: Path, tmp_path: Path, trained: Artifact
+) -> None:
+    out = tmp_path / "merged"
+    found = CliRunner().invoke(app, ["export", str(config), str(out), "--merge"])
+    assert found.exit_code == 0, found.output
+    ids_BL = torch.arange(24).reshape(2, 12)
+    plain = load_student(str(tmp_path / "student"))
+    tuned = load_student(str(tmp_path / "student"), adapter=trained.path / "adapter")
+    merged = load_student(str(out))
+    with torch.no_grad():
+        plain_BLV, tuned_BLV, merged_BLV = (one.forward(ids_BL) for one in (plain, tuned, merged))
+    torch.testing.assert_close(merged_BLV, tuned_BLV, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(plain_BLV, tuned_BLV, atol=1e-2)
+    assert merged.family.config == plain.family.config
+    assert trained.fingerprint in (out / "README.md").read_text()
+
+
+def test_a_failed_export_leaves_nothing_under_its_name(
+    config: Path, tmp_path: Path, trained: Artifact
+) -> None:
+    (tmp_path / "student" / "config.json").write_text("{}")
+    found = CliRunner().invoke(app, ["export", str(config), str(tmp_path / "out"), "--merge"])
+    assert found.exit_code != 0
+    assert not (tmp_path / "out").exists()
