@@ -117,6 +117,17 @@ def curve(spec: TrainSpec) -> list[dict[str, Any]]:
     ]
 
 
+def same_curves(left: TrainSpec, right: TrainSpec, relative: float) -> bool:
+    """Whether two runs have the same rows with values that agree up to a relative difference."""
+    rows = list(zip(curve(left), curve(right), strict=True))
+    return bool(rows) and all(
+        one.keys() == two.keys()
+        and one["kind"] == two["kind"]
+        and all(np.isclose(one[name], two[name], rtol=relative) for name in one if name != "kind")
+        for one, two in rows
+    )
+
+
 def adapter_bytes(spec: TrainSpec) -> bytes:
     """The trained adapter's weights as written."""
     return (spec.adapter / "adapter_model.safetensors").read_bytes()

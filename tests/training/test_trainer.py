@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fakes.training_student import curve, tiny_spec, tiny_train
+from fakes.training_student import curve, same_curves, tiny_spec, tiny_train
 from safetensors.torch import load_file
 
 from trims_core.config import LoraSettings
@@ -35,22 +35,17 @@ NO_DROPOUT = LoraSettings(r=4, alpha=8, dropout=0.0)
 
 @pytest.mark.parametrize("norm", ["token", "sequence"])
 def test_one_batch_or_four_accumulated_give_the_same_losses_and_gradients(tmp_path, norm):
-    curves = {}
-    for micro in (8, 2):
-        settings = tiny_train(micro_batch_size=micro, lora=NO_DROPOUT, loss_norm=norm)
-        curves[micro] = curve(train(tiny_spec(tmp_path / str(micro), train=settings)))
-    assert len(curves[8]) == len(curves[2]) == 10
-    for whole, split in zip(curves[8], curves[2], strict=True):
-        assert whole == pytest.approx(split, rel=1e-4)
+    settings = [tiny_train(micro_batch_size=n, lora=NO_DROPOUT, loss_norm=norm) for n in (8, 2)]
+    whole, split = (train(tiny_spec(tmp_path / str(i), train=chosen)) for i, chosen in enumerate(settings))
+    assert len(curve(whole)) == 10
+    assert same_curves(whole, split, 1e-4)
 
 
 def test_without_supervised_padding_the_split_does_not_matter_either(tmp_path):
-    curves = {}
-    for micro in (8, 2):
-        settings = tiny_train(micro_batch_size=micro, lora=NO_DROPOUT, supervise_padding=False, max_steps=2)
-        curves[micro] = curve(train(tiny_spec(tmp_path / str(micro), train=settings)))
-    for whole, split in zip(curves[8], curves[2], strict=True):
-        assert whole == pytest.approx(split, rel=1e-4)
+    common = {"lora": NO_DROPOUT, "supervise_padding": False, "max_steps": 2}
+    settings = [tiny_train(micro_batch_size=n, **common) for n in (8, 2)]
+    whole, split = (train(tiny_spec(tmp_path / str(i), train=chosen)) for i, chosen in enumerate(settings))
+    assert same_curves(whole, split, 1e-4)
 
 
 def test_training_lowers_the_validation_loss_and_leaves_the_base_alone(tmp_path):
@@ -75,14 +70,8 @@ def test_the_adapter_carries_official_names_and_changes_the_loaded_student(tmp_p
 
 
 def test_gradient_checkpointing_changes_no_loss(tmp_path):
-    plain, saved = (
-        curve(
-            train(tiny_spec(tmp_path / str(flag), train=tiny_train(max_steps=2, gradient_checkpointing=flag)))
-        )
-        for flag in (False, True)
-    )
-    for left, right in zip(plain, saved, strict=True):
-        assert left == pytest.approx(right, rel=1e-5)
+    plain, saved = (train(tiny_spec(tmp_path / str(flag), train=chosen)) for flag, chosen in settings.items())
+    assert same_curves(plain, saved, 1e-5)
 
 
 def test_no_validation_share_means_no_validation(tmp_path):
