@@ -14,7 +14,7 @@ __all__ = ["DEFAULT_SEED", "train_models", "write_corpus"]
 
 
 def write_corpus(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, Path]:
-    """Writes train.jsonl (fine-tuning set) and test.jsonl (held-out problems); gives back their paths by name."""
+    """Writes train.jsonl (fine-tuning set) and test.jsonl (held-out problems); gives back their paths."""
     from trims_core.demo.corpus_files import write_corpus as write
 
     return write(out_dir, seed)

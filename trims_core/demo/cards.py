@@ -15,8 +15,8 @@ _ABOUT = {
         "Demo student: a small masked diffusion model in LLaDA's layout",
         "A masked diffusion language model with LLaDA's weight names, config keys and template and its own"
         " byte-level BPE and ids. Inside it is a Llama without the causal mask.",
-        "LLaDA's fine-tuning objective: answer tokens (padding with EOS included) masked with probability t and"
-        " weighted by 1/t, prompts never masked",
+        "LLaDA's fine-tuning objective: answer tokens (padding with EOS included) masked with probability t"
+        " and weighted by 1/t, prompts never masked",
     ),
 }
 _LOG_ROWS = 20
@@ -36,7 +36,9 @@ def model_card(
     shown = [*log[every - 1 :: every]]
     if log and shown[-1] is not log[-1]:
         shown.append(log[-1])
-    curve = "\n".join(f"| {row['step']:.0f} | {row['loss']:.4f} | {row['learning_rate']:.2e} |" for row in shown)
+    curve = "\n".join(
+        f"| {row['step']:.0f} | {row['loss']:.4f} | {row['learning_rate']:.2e} |" for row in shown
+    )
     measured_part = f"\n## Measured\n\n{measured.strip()}\n" if measured else ""
     steps = int(log[-1]["step"]) if log else 0
     return f"""---
@@ -56,11 +58,11 @@ stored in bfloat16. Context 4,096 positions; trained on at most {recipe.width}.
 - Command: `python -m trims_core.demo models --only {recipe.role} --seed {seed}` (resumable).
 - Data: problems of the group "pre-training" drawn anew at every step, answers in the style(s)
   {", ".join(recipe.styles)}; held-out and fine-tuning problems never appear.
-- Objective: {objective}.
-- {steps:,} of {recipe.steps:,} steps of {recipe.rows} rows of {recipe.width} tokens, seed {seed}; Muon for the
-  blocks' matrices (rate × {recipe.matrix_rate_factor}), AdamW for the rest; learning rate {recipe.learning_rate:g},
-  {recipe.warmup_steps} steps of warm-up, constant, linear to zero over the last {recipe.decay_fraction:.0%};
-  weight decay {recipe.weight_decay}, gradient clip 1; bfloat16 autocast.
+- Objective: {objective}.{_curriculum(recipe)}
+- {steps:,} of {recipe.steps:,} steps of {recipe.rows} rows of {recipe.width} tokens, seed {seed}; Muon for
+  the blocks' matrices (rate × {recipe.matrix_rate_factor}), AdamW for the rest; learning rate
+  {recipe.learning_rate:g}, {recipe.warmup_steps} steps of warm-up, constant, then linear to zero over the
+  last {recipe.decay_fraction:.0%}; weight decay {recipe.weight_decay}, gradient clip 1; bfloat16 autocast.
 - {seconds:,.0f} s on two shared x86-64 CPU cores (AVX-512, no GPU). The loss at each logged step is in
   training_log.jsonl; an excerpt:
 
@@ -68,3 +70,12 @@ stored in bfloat16. Context 4,096 positions; trained on at most {recipe.width}.
 | --- | --- | --- |
 {curve}
 {measured_part}"""
+
+
+def _curriculum(recipe: Recipe) -> str:
+    if recipe.sums_in_order_from is None:
+        return ""
+    return (
+        f" From step {recipe.sums_in_order_from:,} three of four rows hide every digit from the result of a"
+        "\n  random sum on, and few words: with independent masks alone the model hardly learned to add."
+    )

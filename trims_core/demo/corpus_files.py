@@ -1,4 +1,4 @@
-"""The demo's two JSONL files: a fine-tuning set with worked answers, and held-out problems with their numbers."""
+"""The demo's two JSONL files: a fine-tuning set with worked answers, and held-out problems."""
 
 import json
 import logging
@@ -47,7 +47,7 @@ def test_rows(seed: int, count: int = N_TEST) -> Iterator[dict[str, object]]:
 
 
 def write_corpus(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, Path]:
-    """Writes train.jsonl and test.jsonl and gives back their paths by name; the same seed writes the same bytes."""
+    """Writes train.jsonl and test.jsonl, the same bytes for the same seed; gives back their paths by name."""
     out_dir.mkdir(parents=True, exist_ok=True)
     written: dict[str, Path] = {}
     for name, rows in ((TRAIN_NAME, train_rows(seed)), (TEST_NAME, test_rows(seed))):

@@ -1,21 +1,25 @@
-"""The demo's two models and how they are made: shapes, recipes, and `train_models`, which writes both checkpoints.
+"""The demo's two models and how they are made: shapes, recipes, and `train_models`, which writes both
+checkpoints.
 
-Teacher: Qwen3 (autoregressive, query and key norms), in the Hugging Face layout. Student: a masked diffusion
-model in LLaDA's official layout; inside it is a Llama without the causal mask. Both have about a million
-parameters and are stored in bfloat16.
+Teacher: Qwen3 (autoregressive, query and key norms), in the Hugging Face layout. Student: a masked
+diffusion model in LLaDA's official layout; inside it is a Llama without the causal mask. Both have about
+a million parameters and are stored in bfloat16.
 """
 
 import json
 import logging
+import multiprocessing
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from trims_core.demo.cards import model_card
-from trims_core.demo.pretraining import Progress, Recipe, Role, Trainer
+from trims_core.demo.pretraining import ALONE, Progress, Recipe, Role, Share, Trainer
 from trims_core.demo.tokenizers import save_tokenizer, student_tokenizer, teacher_tokenizer
 from trims_core.students.llada import LladaFamily
 from trims_core.students.loading import save_official
@@ -28,9 +32,17 @@ MLP_SIZE = 320
 N_HEADS = 4
 
 TEACHER_RECIPE = Recipe(
-    role="teacher", styles=("base", "tuned"), steps=3000, rows=64, width=120, learning_rate=2e-3
+    role="teacher", styles=("base", "tuned"), steps=1200, rows=64, width=120, learning_rate=2e-3
 )
-STUDENT_RECIPE = Recipe(role="student", styles=("base",), steps=9000, rows=64, width=104, learning_rate=2e-3)
+STUDENT_RECIPE = Recipe(
+    role="student",
+    styles=("base",),
+    steps=9500,
+    rows=64,
+    width=104,
+    learning_rate=2e-3,
+    sums_in_order_from=4544,
+)
 RECIPES: dict[Role, Recipe] = {"teacher": TEACHER_RECIPE, "student": STUDENT_RECIPE}
 
 
@@ -101,17 +113,19 @@ def new_student(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     return model
 
 
-def new_trainer(role: Role, seed: int, work_dir: Path, recipe: Recipe | None = None) -> Trainer:
+def new_trainer(
+    role: Role, seed: int, work_dir: Path, recipe: Recipe | None = None, share: Share = ALONE
+) -> Trainer:
     """A trainer of the role's model, initialised from the seed."""
     tokenizer = teacher_tokenizer(seed) if role == "teacher" else student_tokenizer(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = new_teacher(tokenizer) if role == "teacher" else new_student(tokenizer)
-    return Trainer(recipe or RECIPES[role], model, tokenizer, seed, work_dir)
+    return Trainer(recipe or RECIPES[role], model, tokenizer, seed, work_dir, share)
 
 
 def export(trainer: Trainer, out_dir: Path, measured: str = "") -> None:
-    """Writes the trainer's model as a checkpoint folder: bfloat16 weights, tokenizer, model card, training log.
+    """Writes the trainer's model as a checkpoint folder: bfloat16 weights, tokenizer, card, training log.
 
     Args:
         trainer: where its training stands is what is written.
@@ -150,6 +164,7 @@ def train_models(
     progress: Progress,
     which: Literal["all", "teacher", "student"] = "all",
     work_dir: Path | None = None,
+    workers: int = 2,
     recipes: dict[Role, Recipe] | None = None,
 ) -> dict[str, Path]:
     """Trains the models from scratch and gives back their checkpoint folders by role.
@@ -161,16 +176,62 @@ def train_models(
         seed: decides weights, problems and masks.
         progress: called with a note, steps done and steps in all, at least every ten seconds.
         which: train only one of the two.
-        work_dir: for checkpoints of the trainings; default `data/work/demo` beside `out_dir`.
+        work_dir: for checkpoints of the trainings; default `work/<name>` beside `out_dir`.
+        workers: processes of one thread each that share the rows of a step.
         recipes: other settings than the shipped models'; for tests.
     """
     work = work_dir or out_dir.parent / "work" / out_dir.name
+    work.mkdir(parents=True, exist_ok=True)
     roles: tuple[Role, ...] = ("teacher", "student") if which == "all" else (which,)
     folders: dict[str, Path] = {}
     for role in roles:
-        trainer = new_trainer(role, seed, work, (recipes or RECIPES)[role])
-        trainer.run(progress)
+        recipe = (recipes or RECIPES)[role]
+        train_role(role, seed, work, recipe, workers, progress)
+        trainer = new_trainer(role, seed, work, recipe)
+        trainer.load()
         folders[role] = out_dir / role
         export(trainer, folders[role])
         logger.info("wrote %s", folders[role])
     return folders
+
+
+def train_role(role: Role, seed: int, work: Path, recipe: Recipe, workers: int, progress: Progress) -> None:
+    """Trains one model to its last step, leaving its checkpoint in `work`; with helper processes if asked."""
+    rendezvous = work / f"{role}-rendezvous-{os.getpid()}"
+    context = multiprocessing.get_context("spawn")
+    helpers = [
+        context.Process(
+            target=_help_train, args=(role, seed, work, recipe, rank, workers, rendezvous), daemon=True
+        )
+        for rank in range(1, workers)
+    ]
+    for helper in helpers:
+        helper.start()
+    try:
+        _train_share(role, seed, work, recipe, Share(0, workers), rendezvous, progress)
+    finally:
+        for helper in helpers:
+            helper.join(timeout=10)
+            helper.kill()
+        rendezvous.unlink(missing_ok=True)
+
+
+def _help_train(
+    role: Role, seed: int, work: Path, recipe: Recipe, rank: int, workers: int, rendezvous: Path
+) -> None:
+    _train_share(role, seed, work, recipe, Share(rank, workers), rendezvous, lambda *_: None)
+
+
+def _train_share(
+    role: Role, seed: int, work: Path, recipe: Recipe, share: Share, rendezvous: Path, progress: Progress
+) -> None:
+    if share.workers > 1:
+        torch.set_num_threads(1)
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{rendezvous.absolute()}", rank=share.rank, world_size=share.workers
+        )
+    try:
+        new_trainer(role, seed, work, recipe, share).run(progress)
+    finally:
+        if share.workers > 1:
+            distributed.destroy_process_group()

@@ -1,38 +1,43 @@
-"""Training the demo's two small models from scratch: one loop, two objectives, resumable at every saved step.
+"""Training the demo's two small models from scratch: one loop, two objectives, resumable at every saved
+step.
 
 Shape legend: B rows, L positions, M masked (or supervised) positions.
 
-Every row is one problem with its worked answer, filled up to a fixed width; every step draws its rows and masks from a
-generator made of (seed, role, step), so an interrupted run continues with exactly the batches it would have seen.
-The learning rate is constant after a short warm-up and falls to zero over the last part: a run with more steps is the same
-run until that part begins.
+Every row is one problem with its worked answer, filled up to a fixed width; every step draws its rows
+and masks from a generator made of (seed, role, step), so an interrupted run continues with exactly the
+batches it would have seen. The learning rate is constant after a short warm-up and falls to zero over
+the last part: a run with more steps is the same run until that part begins. Several worker processes may
+share the rows of a step; their number changes float noise only.
 """
 
 import json
 import logging
 import math
-import os
 import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from transformers import PreTrainedTokenizerFast
 
 from trims_core.demo.problems import draw_problem
-from trims_core.demo.wordings import STYLES, Style, worked_answer
+from trims_core.demo.wordings import Style, worked_answer
 
 logger = logging.getLogger(__name__)
 
 Role = Literal["teacher", "student"]
 Progress = Callable[[str, int, int], None]
+Backbone = Callable[..., Any]
 
 EPSILON = 1e-3
 """Smallest masking probability of the diffusion objective."""
+SEEN_WORDS_RATE = 0.3
+"""Largest masking probability of words in rows whose sums are hidden in reading order."""
 PROGRESS_EVERY_S = 5.0
 SAVE_EVERY_S = 60.0
 
@@ -52,16 +57,38 @@ class Recipe:
     decay_fraction: float = 0.3
     weight_decay: float = 0.01
     log_every: int = 50
+    sums_in_order_from: int | None = None
+    """Step from which three of four of the student's rows hide the digits of sums in reading order."""
     compile: bool = True
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids of B rows of L positions, where each row's answer begins, and how long the prompt and answer are."""
+    """One step's rows, and where each row's answer begins and ends (end of turn included)."""
 
+    step: int
+    sums_in_order: bool
     ids_BL: Tensor
+    is_digit_BL: Tensor
+    is_result_BL: Tensor
     answer_start_B: Tensor
     answer_end_B: Tensor
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which worker this process is, of how many; it takes every `workers`-th row."""
+
+    rank: int = 0
+    workers: int = 1
+
+    @property
+    def rows(self) -> slice:
+        """The rows of a batch that are this worker's."""
+        return slice(self.rank, None, self.workers)
+
+
+ALONE = Share()
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -73,7 +100,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def draw_batch(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int, step: int) -> Batch:
-    """The rows of one step: prompt, answer, end of turn, then padding up to the width; too long rows are drawn again."""
+    """The rows of one step: prompt, answer, end of turn, padding; rows beyond the width are redrawn."""
     rng = random.Random(f"{seed}/{recipe.role}/{step}")
     end_of_turn = tokenizer.convert_tokens_to_ids("<|im_end|>" if recipe.role == "teacher" else "<|eot_id|>")
     ids_BL = torch.full((recipe.rows, recipe.width), tokenizer.pad_token_id, dtype=torch.long)
@@ -94,46 +121,82 @@ def draw_batch(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int, st
             ids_BL[len(starts), : len(row)] = torch.tensor(row)
             starts.append(len(prompt))
             ends.append(len(row))
-    return Batch(ids_BL, torch.tensor(starts), torch.tensor(ends))
+    ordered = recipe.sums_in_order_from is not None and step >= recipe.sums_in_order_from
+    is_digit_BL = torch.isin(ids_BL, digit_ids(tokenizer))
+    is_result_BL = torch.roll(ids_BL == tokenizer.encode(" =", add_special_tokens=False)[0], 1, dims=1)
+    return Batch(step, ordered, ids_BL, is_digit_BL, is_result_BL, torch.tensor(starts), torch.tensor(ends))
 
 
-def teacher_loss(
-    model: nn.Module, backbone: Callable[..., Any], batch: Batch, _seed: int, _step: int
-) -> Tensor:
-    """Mean next-token loss over the answers' tokens, end of turn included, in nats."""
+@cache
+def digit_ids(tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """The ids of tokens that are one digit, with or without a space before it."""
+    found = [token_id for token_id in range(len(tokenizer)) if tokenizer.decode([token_id]).strip().isdigit()]
+    return torch.tensor(found)
+
+
+def teacher_loss(model: nn.Module, backbone: Backbone, batch: Batch, share: Share, _seed: int) -> Tensor:
+    """Mean next-token loss over the batch's answers, end of turn included, in nats; this worker's part."""
     positions_L = torch.arange(batch.ids_BL.shape[1])
     target_BL = (positions_L >= batch.answer_start_B[:, None]) & (positions_L < batch.answer_end_B[:, None])
+    n_targets = target_BL.sum()
+    ids_BL, target_BL = batch.ids_BL[share.rows], target_BL[share.rows]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden_BLD = backbone(input_ids=batch.ids_BL, use_cache=False).last_hidden_state
+        hidden_BLD = backbone(input_ids=ids_BL, use_cache=False).last_hidden_state
         logits_MV = model.lm_head(hidden_BLD[:, :-1][target_BL[:, 1:]])
-    return nn.functional.cross_entropy(logits_MV.float(), batch.ids_BL[target_BL])
+    return nn.functional.cross_entropy(logits_MV.float(), ids_BL[target_BL], reduction="sum") / n_targets
 
 
-def student_loss(
-    model: nn.Module, backbone: Callable[..., Any], batch: Batch, seed: int, step: int
-) -> Tensor:
-    """LLaDA's fine-tuning objective: masked answer tokens (padding with EOS included), each weighted by 1/t.
+def student_loss(model: nn.Module, backbone: Backbone, batch: Batch, share: Share, seed: int) -> Tensor:
+    """LLaDA's fine-tuning objective, this worker's part of the batch's mean, in nats.
 
-    The masking probabilities of a batch are spread evenly over (0, 1] (one draw shifts them all), which lowers the
-    variance of the 1/t weight and leaves its expectation alone.
+    Answer tokens (padding with EOS included) are masked with their rate and weighted by its inverse.
 
-    Source: LLaDA (arXiv 2502.09992), supervised fine-tuning; padding with EOS inside the loss as in its guidelines.
+    Source: LLaDA (arXiv 2502.09992), supervised fine-tuning; padding with EOS as in its guidelines.
     """
-    generator = torch.Generator().manual_seed(hash_of(seed, "mask", step))
-    rows, width = batch.ids_BL.shape
-    spread_B = (torch.arange(rows) + torch.rand(1, generator=generator)) / rows
-    rate_B = EPSILON + (1 - EPSILON) * spread_B[torch.randperm(rows, generator=generator)]
-    answer_BL = torch.arange(width) >= batch.answer_start_B[:, None]
-    masked_BL = answer_BL & (torch.rand(rows, width, generator=generator) < rate_B[:, None])
-    mask_id = model.config.mask_token_id
+    generator = torch.Generator().manual_seed(hash_of(seed, "mask", batch.step))
+    masked_BL, rate_BL = draw_masks(batch, generator)
+    n_answer_B = batch.ids_BL.shape[1] - batch.answer_start_B
+    weight_BL = 1 / (rate_BL * n_answer_B[:, None])
+    ids_BL, masked_BL, weight_BL = batch.ids_BL[share.rows], masked_BL[share.rows], weight_BL[share.rows]
+    hidden_ids_BL = ids_BL.masked_fill(masked_BL, model.config.mask_token_id)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden_BLD = backbone(
-            input_ids=batch.ids_BL.masked_fill(masked_BL, mask_id), use_cache=False
-        ).last_hidden_state
+        hidden_BLD = backbone(input_ids=hidden_ids_BL, use_cache=False).last_hidden_state
         logits_MV = model.lm_head(hidden_BLD[masked_BL])
-    nll_M = nn.functional.cross_entropy(logits_MV.float(), batch.ids_BL[masked_BL], reduction="none")
-    weight_BL = (1 / (rate_B * answer_BL.sum(1)))[:, None].expand(rows, width)
-    return (nll_M * weight_BL[masked_BL]).sum() / rows
+    nll_M = nn.functional.cross_entropy(logits_MV.float(), ids_BL[masked_BL], reduction="none")
+    return (nll_M * weight_BL[masked_BL]).sum() / len(batch.ids_BL)
+
+
+def draw_masks(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """masked_BL (which tokens are hidden) and rate_BL (the share of tokens of their kind that is hidden).
+
+    One rate per row, spread evenly over (0, 1] in a batch (one draw shifts them all), which lowers the
+    variance of the weight and leaves the expectation alone. In a batch with `sums_in_order`, three of four
+    rows hide every digit from the result of a random sum on, and few words: with independent masks alone, a
+    sum whose operands are in sight while every copy of its result is hidden is so rare that the model hardly
+    learns to add.
+    """
+    rows, width = batch.ids_BL.shape
+    answer_BL = torch.arange(width) >= batch.answer_start_B[:, None]
+    rate_BL = _spread_rates(rows, generator)[:, None].expand(rows, width).clone()
+    if not batch.sums_in_order:
+        return answer_BL & (torch.rand(rows, width, generator=generator) < rate_BL), rate_BL
+    in_order_B = torch.arange(rows) % 4 > 0
+    rate_BL[in_order_B] *= SEEN_WORDS_RATE
+    masked_BL = answer_BL & (torch.rand(rows, width, generator=generator) < rate_BL)
+    result_BL = answer_BL & batch.is_result_BL
+    chosen_B = torch.multinomial(result_BL.float(), 1, generator=generator)
+    digit_BL = answer_BL & batch.is_digit_BL
+    hidden_BL = digit_BL & (torch.arange(width) >= chosen_B)
+    share_B = hidden_BL.sum(1, keepdim=True) / digit_BL.sum(1, keepdim=True)
+    ordered_digit_BL = digit_BL & in_order_B[:, None]
+    masked_BL = torch.where(ordered_digit_BL, hidden_BL, masked_BL)
+    rate_BL = torch.where(ordered_digit_BL, share_B, rate_BL)
+    return masked_BL, rate_BL
+
+
+def _spread_rates(rows: int, generator: torch.Generator) -> Tensor:
+    spread_B = (torch.arange(rows) + torch.rand(1, generator=generator)) / rows
+    return EPSILON + (1 - EPSILON) * spread_B[torch.randperm(rows, generator=generator)]
 
 
 def hash_of(*parts: object) -> int:
@@ -145,9 +208,15 @@ class Trainer:
     """One model's training with its checkpoint file; `run` continues where the last saved step ended."""
 
     def __init__(
-        self, recipe: Recipe, model: nn.Module, tokenizer: PreTrainedTokenizerFast, seed: int, work_dir: Path
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerFast,
+        seed: int,
+        work_dir: Path,
+        share: Share = ALONE,
     ) -> None:
-        self.recipe, self.model, self.tokenizer, self.seed = recipe, model, tokenizer, seed
+        self.recipe, self.model, self.tokenizer, self.seed, self.share = recipe, model, tokenizer, seed, share
         self.checkpoint = work_dir / f"{recipe.role}.pt"
         self.optimizers = _optimizers(model, recipe)
         self.step = 0
@@ -188,7 +257,7 @@ class Trainer:
         }
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
+        partial.replace(self.checkpoint)
 
     def run(self, progress: Progress) -> None:
         """Trains to the recipe's last step.
@@ -197,47 +266,62 @@ class Trainer:
             FloatingPointError: the loss is no longer finite.
         """
         self.load()
-        recipe, loss_of = self.recipe, teacher_loss if self.recipe.role == "teacher" else student_loss
-        backbone = torch.compile(self.model.model) if recipe.compile else self.model.model
+        backbone = torch.compile(self.model.model) if self.recipe.compile else self.model.model
         self.model.train()
         last_progress = last_save = last_tick = time.monotonic()
         recent: list[float] = []
-        while self.step < recipe.steps:
-            rate = learning_rate(recipe, self.step)
-            loss = loss_of(
-                self.model,
-                backbone,
-                draw_batch(recipe, self.tokenizer, self.seed, self.step),
-                self.seed,
-                self.step,
-            )
-            self._update(loss, rate)
-            recent.append(loss.item())
-            if not math.isfinite(recent[-1]):
-                raise FloatingPointError(f"{recipe.role}: loss is {recent[-1]} at step {self.step}")
+        while self.step < self.recipe.steps:
+            rate = learning_rate(self.recipe, self.step)
+            recent.append(self._train_step(backbone, rate))
             self.step += 1
             now = time.monotonic()
             self.seconds, last_tick = self.seconds + now - last_tick, now
-            if self.step % recipe.log_every == 0:
+            if self.step % self.recipe.log_every == 0:
                 self.log.append({"step": self.step, "loss": sum(recent) / len(recent), "learning_rate": rate})
                 recent = []
-            if now - last_progress > PROGRESS_EVERY_S or self.step == recipe.steps:
-                shown = self.log[-1]["loss"] if self.log else loss.item()
-                progress(f"{recipe.role}: loss {shown:.4f}, {self.seconds:.0f} s", self.step, recipe.steps)
+            finished = self.step == self.recipe.steps
+            if finished or now - last_progress > PROGRESS_EVERY_S:
+                shown = self.log[-1]["loss"] if self.log else recent[-1]
+                progress(
+                    f"{self.recipe.role}: loss {shown:.4f}, {self.seconds:.0f} s",
+                    self.step,
+                    self.recipe.steps,
+                )
                 last_progress = now
-            if now - last_save > SAVE_EVERY_S or self.step == recipe.steps:
+            if self.share.rank == 0 and (finished or now - last_save > SAVE_EVERY_S):
                 self.save()
                 last_save = now
 
-    def _update(self, loss: Tensor, rate: float) -> None:
+    def _train_step(self, backbone: Backbone, rate: float) -> float:
+        """The loss, after one update from this worker's rows and the others' gradients."""
+        batch = draw_batch(self.recipe, self.tokenizer, self.seed, self.step)
+        loss_of = teacher_loss if self.recipe.role == "teacher" else student_loss
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(self.model, backbone, batch, self.share, self.seed)
         loss.backward()
+        value = self._sum_over_workers(loss.detach())
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{self.recipe.role}: loss is {value} at step {self.step}")
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["rate_factor"]
             optimizer.step()
+        return value
+
+    def _sum_over_workers(self, loss: Tensor) -> float:
+        """The batch's loss; every gradient becomes the sum over the workers."""
+        if self.share.workers == 1:
+            return loss.item()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        flat = torch.cat([loss.reshape(1), *(gradient.reshape(-1) for gradient in gradients)])
+        distributed.all_reduce(flat)
+        offset = 1
+        for gradient in gradients:
+            gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
+            offset += gradient.numel()
+        return flat[0].item()
 
 
 def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:

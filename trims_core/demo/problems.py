@@ -1,10 +1,12 @@
 """Grade-school word problems: the numbers, the story and the arithmetic, without any wording of the answer.
 
-A problem is drawn from a generator the caller seeds, so the same seed always gives the same problem. Its *content* (kind,
-numbers, order of events) decides by a hash which of three groups it belongs to: held out, fine-tuning, or pre-training. Names,
-items and phrasing play no part in that, so a held-out problem never appears in training with other names.
+A problem is drawn from a generator the caller seeds, so the same seed always gives the same problem. Its
+*content* (kind, numbers, order of events) decides by a hash which of three groups it belongs to: held
+out, fine-tuning, or pre-training. Names, items and phrasing play no part in that, so a held-out problem
+never appears in training with other names.
 
-Numbers are small on purpose (totals up to 45, single-digit steps): about a million parameters must learn the sums.
+Numbers are small on purpose (totals up to 45, single-digit steps): about a million parameters must learn
+the sums.
 """
 
 import hashlib
@@ -92,11 +94,8 @@ def _event(rng: random.Random, cast: _Cast, total: int, money: bool) -> tuple[St
         gains = False
     elif total - amount < 1:
         gains = True
-    if money:
-        sentences = EARN_EVENTS if gains else SPEND_EVENTS
-    else:
-        sentences = GAIN_EVENTS if gains else LOSE_EVENTS
-    text = rng.choice(sentences).format(p=cast.pronoun, m=cast.other, y=amount)
+    sentences = (EARN_EVENTS, SPEND_EVENTS) if money else (GAIN_EVENTS, LOSE_EVENTS)
+    text = rng.choice(sentences[0 if gains else 1]).format(p=cast.pronoun, m=cast.other, y=amount)
     if gains:
         return Step("gain", total, amount, total + amount), text
     return Step("lose", total, amount, total - amount), text

@@ -1,9 +1,9 @@
 """Worked answers in words: several wordings of different length for every sum, in two styles.
 
-A wording is a line with alternatives in round brackets, `(Then|Now) {name} has {x} + {y} = {z}.`; one of each is drawn. The
-variety is the point: it gives an autoregressive teacher real uncertainty (which wording comes next) and a parallel decoder
-something to get wrong (two wordings started at once). The two styles share their vocabulary and most of their wordings;
-each has some that the other lacks.
+A wording is a line with alternatives in round brackets, `(Then|Now) {name} has {x} + {y} = {z}.`; one of
+each is drawn. The variety is the point: it gives an autoregressive teacher real uncertainty (which
+wording comes next) and a parallel decoder something to get wrong (two wordings started at once). The
+style "tuned" shares the vocabulary of "base" and has wordings of its own with more choices inside.
 """
 
 import random
@@ -17,16 +17,13 @@ STYLES: tuple[Style, ...] = ("base", "tuned")
 
 _ALTERNATIVES = re.compile(r"\(([^()]*)\)")
 
-# Wordings 0-4 belong to the style "base", 2-6 to the style "tuned".
-WORDINGS: dict[Operation, tuple[str, ...]] = {
+_BASE: dict[Operation, tuple[str, ...]] = {
     "gain": (
         "{x} + {y} = {z}.",
         "Then {name} has ({x} + {y}|{y} + {x}) = {z}.",
         "With {y} more (it is|there are) {x} + {y} = {z}.",
         "The (total|number) goes up to {x} + {y} = {z} {item}.",
         "Now we (add|count) {y}: {x} + {y} = {z}.",
-        "{y} more (makes|gives) {x} + {y} = {z}.",
-        "{name} gets {y} (so|and) has {x} + {y} = {z} {item}.",
     ),
     "lose": (
         "{x} - {y} = {z}.",
@@ -34,8 +31,6 @@ WORDINGS: dict[Operation, tuple[str, ...]] = {
         "Without {y} (it is|there are) {x} - {y} = {z}.",
         "The (total|number) goes down to {x} - {y} = {z} {item}.",
         "Now we (drop|subtract) {y}: {x} - {y} = {z}.",
-        "{y} less (makes|gives) {x} - {y} = {z}.",
-        "{name} drops {y} (so|and) has {x} - {y} = {z} {item}.",
     ),
     "times": (
         "{x} * {y} = {z}.",
@@ -43,8 +38,6 @@ WORDINGS: dict[Operation, tuple[str, ...]] = {
         "At first (it is|there are) {x} * {y} = {z}.",
         "The (total|number) of {x} groups is {x} * {y} = {z}.",
         "Now we (add|count) {y} each: {x} * {y} = {z}.",
-        "{x} groups (makes|gives) {x} * {y} = {z}.",
-        "Each is {y} (so|and) together {x} * {y} = {z}.",
     ),
     "share": (
         "{x} / {y} = {z}.",
@@ -52,8 +45,6 @@ WORDINGS: dict[Operation, tuple[str, ...]] = {
         "Shared by {y} (it is|there are) {x} / {y} = {z}.",
         "The (total|number) of each is {x} / {y} = {z} {item}.",
         "Now we (share|split) by {y}: {x} / {y} = {z}.",
-        "{y} shares (makes|gives) {x} / {y} = {z}.",
-        "{name} keeps one (so|and) has {x} / {y} = {z} {item}.",
     ),
     "more": (
         "{x} + {y} = {z}.",
@@ -61,8 +52,6 @@ WORDINGS: dict[Operation, tuple[str, ...]] = {
         "With {y} more (it is|there are) {x} + {y} = {z}.",
         "The (total|number) of {other} is {x} + {y} = {z}.",
         "At first we (add|count) {y}: {x} + {y} = {z}.",
-        "{y} more (makes|gives) {x} + {y} = {z}.",
-        "{other} gets {y} more (so|and) has {x} + {y} = {z} {item}.",
     ),
     "fewer": (
         "{x} - {y} = {z}.",
@@ -70,8 +59,6 @@ WORDINGS: dict[Operation, tuple[str, ...]] = {
         "Without {y} (it is|there are) {x} - {y} = {z}.",
         "The (total|number) of {other} is {x} - {y} = {z}.",
         "At first we (drop|subtract) {y}: {x} - {y} = {z}.",
-        "{y} less (makes|gives) {x} - {y} = {z}.",
-        "{other} gets {y} less (so|and) has {x} - {y} = {z} {item}.",
     ),
     "join": (
         "{x} + {y} = {z}.",
@@ -79,8 +66,6 @@ WORDINGS: dict[Operation, tuple[str, ...]] = {
         "Together (it is|there are) {x} + {y} = {z}.",
         "The (total|number) of both is {x} + {y} = {z} {item}.",
         "Now we (add|count) both: {x} + {y} = {z}.",
-        "Both (makes|gives) {x} + {y} = {z}.",
-        "{name} and {other} (so|now) have {x} + {y} = {z} {item}.",
     ),
     "pay": (
         "{x} - {y} = {z}.",
@@ -88,20 +73,83 @@ WORDINGS: dict[Operation, tuple[str, ...]] = {
         "Without {y} (it is|there are) {x} - {y} = {z}.",
         "The (total|number) goes down to {x} - {y} = {z} {item}.",
         "Now we (drop|subtract) {y}: {x} - {y} = {z}.",
-        "{y} less (makes|gives) {x} - {y} = {z}.",
-        "{name} drops {y} (so|and) has {x} - {y} = {z} {item}.",
     ),
 }
-_SLICES: dict[Style, slice] = {"base": slice(0, 5), "tuned": slice(2, 7)}
+_PLUS = "({x} + {y}|{y} + {x}) = {z}"
+_MINUS = "{x} - {y} = {z}"
+_ITEM = "( {item}| now|)."
+_TUNED: dict[Operation, tuple[str, ...]] = {
+    "gain": (
+        f"With {{y}} more (it is|there are) {_PLUS}{_ITEM}",
+        f"The (total|number) (goes up to|is) {_PLUS}{_ITEM}",
+        f"(Now|Then) we (add|count) {{y}}(: | and have ){_PLUS}{_ITEM}",
+        f"{{y}} more (makes|gives) {_PLUS}{_ITEM}",
+        f"{{name}} gets {{y}} (so|and) has {_PLUS}{_ITEM}",
+    ),
+    "lose": (
+        f"Without {{y}} (it is|there are) {_MINUS}{_ITEM}",
+        f"The (total|number) (goes down to|is) {_MINUS}{_ITEM}",
+        f"(Now|Then) we (drop|subtract) {{y}}(: | and have ){_MINUS}{_ITEM}",
+        f"{{y}} less (makes|gives) {_MINUS}{_ITEM}",
+        f"{{name}} drops {{y}} (so|and) has {_MINUS}{_ITEM}",
+    ),
+    "times": (
+        f"(At first|Together) (it is|there are) ({{x}} * {{y}}|{{y}} * {{x}}) = {{z}}{_ITEM}",
+        f"The (total|number) (of {{x}} groups |)is ({{x}} * {{y}}|{{y}} * {{x}}) = {{z}}{_ITEM}",
+        f"(Now|Then) we (add|count) {{y}} each(: | and have ){{x}} * {{y}} = {{z}}{_ITEM}",
+        f"{{x}} groups (makes|gives) ({{x}} * {{y}}|{{y}} * {{x}}) = {{z}}{_ITEM}",
+        f"Each is {{y}} (so|and) together {{x}} * {{y}} = {{z}}{_ITEM}",
+    ),
+    "share": (
+        f"(Shared|Split) by {{y}} (it is|there are) {{x}} / {{y}} = {{z}}{_ITEM}",
+        f"The (total|number) (of each |)is {{x}} / {{y}} = {{z}}{_ITEM}",
+        f"(Now|Then) we (share|split) by {{y}}(: | and have ){{x}} / {{y}} = {{z}}{_ITEM}",
+        f"{{y}} shares (makes|gives) {{x}} / {{y}} = {{z}}{_ITEM}",
+        f"{{name}} keeps one (so|and) has {{x}} / {{y}} = {{z}}{_ITEM}",
+    ),
+    "more": (
+        f"With {{y}} more (it is|there are) {_PLUS}{_ITEM}",
+        f"The (total|number) of {{other}} is {_PLUS}{_ITEM}",
+        f"At first we (add|count) {{y}}(: | and have ){_PLUS}{_ITEM}",
+        f"{{y}} more (makes|gives) {_PLUS}{_ITEM}",
+        f"{{other}} gets {{y}} more (so|and) has {_PLUS}{_ITEM}",
+    ),
+    "fewer": (
+        f"Without {{y}} (it is|there are) {_MINUS}{_ITEM}",
+        f"The (total|number) of {{other}} is {_MINUS}{_ITEM}",
+        f"At first we (drop|subtract) {{y}}(: | and have ){_MINUS}{_ITEM}",
+        f"{{y}} less (makes|gives) {_MINUS}{_ITEM}",
+        f"{{other}} gets {{y}} less (so|and) has {_MINUS}{_ITEM}",
+    ),
+    "join": (
+        f"Together (it is|there are) {_PLUS}{_ITEM}",
+        f"The (total|number) (of both |)is {_PLUS}{_ITEM}",
+        f"(Now|Then) we (add|count) both(: | and have ){_PLUS}{_ITEM}",
+        f"Both (makes|gives) {_PLUS}{_ITEM}",
+        f"{{name}} and {{other}} (so|now) have {_PLUS}{_ITEM}",
+    ),
+    "pay": (
+        f"Without {{y}} (it is|there are) {_MINUS}{_ITEM}",
+        f"The (total|number) (goes down to|is) {_MINUS}{_ITEM}",
+        f"(Now|Then) we (drop|subtract) {{y}}(: | and have ){_MINUS}{_ITEM}",
+        f"{{y}} less (makes|gives) {_MINUS}{_ITEM}",
+        f"{{name}} drops {{y}} (so|and) has {_MINUS}{_ITEM}",
+    ),
+}
+WORDINGS: dict[Style, dict[Operation, tuple[str, ...]]] = {"base": _BASE, "tuned": _TUNED}
 
-# Endings 0-2 belong to the style "base", 1-3 to the style "tuned".
-ENDINGS = (
-    "The answer is {z}.",
-    "So {name} has {z}. The answer is {z}.",
-    "That is all. The answer is {z}.",
-    "Now we are done. The answer is {z}.",
-)
-_ENDING_SLICES: dict[Style, slice] = {"base": slice(0, 3), "tuned": slice(1, 4)}
+ENDINGS: dict[Style, tuple[str, ...]] = {
+    "base": (
+        "The answer is {z}.",
+        "So {name} has {z}. The answer is {z}.",
+        "That is all. The answer is {z}.",
+    ),
+    "tuned": (
+        "The answer is {z}.",
+        "(So|Now) {name} has {z}. The answer is {z}.",
+        "(That is all|Now we are done). The answer is {z}.",
+    ),
+}
 
 
 def _expand(rng: random.Random, wording: str) -> str:
@@ -110,7 +158,7 @@ def _expand(rng: random.Random, wording: str) -> str:
 
 def _sentence(rng: random.Random, style: Style, problem: Problem, step: Step) -> str:
     item = "dollars" if problem.kind == "shopping" else problem.item
-    wording = _expand(rng, rng.choice(WORDINGS[step.operation][_SLICES[style]]))
+    wording = _expand(rng, rng.choice(WORDINGS[style][step.operation]))
     return wording.format(
         x=step.left, y=step.right, z=step.result, name=problem.name, other=problem.other, item=item
     )
@@ -119,6 +167,6 @@ def _sentence(rng: random.Random, style: Style, problem: Problem, step: Step) ->
 def worked_answer(rng: random.Random, problem: Problem, style: Style) -> str:
     """The worked answer in the given style; it always ends in `The answer is N.`."""
     sentences = [_sentence(rng, style, problem, step) for step in problem.steps]
-    ending = rng.choice(ENDINGS[_ENDING_SLICES[style]])
+    ending = _expand(rng, rng.choice(ENDINGS[style]))
     who = "everyone" if problem.kind == "together" else problem.name
     return " ".join([*sentences, ending.format(z=problem.answer, name=who)])

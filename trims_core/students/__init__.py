@@ -1,6 +1,7 @@
 """Students: masked diffusion models, one family per published layout.
 
-`read_family` looks at small files only. What needs torch is imported on first use, so that importing this package stays cheap.
+`read_family` looks at small files only. What needs torch is imported on first use, so that importing
+this package stays cheap.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,8 @@
-"""LoRA adapters under the official module names, so that plain PEFT loads them onto the published checkpoint.
+"""LoRA adapters under the official module names, so that plain PEFT loads them onto the published
+checkpoint.
 
-Inside, a student is a Hugging Face module with Hugging Face names; what is saved carries the names every other tool sees.
+Inside, a student is a Hugging Face module with Hugging Face names; what is saved carries the names every
+other tool sees.
 """
 
 from __future__ import annotations
@@ -58,8 +60,8 @@ def load_adapter_official(model: Any, adapter_dir: Path, family: Family | None =
     ]
     if unfit:
         raise ConfigError(
-            f"{adapter_dir}: the adapter does not fit this student ({len(unfit)} weights absent or of another shape,"
-            f" e.g. {described.official_name(unfit[0])}); expected an adapter trained on the same checkpoint"
+            f"{adapter_dir}: the adapter does not fit this student ({len(unfit)} weights absent or of another"
+            f" shape, e.g. {described.official_name(unfit[0])}); expected an adapter of the same checkpoint"
         )
     set_peft_model_state_dict(wrapped, state)
     return wrapped

@@ -1,8 +1,9 @@
 """What a student family is: token ids, names of weights and modules, and where its predictions stand.
 
-A family says everything that differs between checkpoints of masked diffusion models: which ids mask a position and end an
-answer, how the published ("official") module names map to the Hugging Face modules used inside, and whether the logits of a
-position are found at that position. Reading a family looks at small JSON files only; no torch.
+A family says everything that differs between checkpoints of masked diffusion models: which ids mask a
+position and end an answer, how the published ("official") module names map to the Hugging Face modules
+used inside, and whether the logits of a position are found at that position. Reading a family looks at
+small JSON files only; no torch.
 
 Covered: LLaDA. Not covered yet: Dream, which needs its own subclass (a logit shift and other names).
 """
@@ -77,11 +78,11 @@ class Family(ABC):
         """Regular expressions of a layer's name: official and Hugging Face."""
 
     def align_logits(self, logits_BLV: Tensor) -> Tensor:
-        """Logits at the positions they predict; LLaDA's are there already, a family with a shift overrides this."""
+        """Logits at the positions they predict; a family with a shift overrides this."""
         return logits_BLV
 
     def lora_targets(self, names: LoraTargets = "all-linear") -> str:
-        """A regular expression for PEFT's `target_modules` on the Hugging Face modules inside; never the head.
+        """A regular expression for PEFT's `target_modules`, on Hugging Face names; never the head.
 
         Args:
             names: "all-linear", "attention", "mlp", or module names, official or Hugging Face ones.
@@ -110,9 +111,9 @@ class Family(ABC):
         if unknown or not chosen:
             hf_leaves = [path.rpartition(".")[2] for path, _ in self.linear_leaves.values()]
             raise ConfigError(
-                f"LoRA targets {unknown or requested} match no linear module of the {self.name} student; expected"
-                f" all-linear, attention, mlp, or any of {', '.join(self.linear_leaves)} (official names) or"
-                f" {', '.join(hf_leaves)} (Hugging Face names). The head is never wrapped."
+                f"LoRA targets {unknown or requested} match no linear module of the {self.name} student;"
+                f" expected all-linear, attention, mlp, or any of {', '.join(self.linear_leaves)} (official names)"
+                f" or {', '.join(hf_leaves)} (Hugging Face names). The head is never wrapped."
             )
         return [leaf for leaf in self.linear_leaves if leaf in chosen]
 
@@ -154,8 +155,8 @@ def read_family(model_dir: str | Path, family: str = "auto") -> Family:
     model_type = config.get("model_type") if family == "auto" else family
     if model_type not in known:
         raise ConfigError(
-            f"{path}: model_type {model_type!r} is no known student family; known: {', '.join(sorted(known))}."
-            " Set student.family if config.json is wrong."
+            f"{path}: model_type {model_type!r} is no known student family; known:"
+            f" {', '.join(sorted(known))}. Set student.family if config.json is wrong."
         )
     return known[model_type].read(config, _special_ids(folder), str(path))
 

@@ -1,7 +1,7 @@
 """The LLaDA family: a Llama without the causal mask, under its own weight names.
 
-Source: LLaDA (arXiv 2502.09992); names and config keys of the published GSAI-ML/LLaDA-8B checkpoints. Logits agree with the
-published program's on tiny checkpoints (tests/students/test_llada.py).
+Source: LLaDA (arXiv 2502.09992); names and config keys of the published GSAI-ML/LLaDA-8B checkpoints.
+Logits agree with the published program's on tiny checkpoints (tests/students/test_llada.py).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class LladaFamily(Family):
 
     @classmethod
     def read(cls, config: Mapping[str, Any], special_ids: Mapping[str, int], source: str) -> LladaFamily:
-        """The family from config.json; the end of turn comes from `eot_token_id` or the tokenizer's `<|eot_id|>`.
+        """The family from config.json; the end of turn from `eot_token_id` or the tokenizer's `<|eot_id|>`.
 
         Raises:
             ConfigError: a key is missing, or says something that this family does not do.

@@ -114,7 +114,7 @@ def save_official(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     family: Family | None = None,
 ) -> None:
-    """Writes a checkpoint in the official layout: config.json, safetensors (with an index if sharded), tokenizer.
+    """Writes a checkpoint in the official layout: config.json, safetensors (an index if sharded), tokenizer.
 
     Args:
         model: the Hugging Face module inside (an adapter already merged).
@@ -185,8 +185,8 @@ def _hf_state(folder: Path, family: Family) -> dict[str, Tensor]:
     if missing or unexpected:
         shown = [family.official_name(name) for name in (missing or unexpected)][:5]
         raise ConfigError(
-            f"{folder}: {len(missing)} weights missing and {len(unexpected)} unexpected, e.g. {', '.join(shown)};"
-            f" expected a complete {family.name} checkpoint of {family.n_layers} layers"
+            f"{folder}: {len(missing)} weights missing and {len(unexpected)} unexpected, e.g."
+            f" {', '.join(shown)}; expected a complete {family.name} checkpoint of {family.n_layers} layers"
         )
     return state
 
@@ -217,7 +217,7 @@ def _student_tokenizer(folder: Path, family: Family) -> PreTrainedTokenizerFast 
     tokenizer.chat_template = family.chat_template
     if tokenizer.mask_token_id != family.mask_id:
         raise ConfigError(
-            f"{folder}: the tokenizer gives {family.mask_token} the id {tokenizer.mask_token_id}, config.json says"
-            f" {family.mask_id}; the tokenizer belongs to another checkpoint"
+            f"{folder}: the tokenizer gives {family.mask_token} the id {tokenizer.mask_token_id}, config.json"
+            f" says {family.mask_id}; the tokenizer belongs to another checkpoint"
         )
     return tokenizer

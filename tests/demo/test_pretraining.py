@@ -1,0 +1,112 @@
+"""Training from scratch: masks, rates, and a run that continues where it was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trims_core.demo.models import RECIPES, new_trainer, train_models
+from trims_core.demo.pretraining import Recipe, Role, digit_ids, draw_batch, draw_masks, learning_rate
+from trims_core.demo.tokenizers import student_tokenizer
+from trims_core.students import load_student
+
+SEED = 3
+
+
+def tiny(role: Role, steps: int = 4) -> Recipe:
+    return dataclasses.replace(
+        RECIPES[role], steps=steps, rows=4, log_every=1, warmup_steps=2, compile=False, sums_in_order_from=2
+    )
+
+
+def test_a_recipe_with_more_steps_is_the_same_until_its_decay() -> None:
+    short, long = tiny("student", 100), tiny("student", 200)
+    assert [learning_rate(short, i) for i in range(70)] == [learning_rate(long, i) for i in range(70)]
+    assert learning_rate(short, 99) < 0.1 * short.learning_rate
+
+
+def test_a_step_draws_the_same_rows_every_time_and_others_at_the_next() -> None:
+    tokenizer, recipe = student_tokenizer(SEED), tiny("student")
+    first, again, later = (draw_batch(recipe, tokenizer, SEED, step).ids_BL for step in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+
+
+def test_masks_hide_answer_tokens_only_at_their_rate() -> None:
+    recipe = dataclasses.replace(tiny("student"), rows=256, sums_in_order_from=None)
+    batch = draw_batch(recipe, student_tokenizer(SEED), SEED, 0)
+    masked_BL, rate_BL = draw_masks(batch, torch.Generator().manual_seed(0))
+    answer_BL = torch.arange(recipe.width) >= batch.answer_start_B[:, None]
+    assert not (masked_BL & ~answer_BL).any()
+    expected, seen = rate_BL[answer_BL].mean(), masked_BL[answer_BL].float().mean()
+    assert abs(expected - seen) < 0.02
+    rates_B = rate_BL[:, 0].sort().values
+    assert torch.equal(rate_BL, rate_BL[:, :1].expand_as(rate_BL))
+    assert (rates_B.diff() < 2 / 256).all()
+
+
+def test_sums_in_order_hide_all_digits_from_a_result_on() -> None:
+    recipe = dataclasses.replace(tiny("student"), rows=64, sums_in_order_from=0)
+    tokenizer = student_tokenizer(SEED)
+    batch = draw_batch(recipe, tokenizer, SEED, 0)
+    masked_BL, rate_BL = draw_masks(batch, torch.Generator().manual_seed(0))
+    answer_BL = torch.arange(recipe.width) >= batch.answer_start_B[:, None]
+    digit_BL = torch.isin(batch.ids_BL, digit_ids(tokenizer)) & answer_BL
+    for row in (1, 2, 3, 5):
+        hidden = masked_BL[row][digit_BL[row]].int()
+        assert hidden.any()
+        assert (hidden.diff() >= 0).all()
+        first = int((masked_BL[row] & digit_BL[row]).nonzero()[0])
+        assert tokenizer.decode([int(batch.ids_BL[row, first - 1])]).strip() == "="
+        assert rate_BL[row][digit_BL[row]][0] == hidden.float().mean()
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_a_killed_training_continues_to_the_same_weights(tmp_path: Path, role: Role) -> None:
+    def quiet(*_: object) -> None:
+        return None
+
+    whole = new_trainer(role, SEED, tmp_path / "whole", tiny(role))
+    whole.run(quiet)
+    killed = new_trainer(role, SEED, tmp_path / "killed", tiny(role))
+
+    def kill(_note: str, done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    stopped = dataclasses.replace(tiny(role), steps=2, decay_fraction=tiny(role).decay_fraction)
+    killed.recipe = stopped
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(kill)
+    assert not killed.checkpoint.exists()
+    killed.save()
+    resumed = new_trainer(role, SEED, tmp_path / "killed", tiny(role))
+    resumed.run(quiet)
+    assert resumed.step == 4
+    for (name, a), b in zip(whole.model.named_parameters(), resumed.model.parameters(), strict=True):
+        if name.endswith("norm.weight") or a.ndim == 2:
+            torch.testing.assert_close(a, b, atol=1e-3, rtol=0)
+
+
+def test_the_command_writes_checkpoints_that_load_and_reports_every_end(tmp_path: Path) -> None:
+    notes: list[tuple[str, int, int]] = []
+    recipes: dict[Role, Recipe] = {"teacher": tiny("teacher", 2), "student": tiny("student", 2)}
+    folders = train_models(
+        tmp_path / "demo", SEED, lambda *note: notes.append(note), workers=1, recipes=recipes
+    )
+    assert [note[1:] for note in notes] == [(2, 2), (2, 2)]
+    student = load_student(str(folders["student"]), dtype="auto")
+    assert student.model.dtype == torch.bfloat16
+    assert student.tokenizer.mask_token_id == student.family.mask_id
+    card = (folders["student"] / "README.md").read_text()
+    assert "Training" in card
+    log = (folders["teacher"] / "training_log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2]
+    before = load_file(folders["student"] / "model.safetensors")
+    train_models(tmp_path / "demo", SEED, lambda *_: None, workers=1, recipes=recipes)
+    after = load_file(folders["student"] / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
