@@ -26,6 +26,7 @@ def train_models(
     progress: Callable[[str, int, int], None],
     which: Literal["all", "teacher", "student"] = "all",
     work_dir: Path | None = None,
+    workers: int = 2,
 ) -> dict[str, Path]:
     """Trains teacher and student from scratch (hours on two cores) and gives back their folders by role.
 
@@ -37,7 +38,8 @@ def train_models(
         progress: called with a note, steps done and steps in all, at least every ten seconds.
         which: train only one of the two.
         work_dir: for checkpoints of the trainings; default `work/<name>` beside `out_dir`.
+        workers: processes of one thread each that share the rows of a step.
     """
     from trims_core.demo.models import train_models as train
 
-    return train(out_dir, seed, progress, which, work_dir)
+    return train(out_dir, seed, progress, which, work_dir, workers)

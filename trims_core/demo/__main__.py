@@ -15,12 +15,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     parser.add_argument("--only", choices=("all", "teacher", "student"), default="all")
     parser.add_argument("--work", type=Path, default=None, help="folder for the trainings' checkpoints")
+    parser.add_argument("--workers", type=int, default=2, help="processes that share a training step")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.what == "corpus":
         written = write_corpus(arguments.out, arguments.seed)
     else:
-        written = train_models(arguments.out, arguments.seed, _show, arguments.only, arguments.work)
+        written = train_models(
+            arguments.out, arguments.seed, _show, arguments.only, arguments.work, arguments.workers
+        )
     for path in written.values():
         print(path)
 

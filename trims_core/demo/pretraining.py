@@ -14,8 +14,10 @@ import json
 import logging
 import math
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -204,6 +206,26 @@ def hash_of(*parts: object) -> int:
     return random.Random("/".join(map(str, parts))).getrandbits(63)
 
 
+@contextmanager
+def _heartbeat(report: Callable[[], None]) -> Iterator[None]:
+    """Calls `report` now, at the end and every few seconds between: the first step compiles for a minute."""
+    stopped = threading.Event()
+
+    def beat() -> None:
+        while not stopped.wait(PROGRESS_EVERY_S):
+            report()
+
+    report()
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+    report()
+
+
 class Trainer:
     """One model's training with its checkpoint file; `run` continues where the last saved step ended."""
 
@@ -268,29 +290,29 @@ class Trainer:
         self.load()
         backbone = torch.compile(self.model.model) if self.recipe.compile else self.model.model
         self.model.train()
-        last_progress = last_save = last_tick = time.monotonic()
+        last_save = last_tick = time.monotonic()
         recent: list[float] = []
-        while self.step < self.recipe.steps:
-            rate = learning_rate(self.recipe, self.step)
-            recent.append(self._train_step(backbone, rate))
-            self.step += 1
-            now = time.monotonic()
-            self.seconds, last_tick = self.seconds + now - last_tick, now
-            if self.step % self.recipe.log_every == 0:
-                self.log.append({"step": self.step, "loss": sum(recent) / len(recent), "learning_rate": rate})
-                recent = []
-            finished = self.step == self.recipe.steps
-            if finished or now - last_progress > PROGRESS_EVERY_S:
-                shown = self.log[-1]["loss"] if self.log else recent[-1]
-                progress(
-                    f"{self.recipe.role}: loss {shown:.4f}, {self.seconds:.0f} s",
-                    self.step,
-                    self.recipe.steps,
-                )
-                last_progress = now
-            if self.share.rank == 0 and (finished or now - last_save > SAVE_EVERY_S):
-                self.save()
-                last_save = now
+        with _heartbeat(lambda: progress(self._note(), self.step, self.recipe.steps)):
+            while self.step < self.recipe.steps:
+                rate = learning_rate(self.recipe, self.step)
+                recent.append(self._train_step(backbone, rate))
+                self.step += 1
+                now = time.monotonic()
+                self.seconds, last_tick = self.seconds + now - last_tick, now
+                if self.step % self.recipe.log_every == 0:
+                    loss = sum(recent) / len(recent)
+                    self.log.append({"step": self.step, "loss": loss, "learning_rate": rate})
+                    recent = []
+                if self.share.rank == 0 and (
+                    self.step == self.recipe.steps or now - last_save > SAVE_EVERY_S
+                ):
+                    self.save()
+                    last_save = now
+
+    def _note(self) -> str:
+        if not self.log:
+            return f"{self.recipe.role}: compiling" if self.recipe.compile else f"{self.recipe.role}: started"
+        return f"{self.recipe.role}: loss {self.log[-1]['loss']:.4f}, {self.seconds:.0f} s"
 
     def _train_step(self, backbone: Backbone, rate: float) -> float:
         """The loss, after one update from this worker's rows and the others' gradients."""

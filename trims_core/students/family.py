@@ -112,8 +112,8 @@ class Family(ABC):
             hf_leaves = [path.rpartition(".")[2] for path, _ in self.linear_leaves.values()]
             raise ConfigError(
                 f"LoRA targets {unknown or requested} match no linear module of the {self.name} student;"
-                f" expected all-linear, attention, mlp, or any of {', '.join(self.linear_leaves)} (official names)"
-                f" or {', '.join(hf_leaves)} (Hugging Face names). The head is never wrapped."
+                f" expected all-linear, attention, mlp, or any of {', '.join(self.linear_leaves)} (official"
+                f" names) or {', '.join(hf_leaves)} (Hugging Face names). The head is never wrapped."
             )
         return [leaf for leaf in self.linear_leaves if leaf in chosen]
 
