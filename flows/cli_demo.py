@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 import typer
 from rich.console import Console
 
-from flows.console import display
+from flows.console import display, standard_output
 from trims_core.demo import DEFAULT_SEED, train_models, write_corpus
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ _DEFAULT_OUT: Final = Path("data/demo")
 @app.command(epilog="Example:  trims demo corpus --out /tmp/demo")
 def corpus(out: Out = _DEFAULT_OUT, seed: Seed = DEFAULT_SEED) -> None:
     """Write train.jsonl and test.jsonl: word problems with worked answers."""
-    _say(Console(), write_corpus(out, seed))
+    _say(standard_output(), write_corpus(out, seed))
 
 
 @app.command(epilog="Example:  trims demo models --only student --work /tmp/work")
@@ -35,7 +35,7 @@ def models(
     work: Annotated[Path | None, typer.Option(metavar="FOLDER", help="For checkpoints.")] = None,
 ) -> None:
     """Train teacher and student from scratch (hours on two cores); the same command continues."""
-    console = Console()
+    console = standard_output()
     label = "demo models"
     with display(console) as shown:
         shown.started(label)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
 from flows.cli_run import ConfigPath, Overrides
+from flows.console import standard_output
 from trims_core import __version__
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.errors import ConfigError, MissingArtifactError
@@ -52,7 +52,7 @@ def export(
         for path in artifact.files("adapter/"):
             shutil.copyfile(path, partial / path.name)
     partial.rename(out)
-    Console().print(
+    standard_output().print(
         f"{'merged checkpoint' if merge else 'adapter'}: {out}", markup=False, highlight=False, soft_wrap=True
     )
 

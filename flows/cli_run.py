@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from flows.console import standard_output
 from flows.tables import plan_table
 from trims_core.config import TrimsConfig
 from trims_core.latest import latest_path, point_latest
@@ -40,7 +41,7 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's logs too.")] = False,
 ) -> None:
     """Run the pipeline, reusing every artifact that is there already."""
-    console = Console()
+    console = standard_output()
     settings = load_config(config, set_ or [])
     store = Store(settings.store)
     rows = plan(store, settings, until, refresh or [])

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
+from flows.console import standard_output
 from flows.processes import Child
 from flows.server import STOP_GRACE_S, Server, check_port_free, serving
 from trims_core.errors import ConfigError, InterruptedRunError, TrimsError
@@ -113,7 +113,7 @@ class _Speaker:
     """Lines on the console, and one every few seconds while something is awaited."""
 
     def __init__(self) -> None:
-        self._console = Console()
+        self._console = standard_output()
         self._spoken_at = time.monotonic()
 
     def __call__(self, text: str) -> None:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from flows.cli_run import ConfigPath, Overrides, Refresh, Until
+from flows.console import standard_output
 from flows.tables import plain_table, plan_table
 from trims_core import plan as plans
 from trims_core.config import STAGES
@@ -32,7 +33,7 @@ def plan(
     """Show which artifacts would be reused or made, and why; runs nothing."""
     settings = load_config(config, set_ or [])
     rows = plans.plan(Store(settings.store), settings, until, refresh or [])
-    Console().print(plan_table(rows, {}))
+    standard_output().print(plan_table(rows, {}))
 
 
 def explain(
@@ -45,7 +46,7 @@ def explain(
     graph = build_graph(settings)
     chosen = [found for found in graph if found.stage == node] or [node_named(graph, node)]
     for found in chosen:
-        _print_explanation(Console(), plans.explain(Store(settings.store), settings, found))
+        _print_explanation(standard_output(), plans.explain(Store(settings.store), settings, found))
 
 
 def verify(
@@ -56,7 +57,7 @@ def verify(
     stage: StageOption = None,
 ) -> None:
     """Check every artifact of a store (or one artifact folder) against its manifest."""
-    console = Console()
+    console = standard_output()
     opened, folders = _opened(store, stage)
     damaged = 0
     for folder in folders:
@@ -75,7 +76,9 @@ def ls(store: StorePath = _DEFAULT_STORE, stage: StageOption = None) -> None:
     """List the artifacts of a store, newest first."""
     found = _store(store).artifacts(_known(stage))
     rows = [_listed(artifact) for artifact in found]
-    Console().print(plain_table(("node", "fingerprint", "made (UTC)", "seconds", "size", "counts"), rows))
+    standard_output().print(
+        plain_table(("node", "fingerprint", "made (UTC)", "seconds", "size", "counts"), rows)
+    )
 
 
 def clean(
@@ -99,7 +102,7 @@ def clean(
         older_than_s=_age_s(older_than),
         dry_run=dry_run,
     )
-    console = Console()
+    console = standard_output()
     verb = "would remove" if dry_run else "removed"
     for entry in removed:
         line = f"{verb} {entry.path} ({_size(entry.size_bytes)}): {entry.why}"

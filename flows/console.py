@@ -5,6 +5,8 @@ A heartbeat thread speaks also while a stage says nothing (a teacher that loads,
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,13 @@ from rich.progress import (
 
 PLAIN_PERIOD_S: Final = 5.0
 _SHOWN_NOTE: Final = 60
+_LOG_WIDTH: Final = 150
+
+
+def standard_output() -> Console:
+    """The console of the command line; where there is no terminal to fit into, lines are longer."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _LOG_WIDTH
+    return Console(width=width)
 
 
 @dataclass

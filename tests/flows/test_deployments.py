@@ -169,7 +169,7 @@ def test_a_deployed_run_completes_and_another_reuses_its_scores(
     served: Served, client: SyncPrefectClient, world: Path
 ) -> None:
     run = deployment_run(served, "trims/full-pipeline", config=str(world))
-    ended = finished(client, served, run, 240)
+    ended = finished(client, served, run, 400)
     assert ended.state_name == "Completed", f"{ended.state}\n{served.logs()}"
     page = world.parent / "store" / "latest" / "tiny" / "index.html"
     assert "<html" in page.read_text(encoding="utf-8")[:500]
@@ -178,7 +178,7 @@ def test_a_deployed_run_completes_and_another_reuses_its_scores(
     again = deployment_run(
         served, "trims/full-pipeline", config=str(world), until="buckets", refresh='["buckets"]'
     )
-    ended = finished(client, served, again, 120)
+    ended = finished(client, served, again, 150)
     assert ended.state_name == "Completed", f"{ended.state}\n{served.logs()}"
     states = task_states(client, again, {"corpus", "scores", "buckets"})
     assert states == {"corpus": "Cached", "scores": "Cached", "buckets": "Completed"}
