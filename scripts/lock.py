@@ -67,7 +67,7 @@ def main() -> None:
         pins = closure([*project["dependencies"], "setuptools", *wanted])
         if flavour != "cpu":
             pins = {name: version for name, version in pins.items() if name not in base}
-        header = f"# {flavour}: written by scripts/lock.py (make lock); install with pip install --no-deps -r\n"
+        header = f"# {flavour}: written by scripts/lock.py (make lock); for pip install --no-deps -r\n"
         text = header + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
         path = ROOT / "locks" / f"{flavour}.txt"
         if not path.exists() or path.read_text(encoding="utf-8") != text:

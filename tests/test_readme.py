@@ -14,14 +14,17 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def shell_lines(document: Path) -> list[str]:
-    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = document.read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", text, flags=re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line]
 
 
 def test_every_make_target_of_the_documents_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    used = {word for path in DOCUMENTS for line in shell_lines(path) for word in re.findall(r"^make (\S+)", line)}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    lines = [line for path in DOCUMENTS for line in shell_lines(path)]
+    used = {word for line in lines for word in re.findall(r"^make (\S+)", line)}
     assert used
     assert used <= targets
 

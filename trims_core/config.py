@@ -66,7 +66,7 @@ class CorpusConfig(Section):
     split: str = "train"
     revision: str | None = None
     messages_column: str = "messages"
-    """List of {role, content}; the last assistant turn is the completion. Used unless prompt_column is set."""
+    """List of {role, content}; the last assistant turn is the completion. Unused where prompt_column is set."""
     prompt_column: str | None = None
     completion_column: str | None = None
     id_column: str = "id"
@@ -161,7 +161,9 @@ class LaunchConfig(Section):
 class TrainConfig(Section):
     """LoRA fine-tuning. One adapter per variant and seed."""
 
-    variants: dict[Name, VariantConfig] = Field(default_factory=lambda: {"trims": VariantConfig()}, min_length=1)
+    variants: dict[Name, VariantConfig] = Field(
+        default_factory=lambda: {"trims": VariantConfig()}, min_length=1
+    )
     seeds: tuple[int, ...] = (0,)
     epochs: Annotated[float, Field(gt=0)] = 30.0
     max_steps: Annotated[int, Field(ge=1)] | None = None
@@ -234,7 +236,9 @@ class SweepConfig(Section):
     @model_validator(mode="after")
     def _blocks_fit(self) -> Self:
         if self.gen_length % self.block_length:
-            raise ValueError(f"gen_length {self.gen_length} is not a multiple of block_length {self.block_length}")
+            raise ValueError(
+                f"gen_length {self.gen_length} is not a multiple of block_length {self.block_length}"
+            )
         return self
 
 

@@ -182,5 +182,6 @@ def check_schema(path: Path, found: pa.Schema, table: Table) -> None:
     for name in table.schema.names:
         if found.field(name).type != table.schema.field(name).type:
             raise SchemaError(
-                f"{path}: column {name!r} is {found.field(name).type}, expected {table.schema.field(name).type}"
+                f"{path}: column {name!r} is {found.field(name).type},"
+                f" expected {table.schema.field(name).type}"
             )
