@@ -66,7 +66,7 @@ class CorpusConfig(Section):
     split: str = "train"
     revision: str | None = None
     messages_column: str = "messages"
-    """List of {role, content}; the last assistant turn is the completion. Unused where prompt_column is set."""
+    """List of {role, content}; the last assistant turn is the completion. Not used with prompt_column."""
     prompt_column: str | None = None
     completion_column: str | None = None
     id_column: str = "id"
