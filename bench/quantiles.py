@@ -9,7 +9,8 @@ pairwise, because machines are shared and noisy. Imports are not timed; peak mem
 maximum resident set, so it includes them. The edges must be equal bit for bit: those at
 the 0-based ranks ⌈g·n/8⌉ − 1.
 
-Prints one JSON line. The data (4 bytes per value and case) go to a temporary folder and are deleted.
+Prints one JSON line, and each run on the error stream as it ends. The data (4 bytes per value and case) go to
+a temporary folder and are deleted.
 """
 
 from __future__ import annotations
@@ -130,8 +131,10 @@ def compare(folder: Path, n_values: int, zeros: float, runs: int) -> dict[str, A
     tenth = []
     for number in range(runs):
         for name in CONTENDERS:
-            print(f"run {number + 1} of {runs}: {name}", file=sys.stderr, flush=True)
-            results[name].append(run_child(name, folder / "all"))
+            found = run_child(name, folder / "all")
+            results[name].append(found)
+            note = f"run {number + 1} of {runs}: {name} {found['seconds']:.2f} s, {found['peak_mib']:.0f} MiB"
+            print(note, file=sys.stderr, flush=True)
         tenth.append(run_child("ours", folder / "tenth"))
     edges = {tuple(run["edges"]) for group in results.values() for run in group}
     case: dict[str, Any] = {
