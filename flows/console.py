@@ -28,6 +28,7 @@ from rich.progress import (
 PLAIN_PERIOD_S: Final = 5.0
 _SHOWN_NOTE: Final = 60
 _LOG_WIDTH: Final = 150
+_BETWEEN: Final = "waiting for Prefect"
 
 
 def standard_output() -> Console:
@@ -86,7 +87,7 @@ class PlainDisplay:
     def finished(self, node: str, how: str, seconds: float) -> None:
         """Say so at once."""
         with self._lock:
-            self._current = None
+            self._current = _Current(_BETWEEN, time.monotonic())
             self._say(f"{node}: {how}" + ("" if how == "cached" else f" in {seconds:.1f} s"))
 
     def _say(self, text: str) -> None:
