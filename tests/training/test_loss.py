@@ -101,7 +101,9 @@ def test_half_precision_logits_are_summed_in_float32():
 
 
 def test_dropout_follows_the_micro_batch_and_leaves_the_global_generator_alone():
-    model = tiny_model(attention_dropout=0.5).train()
+    model = tiny_model().train()
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
     inputs = micro_batch()
     before = torch.random.get_rng_state()
     first = denoising_loss(MaskedDenoiser(model), inputs)

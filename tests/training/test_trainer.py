@@ -70,6 +70,7 @@ def test_the_adapter_carries_official_names_and_changes_the_loaded_student(tmp_p
 
 
 def test_gradient_checkpointing_changes_no_loss(tmp_path):
+    settings = {flag: tiny_train(max_steps=2, gradient_checkpointing=flag) for flag in (False, True)}
     plain, saved = (train(tiny_spec(tmp_path / str(flag), train=chosen)) for flag, chosen in settings.items())
     assert same_curves(plain, saved, 1e-5)
 

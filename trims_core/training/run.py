@@ -82,12 +82,9 @@ def train(
     rank: int,
     progress: ProgressFile | None,
     stop: StopRequest,
-    load: Callable[[TrainSpec], Any] | None = None,
 ) -> None:
     """Train from the newest complete checkpoint (or from the start) to the last step, then save the adapter.
 
-    Args:
-        load: gives the student; default: `students.load_student`.
     Raises:
         InterruptedRunError: stopped on request, after saving. TrainingError, CheckpointError and others.
     """
@@ -99,27 +96,29 @@ def train(
     from trims_core.training.loss import MaskedDenoiser
     from trims_core.training.trainer import DenoisingTrainer, training_arguments
 
-    if spec.engine == "deepspeed" and (operator := compiled_operator()) is not None:
+    operator = compiled_operator() if spec.engine == "deepspeed" and spec.device == "cpu" else None
+    if operator is not None:
         load_operator(operator)
     checkpoint = find_complete_checkpoint(spec.paths.checkpoints)
     if checkpoint is not None:
         check_world_size(checkpoint, spec.world_size)
     examples = load_examples(spec.shards, spec.n_buckets, spec.variant, spec.seed, spec.train.max_length)
     n_steps, data_for = _plan(spec, examples)
-    say(0, n_steps, "loading the student", always=True)
-    student = (load or _load_student)(spec)
+    n_done = checkpoint.step if checkpoint else 0
+    say(n_done, n_steps, "loading the student", always=True)
+    student = _load_student(spec)
     targets = student.family.lora_targets(spec.train.lora.targets)
     adapted = add_lora(student.model, spec.train.lora, targets, spec.seed)
     if spec.train.gradient_checkpointing:
         checkpoint_activations(adapted)
     data = data_for(student.family, rank)
-    say(0, n_steps, "starting the training engine", always=True)
+    say(n_done, n_steps, "starting the training engine", always=True)
     args = training_arguments(
         spec, n_steps, resumed=checkpoint is not None, validates=data.validation is not None
     )
-    metrics = MetricsLog(spec.paths.metrics, checkpoint.step if checkpoint else 0) if rank == 0 else None
+    metrics = MetricsLog(spec.paths.metrics, n_done) if rank == 0 else None
     trainer = DenoisingTrainer(MaskedDenoiser(adapted), args, spec, data, metrics, progress, stop)
-    say(checkpoint.step if checkpoint else 0, n_steps, "preparing the first step", always=True)
+    say(n_done, n_steps, "preparing the first step", always=True)
     stop.listen()
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
     if metrics is not None:

@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from trims_core._faults import fault_point
@@ -70,11 +71,14 @@ def produce(work: Work) -> Outcome:
 
 def _train(work: Work) -> None:
     from trims_core.training.launch import count_processes, run_training
+    from trims_core.training.plan import accumulation_steps
     from trims_core.training.spec import TrainSpec
 
     config = work.config
     variant, seed = variant_of(config, work.node)
     buckets = work.parents["buckets"]
+    world_size = count_processes(config.train.launch)
+    accumulation_steps(config.train, world_size)  # refuses a batch that does not divide, before any start
     spec = TrainSpec(
         train=config.train,
         variant=variant,
@@ -84,7 +88,7 @@ def _train(work: Work) -> None:
         n_buckets=_n_buckets(buckets),
         folder=work.staging.scratch.absolute(),
         adapter=(work.staging.path / "adapter").absolute(),
-        world_size=count_processes(config.train.launch),
+        world_size=world_size,
         device=_device(config.student.device),
     )
     if not spec.paths.result.exists():
@@ -144,6 +148,8 @@ def _device(wanted: str) -> str:
     """`cpu` or `cuda`; auto takes the GPU where there is one."""
     if wanted != "auto":
         return wanted.partition(":")[0]
+    if not any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")):
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
