@@ -105,18 +105,27 @@ def test_a_killed_training_continues_to_the_same_weights(tmp_path: Path, role: R
 def test_the_command_writes_checkpoints_that_load_and_reports_every_end(tmp_path: Path) -> None:
     notes: list[tuple[str, int, int]] = []
     recipes: dict[Role, Recipe] = {"teacher": tiny("teacher", 2), "student": tiny("student", 2)}
-    folders = train_models(
-        tmp_path / "demo", SEED, lambda *note: notes.append(note), workers=1, recipes=recipes
-    )
-    assert [note[1:] for note in notes] == [(0, 2), (2, 2), (0, 2), (2, 2)]
+
+    def train() -> dict[str, Path]:
+        return train_models(
+            tmp_path / "demo",
+            SEED,
+            lambda *note: notes.append(note),
+            workers=1,
+            recipes=recipes,
+            n_measured=2,
+        )
+
+    folders = train()
+    assert [note[1:] for note in notes if "measuring" not in note[0]] == [(0, 2), (2, 2), (0, 2), (2, 2)]
     student = load_student(str(folders["student"]), dtype="auto")
     assert student.model.dtype == torch.bfloat16
     assert student.tokenizer.mask_token_id == student.family.mask_id
     card = (folders["student"] / "README.md").read_text()
-    assert "Training" in card
+    assert "confidence ≥ 0.9" in card
     log = (folders["teacher"] / "training_log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [1, 2]
     before = load_file(folders["student"] / "model.safetensors")
-    train_models(tmp_path / "demo", SEED, lambda *_: None, workers=1, recipes=recipes)
+    train()
     after = load_file(folders["student"] / "model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)

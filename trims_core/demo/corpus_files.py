@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from trims_core.demo.problems import Group, Problem, draw_problem
 from trims_core.demo.wordings import worked_answer
@@ -28,7 +29,7 @@ def _distinct_problems(rng: random.Random, group: Group, count: int) -> Iterator
             yield problem
 
 
-def train_rows(seed: int, count: int = N_TRAIN) -> Iterator[dict[str, object]]:
+def train_rows(seed: int, count: int = N_TRAIN) -> Iterator[dict[str, Any]]:
     """Fine-tuning examples in the style "tuned": id and messages (question, worked answer)."""
     rng = random.Random(f"{seed}/fine-tuning set")
     for number, problem in enumerate(_distinct_problems(rng, "fine-tuning", count)):
@@ -39,7 +40,7 @@ def train_rows(seed: int, count: int = N_TRAIN) -> Iterator[dict[str, object]]:
         yield {"id": f"train-{number:05d}", "messages": messages}
 
 
-def test_rows(seed: int, count: int = N_TEST) -> Iterator[dict[str, object]]:
+def test_rows(seed: int, count: int = N_TEST) -> Iterator[dict[str, Any]]:
     """Held-out problems: id, question and the final number as a string."""
     rng = random.Random(f"{seed}/held-out set")
     for number, problem in enumerate(_distinct_problems(rng, "held-out", count)):

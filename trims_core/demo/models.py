@@ -19,6 +19,7 @@ from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from trims_core.demo.cards import model_card
+from trims_core.demo.measurements import measure_student, measure_teacher
 from trims_core.demo.pretraining import ALONE, Progress, Recipe, Role, Share, Trainer
 from trims_core.demo.tokenizers import save_tokenizer, student_tokenizer, teacher_tokenizer
 from trims_core.students.llada import LladaFamily
@@ -124,13 +125,12 @@ def new_trainer(
     return Trainer(recipe or RECIPES[role], model, tokenizer, seed, work_dir, share)
 
 
-def export(trainer: Trainer, out_dir: Path, measured: str = "") -> None:
+def export(trainer: Trainer, out_dir: Path) -> None:
     """Writes the trainer's model as a checkpoint folder: bfloat16 weights, tokenizer, card, training log.
 
     Args:
         trainer: where its training stands is what is written.
         out_dir: replaced if it exists.
-        measured: markdown about the finished model for its card; empty for none.
     """
     partial = out_dir.with_name(out_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -142,13 +142,20 @@ def export(trainer: Trainer, out_dir: Path, measured: str = "") -> None:
     else:
         family = student_family(trainer.tokenizer)
         save_official(model, family.config, trainer.tokenizer, partial, family=family)
-    n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    card = model_card(trainer.recipe, trainer.seed, trainer.seconds, trainer.log, n_parameters, measured)
-    (partial / "README.md").write_text(card, encoding="utf-8")
+    for weights in partial.glob("*.safetensors"):
+        weights.chmod(0o644)
+    write_card(trainer, partial)
     log = "".join(json.dumps(entry) + "\n" for entry in trainer.log)
     (partial / "training_log.jsonl").write_text(log, encoding="utf-8")
     shutil.rmtree(out_dir, ignore_errors=True)
     partial.rename(out_dir)
+
+
+def write_card(trainer: Trainer, folder: Path, measured: str = "") -> None:
+    """Writes the model card, with what was measured on the finished model if given (markdown)."""
+    n_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    card = model_card(trainer.recipe, trainer.seed, trainer.seconds, trainer.log, n_parameters, measured)
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _half_precision_copy(trainer: Trainer) -> PreTrainedModel:
@@ -166,6 +173,7 @@ def train_models(
     work_dir: Path | None = None,
     workers: int = 2,
     recipes: dict[Role, Recipe] | None = None,
+    n_measured: int = 1000,
 ) -> dict[str, Path]:
     """Trains the models from scratch and gives back their checkpoint folders by role.
 
@@ -179,6 +187,7 @@ def train_models(
         work_dir: for checkpoints of the trainings; default `work/<name>` beside `out_dir`.
         workers: processes of one thread each that share the rows of a step.
         recipes: other settings than the shipped models'; for tests.
+        n_measured: problems or examples that the numbers on the model cards come from.
     """
     work = work_dir or out_dir.parent / "work" / out_dir.name
     work.mkdir(parents=True, exist_ok=True)
@@ -191,6 +200,8 @@ def train_models(
         trainer.load()
         folders[role] = out_dir / role
         export(trainer, folders[role])
+        measure = measure_teacher if role == "teacher" else measure_student
+        write_card(trainer, folders[role], measure(folders[role], seed, n_measured, progress))
         logger.info("wrote %s", folders[role])
     return folders
 

@@ -136,7 +136,7 @@ def digit_ids(tokenizer: PreTrainedTokenizerFast) -> Tensor:
     return torch.tensor(found)
 
 
-def teacher_loss(model: nn.Module, backbone: Backbone, batch: Batch, share: Share, _seed: int) -> Tensor:
+def teacher_loss(model: Any, backbone: Backbone, batch: Batch, share: Share, _seed: int) -> Tensor:
     """Mean next-token loss over the batch's answers, end of turn included, in nats; this worker's part."""
     positions_L = torch.arange(batch.ids_BL.shape[1])
     target_BL = (positions_L >= batch.answer_start_B[:, None]) & (positions_L < batch.answer_end_B[:, None])
@@ -148,7 +148,7 @@ def teacher_loss(model: nn.Module, backbone: Backbone, batch: Batch, share: Shar
     return nn.functional.cross_entropy(logits_MV.float(), ids_BL[target_BL], reduction="sum") / n_targets
 
 
-def student_loss(model: nn.Module, backbone: Backbone, batch: Batch, share: Share, seed: int) -> Tensor:
+def student_loss(model: Any, backbone: Backbone, batch: Batch, share: Share, seed: int) -> Tensor:
     """LLaDA's fine-tuning objective, this worker's part of the batch's mean, in nats.
 
     Answer tokens (padding with EOS included) are masked with their rate and weighted by its inverse.
@@ -232,7 +232,7 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        model: nn.Module,
+        model: Any,
         tokenizer: PreTrainedTokenizerFast,
         seed: int,
         work_dir: Path,
