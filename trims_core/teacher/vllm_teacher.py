@@ -210,6 +210,8 @@ def child_environment(base: Mapping[str, str], *, on_gpu: bool, local: bool) -> 
     if not on_gpu:
         env |= {"TORCH_COMPILE_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         env.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        # spinning threads starve each other where another process wants a core
+        env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # it would win over kv_cache_memory_bytes
         env.pop("VLLM_CPU_KVCACHE_SPACE", None)
     return env

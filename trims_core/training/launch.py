@@ -107,8 +107,9 @@ def run_training(spec: TrainSpec, launch: LaunchConfig, progress: Progress) -> N
 def training_environment(spec: TrainSpec) -> dict[str, str]:
     """Environment of the training processes.
 
-    CPU ranks share the cores: without a limit two of them are fifteen times slower. A value of
-    OMP_NUM_THREADS that is set already is respected.
+    CPU ranks share the cores: without a limit two of them are fifteen times slower. Waiting threads sleep
+    instead of spinning: beside one other busy process a step took 6 s instead of 0.3 s with spinning ones.
+    Values of OMP_NUM_THREADS and OMP_WAIT_POLICY that are set already are respected.
     """
     env = {
         name: value for name, value in compile_environment(extensions_folder()).items() if value is not None
@@ -120,6 +121,7 @@ def training_environment(spec: TrainSpec) -> dict[str, str]:
     n_threads = max(1, len(os.sched_getaffinity(0)) // spec.world_size) if spec.device == "cpu" else 1
     return {
         "OMP_NUM_THREADS": str(n_threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
         **env,
         "PYTHONUNBUFFERED": "1",

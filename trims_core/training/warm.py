@@ -56,7 +56,7 @@ def load_operator(path: Path) -> None:
 
     spec = importlib.util.spec_from_file_location(OPERATOR, path)
     if spec is None or spec.loader is None:
-        raise LaunchError(f"{path}: not a loadable module; remove its folder and run `make warm`")
+        raise LaunchError(f"{path}: not a loadable module; remove its folder and run `make setup`")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     OpBuilder._loaded_ops[OPERATOR] = module
