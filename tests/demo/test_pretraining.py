@@ -28,7 +28,14 @@ SEED = 3
 
 def tiny(role: Role, steps: int = 4) -> Recipe:
     return dataclasses.replace(
-        RECIPES[role], steps=steps, rows=4, log_every=1, warmup_steps=2, compile=False, sums_in_order_from=2
+        RECIPES[role],
+        steps=steps,
+        rows=4,
+        log_every=1,
+        warmup_steps=2,
+        compile=False,
+        sums_in_order_from=2,
+        polish_steps=0,
     )
 
 
@@ -36,6 +43,15 @@ def test_a_recipe_with_more_steps_is_the_same_until_its_decay() -> None:
     short, long = tiny("student", 100), tiny("student", 200)
     assert [learning_rate(short, i) for i in range(70)] == [learning_rate(long, i) for i in range(70)]
     assert learning_rate(short, 99) < 0.1 * short.learning_rate
+
+
+def test_a_polish_follows_the_decay_and_ends_at_zero() -> None:
+    plain = tiny("student", 100)
+    polished = dataclasses.replace(plain, polish_steps=50, polish_rate=1e-3)
+    rates = [learning_rate(polished, i) for i in range(polished.all_steps)]
+    assert rates[:100] == [learning_rate(plain, i) for i in range(100)]
+    assert rates[100] == 1e-3
+    assert 0 < rates[149] < rates[148] < rates[101] < 1e-3
 
 
 def test_a_step_draws_the_same_rows_every_time_and_others_at_the_next() -> None:

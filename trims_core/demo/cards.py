@@ -59,10 +59,11 @@ stored in bfloat16. Context 4,096 positions; trained on at most {recipe.width}.
 - Data: problems of the group "pre-training" drawn anew at every step, answers in the style(s)
   {", ".join(recipe.styles)}; held-out and fine-tuning problems never appear.
 - Objective: {objective}.{_curriculum(recipe)}
-- {steps:,} of {recipe.steps:,} steps of {recipe.rows} rows of {recipe.width} tokens, seed {seed}; Muon for
-  the blocks' matrices (rate × {recipe.matrix_rate_factor}), AdamW for the rest; learning rate
+- {steps:,} of {recipe.all_steps:,} steps of {recipe.rows} rows of {recipe.width} tokens, seed {seed}; Muon
+  for the blocks' matrices (rate × {recipe.matrix_rate_factor}), AdamW for the rest; learning rate
   {recipe.learning_rate:g}, {recipe.warmup_steps} steps of warm-up, constant, then linear to zero over the
-  last {recipe.decay_fraction:.0%}; weight decay {recipe.weight_decay}, gradient clip 1; bfloat16 autocast.
+  last {recipe.decay_fraction:.0%}{_polish(recipe)};
+  weight decay {recipe.weight_decay}, gradient clip 1; bfloat16 autocast.
 - {seconds:,.0f} s on two shared x86-64 CPU cores (AVX-512, no GPU). The loss at each logged step is in
   training_log.jsonl; an excerpt:
 
@@ -79,3 +80,10 @@ def _curriculum(recipe: Recipe) -> str:
         f" From step {recipe.sums_in_order_from:,} three of four rows hide every digit from the result of a"
         "\n  random sum on, and few words: with independent masks alone the model hardly learned to add."
     )
+
+
+def _polish(recipe: Recipe) -> str:
+    if not recipe.polish_steps:
+        return ""
+    rate = f"{recipe.polish_rate:g}"
+    return f" of {recipe.steps:,} steps, then\n  {recipe.polish_steps:,} steps from {rate} to zero"

@@ -43,6 +43,7 @@ STUDENT_RECIPE = Recipe(
     width=104,
     learning_rate=2e-3,
     sums_in_order_from=4544,
+    polish_steps=2500,
 )
 RECIPES: dict[Role, Recipe] = {"teacher": TEACHER_RECIPE, "student": STUDENT_RECIPE}
 

@@ -58,9 +58,18 @@ class Recipe:
     warmup_steps: int = 200
     decay_fraction: float = 0.3
     weight_decay: float = 0.01
+    polish_steps: int = 0
+    """Steps after the decay, at `polish_rate` falling linearly to zero."""
+    polish_rate: float = 1e-3
     log_every: int = 50
     sums_in_order_from: int | None = None
     """Step from which three of four of the student's rows hide the digits of sums in reading order."""
+
+    @property
+    def all_steps(self) -> int:
+        """Steps until the training ends."""
+        return self.steps + self.polish_steps
+
     compile: bool = True
 
 
@@ -94,7 +103,9 @@ ALONE = Share()
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """The learning rate of a step: warm-up, constant, then linearly to zero."""
+    """The learning rate of a step: warm-up, constant, linearly to zero; then, if asked, a polish."""
+    if step >= recipe.steps:
+        return recipe.polish_rate * (recipe.all_steps - step) / recipe.polish_steps
     decay_steps = max(1, round(recipe.steps * recipe.decay_fraction))
     warm = min(1.0, (step + 1) / recipe.warmup_steps)
     cool = min(1.0, (recipe.steps - step) / decay_steps)
@@ -262,9 +273,8 @@ class Trainer:
 
     def _identity(self) -> str:
         """Settings that change the weights at a step before the final decay."""
-        settings = {
-            key: value for key, value in asdict(self.recipe).items() if key not in ("steps", "compile")
-        }
+        later = ("steps", "polish_steps", "polish_rate", "compile")
+        settings = {key: value for key, value in asdict(self.recipe).items() if key not in later}
         return json.dumps({**settings, "seed": self.seed}, sort_keys=True)
 
     def save(self) -> None:
@@ -292,8 +302,8 @@ class Trainer:
         self.model.train()
         last_save = last_tick = time.monotonic()
         recent: list[float] = []
-        with _heartbeat(lambda: progress(self._note(), self.step, self.recipe.steps)):
-            while self.step < self.recipe.steps:
+        with _heartbeat(lambda: progress(self._note(), self.step, self.recipe.all_steps)):
+            while self.step < self.recipe.all_steps:
                 rate = learning_rate(self.recipe, self.step)
                 recent.append(self._train_step(backbone, rate))
                 self.step += 1
@@ -304,7 +314,7 @@ class Trainer:
                     self.log.append({"step": self.step, "loss": loss, "learning_rate": rate})
                     recent = []
                 if self.share.rank == 0 and (
-                    self.step == self.recipe.steps or now - last_save > SAVE_EVERY_S
+                    self.step == self.recipe.all_steps or now - last_save > SAVE_EVERY_S
                 ):
                     self.save()
                     last_save = now
