@@ -52,21 +52,30 @@ def test_training_again_gives_the_same_tokenizer(student: PreTrainedTokenizerFas
     assert student_tokenizer(7).backend_tokenizer.to_str() == student.backend_tokenizer.to_str()
 
 
-def test_boundaries_differ_and_cross(
+def spans(tokenizer: PreTrainedTokenizerFast, text: str) -> list[tuple[int, int]]:
+    return tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).offsets
+
+
+def test_each_tokenizer_splits_what_the_other_keeps_whole(
     teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast
 ) -> None:
     rng = random.Random("boundaries")
-    crossings = unequal = 0
+    finer_teacher = finer_student = 0
     for _ in range(300):
         text = worked_answer(rng, draw_problem(rng), "tuned")
-        spans = [
-            tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).offsets
-            for tokenizer in (teacher, student)
-        ]
-        unequal += spans[0] != spans[1]
-        crossings += sum(a < c < b < d or c < a < d < b for a, b in spans[0] for c, d in spans[1])
-    assert unequal == 300
-    assert crossings > 0
+        ends = [{end for _, end in spans(tokenizer, text)} for tokenizer in (teacher, student)]
+        finer_teacher += bool(ends[0] - ends[1])
+        finer_student += bool(ends[1] - ends[0])
+    assert finer_teacher == 300
+    assert finer_student > 30
+
+
+def test_boundaries_cross_on_other_english(
+    teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast
+) -> None:
+    text = "The company combined its service and completed a serving."
+    pairs = [(x, y) for x in spans(teacher, text) for y in spans(student, text)]
+    assert sum(a < c < b < d or c < a < d < b for (a, b), (c, d) in pairs) >= 3
 
 
 def test_the_teachers_template_is_chatml(teacher: PreTrainedTokenizerFast) -> None:
