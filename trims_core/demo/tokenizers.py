@@ -1,8 +1,9 @@
 """The demo's two tokenizers: byte-level BPE, in Qwen3's manner for the teacher, in LLaDA's for the student.
 
-Both hold all 256 bytes, so any text can be encoded, and split digits one by one. They are trained on different
-samples with different pre-tokenisation (the teacher keeps a space before a digit apart, the student joins the
-two), so each splits what the other keeps whole; on words outside this world their boundaries also cross.
+Both hold all 256 bytes, so any text can be encoded, and split digits one by one. They are trained on
+different samples with different pre-tokenisation (the teacher keeps a space before a digit apart, the
+student joins the two), so each splits what the other keeps whole; on words outside this world their
+boundaries also cross.
 """
 
 import random
