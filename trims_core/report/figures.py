@@ -91,14 +91,14 @@ def _figure(theme: Theme, shape: Shape) -> Iterator[Figure]:
 def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, task: str) -> None:
     """Accuracy against tokens per forward: a line per method, Wilson bands, seeds as faint points.
 
-    Points of equal threshold are joined by a thin line that carries the threshold.
+    The first method's points carry their thresholds; the other curves have the same ones in the same order.
     """
     found = results["tasks"][task]
     styles = looks(results["methods"], theme)
     axes = figure.subplots()
     for name, points in found["curves"].items():
         _draw_method(axes, theme, styles[name], name, points, found["aup"][name])
-    _join_thresholds(axes, theme, found["curves"])
+    _label_thresholds(axes, theme, next(iter(found["curves"].values())))
     ring: dict[str, Any] = {
         "marker": "o",
         "markersize": 10,
@@ -162,21 +162,14 @@ def _draw_method(
     )
 
 
-def _join_thresholds(axes: Any, theme: Theme, curves: Mapping[str, Sequence[Results]]) -> None:
-    """A thin line through the points of each threshold, labelled below the first method's interval."""
-    by_threshold: dict[float | None, list[Results]] = {}
-    for points in curves.values():
-        for point in points:
-            by_threshold.setdefault(point["threshold"], []).append(point)
-    smallest = min((t for t in by_threshold if t is not None), default=None)
-    for threshold, points in by_threshold.items():
-        joined = sorted(points, key=lambda point: (point["tpf"], point["accuracy"]))
-        thin = {"color": theme.faint, "linewidth": 0.7, "alpha": 0.6, "zorder": 1}
-        axes.plot([p["tpf"] for p in joined], [100 * p["accuracy"] for p in joined], **thin)
-        if threshold is None:
-            continue
-        x, y, bottom = (points[0]["tpf"], 100 * points[0]["accuracy"], 100 * points[0]["low"])
-        axes.plot([x, x], [y, bottom], **thin)
+def _label_thresholds(axes: Any, theme: Theme, points: Sequence[Results]) -> None:
+    """Each point's threshold, on a thin line below its interval; the smallest says what the numbers are."""
+    labelled = [point for point in points if point["threshold"] is not None]
+    smallest = min((point["threshold"] for point in labelled), default=None)
+    for point in labelled:
+        threshold, x = point["threshold"], point["tpf"]
+        y, bottom = 100 * point["accuracy"], 100 * point["low"]
+        axes.plot([x, x], [y, bottom], color=theme.faint, linewidth=0.7, alpha=0.6, zorder=1)
         axes.annotate(
             f"threshold {threshold:g}" if threshold == smallest else f"{threshold:g}",
             (x, bottom),
