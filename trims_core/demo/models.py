@@ -143,8 +143,7 @@ def export(trainer: Trainer, out_dir: Path) -> None:
     else:
         family = student_family(trainer.tokenizer)
         save_official(model, family.config, trainer.tokenizer, partial, family=family)
-    for weights in partial.glob("*.safetensors"):
-        weights.chmod(0o644)
+    (partial / "model.safetensors").chmod(0o644)
     write_card(trainer, partial)
     log = "".join(json.dumps(entry) + "\n" for entry in trainer.log)
     (partial / "training_log.jsonl").write_text(log, encoding="utf-8")
