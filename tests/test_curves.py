@@ -1,20 +1,16 @@
-"""Intervals, AUP, fronts and paired tests against slow or published values."""
+"""Intervals and AUP against textbook and published values."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trims_core.curves import (
-    accuracy_at,
     aup,
-    paired_bootstrap,
-    pareto_front,
     tokens_per_forward,
     wilson_interval,
 )
@@ -68,82 +64,7 @@ def test_aup_of_nothing_right_is_zero_and_of_no_points_an_error() -> None:
         aup([], 80.0)
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))
-def test_the_front_is_what_no_point_beats_in_both(points: list[tuple[int, int]]) -> None:
-    front = [points[i] for i in pareto_front([(float(x), float(y)) for x, y in points])]
-
-    def beaten(p: tuple[int, int]) -> bool:
-        return any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points)
-
-    assert set(front) == {p for p in points if not beaten(p)}
-    assert len(front) == len(set(front))
-    assert front == sorted(front)
-
-
-def test_accuracy_between_points_is_linear_and_never_extrapolated() -> None:
-    points = [(4.0, 0.4), (1.0, 0.8), (2.0, 0.6), (2.0, 0.8)]
-    assert accuracy_at(points, 1.0) == 0.8
-    assert accuracy_at(points, 1.5) == pytest.approx(0.75)
-    assert accuracy_at(points, 3.0) == pytest.approx(0.55)
-    assert accuracy_at(points, 0.99) is None
-    assert accuracy_at(points, 4.01) is None
-    assert accuracy_at([], 1.0) is None
-
-
 def test_tokens_per_forward_is_a_ratio_of_sums() -> None:
     assert tokens_per_forward([10, 10], [1, 9]) == 2.0
     with pytest.raises(ValueError, match="no forwards"):
         tokens_per_forward([], [])
-
-
-def test_the_paired_interval_is_that_of_the_slow_obvious_bootstrap() -> None:
-    rng = np.random.default_rng(3)
-    a = rng.integers(0, 2, (2, 60))
-    b = rng.integers(0, 2, 60)
-    found = paired_bootstrap(a, b, seed=1, samples=4000)
-    draws = []
-    for _ in range(4000):
-        rows = rng.integers(0, 60, 60)
-        draws.append(np.mean([a[0, i] / 2 + a[1, i] / 2 - b[i] for i in rows]))
-    assert found.value == pytest.approx(a.mean() - b.mean())
-    assert found.low == pytest.approx(np.percentile(draws, 2.5), abs=0.02)
-    assert found.high == pytest.approx(np.percentile(draws, 97.5), abs=0.02)
-    assert found.n == 60
-
-
-def test_pairing_narrows_the_interval_of_methods_that_agree_on_problems() -> None:
-    rng = np.random.default_rng(0)
-    b = rng.integers(0, 2, 200)
-    a = b.copy()
-    a[:10] = 1
-    paired = paired_bootstrap(a, b, seed=0)
-    shuffled = paired_bootstrap(a, rng.permutation(b), seed=0)
-    assert paired.high - paired.low < 0.5 * (shuffled.high - shuffled.low)
-
-
-def test_equal_methods_differ_by_nothing() -> None:
-    same = [1, 0, 1, 1]
-    found = paired_bootstrap(same, same, seed=0)
-    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
-
-
-@given(seed=st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
-def test_the_same_seed_gives_the_same_interval_and_swapping_flips_it(seed: int) -> None:
-    a, b = [1, 1, 0, 1, 0, 1, 1], [0, 1, 0, 0, 1, 0, 1]
-    found, again, flipped = (
-        paired_bootstrap(a, b, seed, 500),
-        paired_bootstrap(a, b, seed, 500),
-        paired_bootstrap(b, a, seed, 500),
-    )
-    assert found == again
-    assert (flipped.value, flipped.low, flipped.high) == pytest.approx(
-        (-found.value, -found.high, -found.low)
-    )
-
-
-def test_other_problems_cannot_be_paired() -> None:
-    with pytest.raises(ValueError, match="3 problems against 2"):
-        paired_bootstrap([1, 0, 1], [1, 0], seed=0)
-    with pytest.raises(ValueError, match="expected"):
-        paired_bootstrap([], [], seed=0)
