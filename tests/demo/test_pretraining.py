@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -133,7 +134,9 @@ def test_the_command_writes_checkpoints_that_load_and_reports_every_end(tmp_path
         )
 
     folders = train()
-    assert [note[1:] for note in notes if "measuring" not in note[0]] == [(0, 2), (2, 2), (0, 2), (2, 2)]
+    # a slow machine is told more often, between the ends too
+    ends = [note[1:] for note in notes if "measuring" not in note[0] and note[1] in (0, 2)]
+    assert [end for end, _ in itertools.groupby(ends)] == [(0, 2), (2, 2), (0, 2), (2, 2)]
     student = load_student(str(folders["student"]), dtype="auto")
     assert student.model.dtype == torch.bfloat16
     assert student.tokenizer.mask_token_id == student.family.mask_id
