@@ -77,9 +77,10 @@ class Family(ABC):
     def layer_patterns(self) -> tuple[str, str]:
         """Regular expressions of a layer's name: official and Hugging Face."""
 
-    def align_logits(self, logits_BLV: Tensor) -> Tensor:
-        """Logits at the positions they predict; a family with a shift overrides this."""
-        return logits_BLV
+    def align(self, outputs_BLX: Tensor) -> Tensor:
+        """Outputs (hidden states or logits) moved to the positions they predict; a family with a shift
+        overrides this."""
+        return outputs_BLX
 
     def lora_targets(self, names: LoraTargets = "all-linear") -> str:
         """A regular expression for PEFT's `target_modules`, on Hugging Face names; never the head.

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from huggingface_hub import snapshot_download, split_torch_state_dict_into_shards
@@ -31,6 +31,13 @@ logger = logging.getLogger(__name__)
 INDEX_NAME = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 5_000_000_000
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
+
+
+class KeyValues(Protocol):
+    """Keys and values of earlier forwards, in the form the attention layers ask for them."""
+
+    def update(self, keys_BHQD: Tensor, values_BHQD: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Store one layer's fresh keys and values; returns those of all columns, [B, H, L, D] each."""
 
 
 @dataclass
@@ -66,10 +73,50 @@ class Student:
         """
         if attention_mask_BL is not None and position_ids_BL is None:
             position_ids_BL = (attention_mask_BL.long().cumsum(1) - 1).clamp(min=0)
-        raw_BLV = self.model(
-            input_ids=ids_BL, attention_mask=attention_mask_BL, position_ids=position_ids_BL, use_cache=False
-        ).logits
-        return self.family.align_logits(raw_BLV)
+        return self.head(self.hidden(ids_BL, position_ids_BL, attention_mask_BL))
+
+    def hidden(
+        self,
+        ids_BQ: Tensor,
+        position_ids_BQ: Tensor | None = None,
+        attention_mask_BL: Tensor | None = None,
+        cache: KeyValues | None = None,
+    ) -> Tensor:
+        """hidden_BQD after the last norm, each at the position it predicts; `head` makes logits of any rows.
+
+        Args:
+            ids_BQ: what is fed: whole sequences, or with a cache any columns of them.
+            position_ids_BQ: positions; 0, 1, … where None.
+            attention_mask_BL: 1 for tokens, 0 for padding, over all columns attended to.
+            cache: stores the fed columns' keys and values and answers with those of all columns.
+        """
+        network = _causal_lm(self.model).model
+        if position_ids_BQ is None:
+            position_ids_BQ = torch.arange(ids_BQ.shape[1], device=ids_BQ.device)[None]
+        mask_B11L = None if attention_mask_BL is None else attention_mask_BL.bool()[:, None, None, :]
+        if mask_B11L is not None:
+            mask_B11L = mask_B11L.expand(-1, 1, ids_BQ.shape[1], -1)
+        hidden_BQD = network.embed_tokens(ids_BQ)
+        rotary = network.rotary_emb(hidden_BQD, position_ids=position_ids_BQ)
+        for layer in network.layers:
+            hidden_BQD = layer(
+                hidden_BQD,
+                attention_mask=mask_B11L,
+                position_embeddings=rotary,
+                past_key_values=cache,
+                is_causal=False,
+            )
+        return self.family.align(network.norm(hidden_BQD))
+
+    def head(self, hidden_XD: Tensor) -> Tensor:
+        """logits_XV of some hidden states."""
+        logits_XV: Tensor = _causal_lm(self.model).get_output_embeddings()(hidden_XD)
+        return logits_XV
+
+
+def _causal_lm(model: Any) -> Any:
+    """The Hugging Face causal-LM module, out of PEFT's wrapper if there is one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def load_student(
