@@ -34,6 +34,8 @@ class Family(ABC):
     name: ClassVar[str]
     chat_template: ClassVar[str]
     mask_token: ClassVar[str]
+    lookback: ClassVar[int] = 0
+    """How many positions to the left of a position its prediction is read: 1 where logits are shifted."""
 
     mask_id: int
     eos_id: int
@@ -78,9 +80,13 @@ class Family(ABC):
         """Regular expressions of a layer's name: official and Hugging Face."""
 
     def align(self, outputs_BLX: Tensor) -> Tensor:
-        """Outputs (hidden states or logits) moved to the positions they predict; a family with a shift
-        overrides this."""
-        return outputs_BLX
+        """Outputs (hidden states or logits) moved to the positions they predict; the first `lookback`
+        positions keep their own."""
+        if not self.lookback:
+            return outputs_BLX
+        import torch
+
+        return torch.cat((outputs_BLX[:, : self.lookback], outputs_BLX[:, : -self.lookback]), dim=1)
 
     def lora_targets(self, names: LoraTargets = "all-linear") -> str:
         """A regular expression for PEFT's `target_modules`, on Hugging Face names; never the head.
