@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from trims_core.masking import (
     INVERSE_T_OFFSET,
     Draws,
+    Masks,
+    cart_weights,
     draw,
     draw_masks,
     draw_seed,
@@ -243,3 +245,29 @@ def test_position_hashes_are_golden():
 
 
 GOLDEN_HASHES = [8261280544017860810, 4059206118204028881]
+
+
+def obvious_cart(visible, p):
+    """The sum over visible positions in plain loops."""
+    return [
+        sum(0.5 * p * (1 - p) ** (abs(i - j) - 1) for j in range(len(visible)) if j != i and visible[j])
+        for i in range(len(visible))
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.floats(0.05, 0.9))
+def test_context_weights_equal_the_slow_obvious_sum(visible, p):
+    expected = torch.tensor([obvious_cart(visible, p)], dtype=torch.float64)
+    found = cart_weights(torch.tensor([visible]), p).double()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-12)
+
+
+def test_context_weights_ignore_pads_that_nobody_attends_to_and_fall_on_masked_tokens_only():
+    masked_BC = torch.tensor([[False, True, False, True, False, False]])
+    attended_BC = torch.tensor([[True, True, True, True, False, False]])
+    masks = Masks(masked_BC, masked_BC.float(), torch.ones(1), torch.ones(1, dtype=torch.bool))
+    found_BC = loss_weights("cart", masks, attended_BC=attended_BC, cart_p=0.5)
+    # neighbours at distance 1 give ¼, at distance 3 a sixteenth
+    torch.testing.assert_close(found_BC, torch.tensor([[0, 0.5, 0, 0.25 + 0.0625, 0, 0]]))
+    assert (loss_weights("cart", masks, cart_p=0.5) > found_BC).sum() == 2

@@ -120,7 +120,7 @@ class StudentConfig(Section):
 
     model: str
     revision: str | None = None
-    family: Literal["auto", "llada"] = "auto"
+    family: Literal["auto", "dream", "llada"] = "auto"
     dtype: DType = "float32"
     device: Annotated[str, OPERATIONAL] = "auto"
 
@@ -135,7 +135,10 @@ class VariantConfig(Section):
     """Probability that a sequence takes the trajectory mask instead of the standard one."""
     p_low: Fraction = 0.05
     p_high: Fraction = 0.95
-    loss_weight: Literal["inverse_t", "uniform", "inverse_p"] = "inverse_t"
+    loss_weight: Literal["inverse_t", "uniform", "inverse_p", "cart"] = "inverse_t"
+    """cart: by how much visible context is near (Dream's recipe), whatever the masking probability."""
+    cart_p: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Decay per position of what counts as near; read with loss_weight: cart only."""
 
 
 class LoraSettings(Section):

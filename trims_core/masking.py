@@ -4,7 +4,8 @@ Shape legend: B sequences, C completion positions (supervised pads included), K 
 hardest, K the easiest. Everything here is a pure function of tensors and integers: a draw depends on
 (seed, epoch, example id) alone, so it is the same in another batch, on another rank and after a resume.
 
-Source: TRIMS (arXiv 2604.00666) for the trajectory mask, LLaDA (arXiv 2502.09992) for the standard one.
+Source: TRIMS (arXiv 2604.00666) for the trajectory mask, LLaDA (arXiv 2502.09992) for the standard one,
+Dream (arXiv 2508.15487) for the weights by near context (CART).
 Prompt tokens have no position here and are therefore never masked.
 """
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-LossWeight = Literal["inverse_t", "uniform", "inverse_p"]
+LossWeight = Literal["inverse_t", "uniform", "inverse_p", "cart"]
 Order = Literal["descending", "ascending", "random"]
 
 INVERSE_T_OFFSET: Final = 1e-6
@@ -117,18 +118,40 @@ def draw_masks(
     return Masks(masked_BC, probability_BC, t_eff_B, trajectory_B)
 
 
-def loss_weights(kind: LossWeight, masks: Masks) -> Tensor:
+def loss_weights(
+    kind: LossWeight, masks: Masks, *, attended_BC: Tensor | None = None, cart_p: float = 0.3
+) -> Tensor:
     """Weight of each masked token's cross-entropy, float32 [B, C]; 0 where nothing is masked.
 
-    inverse_t: 1/t_eff of the sequence; inverse_p: 1/p of the token; uniform: 1.
+    inverse_t: 1/t_eff of the sequence; inverse_p: 1/p of the token; uniform: 1; cart: see `cart_weights`.
+
+    Args:
+        attended_BC: bool, for cart alone: positions the model attends to, prompts among them; None: all.
     """
-    if kind == "inverse_t":
+    if kind == "cart":
+        visible_BC = ~masks.masked_BC if attended_BC is None else attended_BC & ~masks.masked_BC
+        weight_BC = cart_weights(visible_BC, cart_p)
+    elif kind == "inverse_t":
         weight_BC = (1.0 / (masks.t_eff_B + INVERSE_T_OFFSET))[:, None].expand_as(masks.probability_BC)
     elif kind == "inverse_p":
         weight_BC = 1.0 / masks.probability_BC.clamp(min=INVERSE_T_OFFSET)
     else:
         weight_BC = torch.ones_like(masks.probability_BC)
     return torch.where(masks.masked_BC, weight_BC, 0.0)
+
+
+def cart_weights(visible_BC: Tensor, p: float) -> Tensor:
+    """½ Σ_j p·(1−p)^(|i−j|−1) over the visible positions j ≠ i, float32 [B, C]: near 1 amid context.
+
+    Source: Dream's context-adaptive noise rescheduling with a symmetric geometric kernel; the sum is a
+    convolution and taken in float64, so that far, small terms survive.
+    """
+    n_positions = visible_BC.shape[1]
+    distance = torch.arange(-n_positions, n_positions, dtype=torch.float64).abs()
+    kernel = torch.where(distance == 0, 0.0, 0.5 * p * (1.0 - p) ** (distance - 1.0)).roll(-n_positions)
+    n_padded = 2 * n_positions
+    spectrum_BF = torch.fft.rfft(visible_BC.double(), n=n_padded) * torch.fft.rfft(kernel)
+    return torch.fft.irfft(spectrum_BF, n=n_padded)[:, :n_positions].clamp(min=0.0).float()
 
 
 def order_buckets(

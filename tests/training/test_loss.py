@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from fakes.training_student import VOCAB_SIZE, tiny_model
+from fakes.training_student import VOCAB_SIZE, tiny_family, tiny_model
 from torch.nn import functional
 
 from trims_core.masking import Masks, loss_weights
-from trims_core.training.loss import MaskedDenoiser, denoising_loss, normalise, weighted_cross_entropy
+from trims_core.students import load_student
+from trims_core.training.loss import MaskedDenoiser, denoising_loss, normalise
 
 
 @pytest.mark.parametrize("norm", ["token", "sequence", "batch"])
@@ -22,7 +23,7 @@ def test_losses_and_head_gradients_equal_the_reference_trainers(shared_data, wei
         (case["weight"], case["norm"]): case
         for case in json.loads((shared_data / "oracles" / "mdlm_loss.json").read_text())
     }[weight, norm]
-    model = oracle_model(shared_data / "oracles" / "llada" / "tiny_mha")
+    student = load_student(str(shared_data / "oracles" / "llada" / "tiny_mha"))
     target_BL = torch.from_numpy(oracle["input_ids"])
     supervised_BL = torch.from_numpy(oracle["labels"]) != -100
     masked_BL = torch.from_numpy(oracle["masked"])
@@ -36,20 +37,23 @@ def test_losses_and_head_gradients_equal_the_reference_trainers(shared_data, wei
         n_sequences=len(t_B),
     )
     noisy_BL = torch.where(masked_BL, 126, target_BL)
-    logits_MV = MaskedDenoiser(model)(noisy_BL, masked_BL)
-    loss = weighted_cross_entropy(logits_MV, target_BL[masked_BL], weight_BL[masked_BL])
+    loss = MaskedDenoiser(student.model, student.family)(noisy_BL, masked_BL, target_BL, weight_BL)
     loss.backward()
     assert loss.item() == pytest.approx(expected["loss"], rel=1e-5)
-    gradient = model.get_output_embeddings().weight.grad
+    gradient = student.model.get_output_embeddings().weight.grad
     reference = torch.from_numpy(oracle[f"grad_head_{weight}_{norm}"])
     assert ((gradient - reference).norm() / reference.norm()).item() < 1e-5
 
 
-def oracle_model(folder):
-    """The oracle's checkpoint as a bidirectional causal-LM-shaped model."""
-    from trims_core.students import load_student
-
-    return load_student(str(folder)).model
+def test_context_weights_equal_the_reference_programs(shared_data):
+    oracle = np.load(shared_data / "oracles" / "mdlm_loss.npz")
+    masked_BL = torch.from_numpy(oracle["masked"])
+    zero_B = torch.zeros(len(masked_BL))
+    masks = Masks(masked_BL, masked_BL.float(), zero_B, zero_B.bool())
+    weight_BL = loss_weights("cart", masks, cart_p=0.3)
+    reference = torch.from_numpy(oracle["cart_p0.3"])
+    assert torch.equal(weight_BL > 0, reference > 0)
+    torch.testing.assert_close(weight_BL, reference, rtol=1e-5, atol=0)
 
 
 def micro_batch(n_rows: int = 4, length: int = 12, seed: int = 0) -> dict:
@@ -71,13 +75,15 @@ def test_masked_positions_give_the_same_loss_as_a_full_forward():
     logits_BLV = model(inputs["noisy_BL"]).logits
     nll_BL = functional.cross_entropy(logits_BLV.transpose(1, 2), inputs["target_BL"], reduction="none")
     expected = (nll_BL * inputs["weight_BL"] * inputs["masked_BL"]).sum()
-    torch.testing.assert_close(denoising_loss(MaskedDenoiser(model), inputs), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        denoising_loss(MaskedDenoiser(model, tiny_family()), inputs), expected, rtol=1e-5, atol=0
+    )
 
 
 def test_nothing_masked_gives_loss_zero_and_zero_gradients_not_nan():
     model, inputs = tiny_model(), micro_batch()
     inputs["masked_BL"] = torch.zeros_like(inputs["masked_BL"])
-    loss = denoising_loss(MaskedDenoiser(model), inputs)
+    loss = denoising_loss(MaskedDenoiser(model, tiny_family()), inputs)
     loss.backward()
     assert loss.item() == 0.0
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -88,16 +94,7 @@ def test_everything_masked_gives_a_finite_loss():
     inputs = micro_batch()
     inputs["masked_BL"] = torch.ones_like(inputs["masked_BL"])
     inputs["noisy_BL"] = torch.full_like(inputs["noisy_BL"], VOCAB_SIZE - 1)
-    assert torch.isfinite(denoising_loss(MaskedDenoiser(tiny_model()), inputs))
-
-
-def test_half_precision_logits_are_summed_in_float32():
-    logits_MV = torch.randn(400, VOCAB_SIZE).bfloat16()
-    target_M = torch.zeros(400, dtype=torch.long)
-    loss = weighted_cross_entropy(logits_MV, target_M, torch.ones(400))
-    assert loss.dtype == torch.float32
-    expected = functional.cross_entropy(logits_MV.double(), target_M, reduction="sum")
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.isfinite(denoising_loss(MaskedDenoiser(tiny_model(), tiny_family()), inputs))
 
 
 def test_dropout_follows_the_micro_batch_and_leaves_the_global_generator_alone():
@@ -106,11 +103,13 @@ def test_dropout_follows_the_micro_batch_and_leaves_the_global_generator_alone()
         layer.self_attn.attention_dropout = 0.5
     inputs = micro_batch()
     before = torch.random.get_rng_state()
-    first = denoising_loss(MaskedDenoiser(model), inputs)
+    first = denoising_loss(MaskedDenoiser(model, tiny_family()), inputs)
     assert torch.equal(before, torch.random.get_rng_state())
     torch.rand(3)
-    assert torch.equal(first, denoising_loss(MaskedDenoiser(model), inputs))
-    assert not torch.equal(first, denoising_loss(MaskedDenoiser(model), inputs | {"dropout_seed": 8}))
+    assert torch.equal(first, denoising_loss(MaskedDenoiser(model, tiny_family()), inputs))
+    assert not torch.equal(
+        first, denoising_loss(MaskedDenoiser(model, tiny_family()), inputs | {"dropout_seed": 8})
+    )
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,8 @@ def test_the_standard_method_does_not_depend_on_settings_it_does_not_read(finger
 
     assert standard(rho=0.25, order="random", p_low=0.2) == standard()
     assert standard(loss_weight="uniform") != standard()
+    assert standard(cart_p=0.5) == standard()
+    assert standard(loss_weight="cart", cart_p=0.5) != standard(loss_weight="cart")
 
 
 def test_computing_keys_imports_nothing_heavy():

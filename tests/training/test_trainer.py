@@ -11,7 +11,7 @@ import torch
 from fakes.training_student import curve, same_curves, tiny_spec, tiny_train
 from safetensors.torch import load_file
 
-from trims_core.config import LoraSettings
+from trims_core.config import LoraSettings, VariantConfig
 from trims_core.errors import InterruptedRunError, LaunchError
 from trims_core.training import run
 from trims_core.training.journal import MetricsLog, ProgressFile, read_metrics, read_progress
@@ -46,6 +46,16 @@ def test_without_supervised_padding_the_split_does_not_matter_either(tmp_path):
     settings = [tiny_train(micro_batch_size=n, **common) for n in (8, 2)]
     whole, split = (train(tiny_spec(tmp_path / str(i), train=chosen)) for i, chosen in enumerate(settings))
     assert same_curves(whole, split, 1e-4)
+
+
+def test_context_weights_train_too(tmp_path):
+    plain, cart = (
+        train(
+            tiny_spec(tmp_path / kind, variant=VariantConfig(loss_weight=kind), train=tiny_train(max_steps=2))
+        )
+        for kind in ("inverse_t", "cart")
+    )
+    assert [row["loss"] for row in curve(cart)] != [row["loss"] for row in curve(plain)]
 
 
 def test_training_lowers_the_validation_loss_and_leaves_the_base_alone(tmp_path):

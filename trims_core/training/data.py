@@ -193,7 +193,7 @@ class MaskedExamples(Dataset[Batch]):
         masks = self._masks(micro_batch, target_BL, supervised_BL)
         kind = "inverse_t" if self._strata else self._variant.loss_weight
         weight_BL = normalise(
-            loss_weights(kind, masks),
+            loss_weights(kind, masks, attended_BC=completion_BL | supervised_BL, cart_p=self._variant.cart_p),
             supervised_BL.sum(1),
             "token" if self._strata else self._config.loss_norm,
             n_supervised=micro_batch.n_supervised,

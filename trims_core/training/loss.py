@@ -1,6 +1,6 @@
 """The masked diffusion loss: cross-entropy of hidden tokens, head and softmax on hidden positions only.
 
-Shape legend: B sequences, L length, C positions, M masked positions of a micro-batch, D hidden, V vocabulary.
+Shape legend: B sequences, L length, C positions, D hidden.
 Source: LLaDA (arXiv 2502.09992) eq. 3 and guidelines; TRIMS (arXiv 2604.00666). The values of the three
 normalisations equal those of dLLM's MDLM trainer (tests/training/test_loss.py).
 """
@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from trims_core.students import Family
+from trims_core.training.head import head_cross_entropy
 
 LossNorm = Literal["token", "sequence", "batch"]
 
@@ -35,14 +37,8 @@ def normalise(
     return weight_BC / n_sequences
 
 
-def weighted_cross_entropy(logits_MV: Tensor, target_M: Tensor, weight_M: Tensor) -> Tensor:
-    """Σ weight·CE over masked positions, float32 scalar; 0 with zero gradients where nothing is masked."""
-    nll_M = functional.cross_entropy(logits_MV.float(), target_M, reduction="none")
-    return (nll_M * weight_M.float()).sum()
-
-
 class MaskedDenoiser(nn.Module):
-    """A causal-LM-shaped student (PEFT or plain) that computes logits at chosen positions only.
+    """A causal-LM-shaped student (PEFT or plain) with its loss: head and cross-entropy on masked positions.
 
     At training lengths the head over a 126k vocabulary costs as much as several layers and its float32
     logits more memory than the model's activations; only masked positions have a loss.
@@ -50,24 +46,36 @@ class MaskedDenoiser(nn.Module):
 
     accepts_loss_kwargs = False
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, family: Family) -> None:
         super().__init__()
         self.model = model
+        self.family = family
 
     @property
     def config(self) -> Any:
         """The student's configuration (Trainer and DeepSpeed read sizes from it)."""
         return self.model.config
 
-    def forward(self, noisy_BL: Tensor, masked_BL: Tensor, attention_BL: Tensor | None = None) -> Tensor:
-        """Logits aligned to the masked positions, [M, V], rows in the order of `masked_BL.nonzero()`."""
+    def forward(
+        self,
+        noisy_BL: Tensor,
+        masked_BL: Tensor,
+        target_BL: Tensor,
+        weight_BL: Tensor,
+        attention_BL: Tensor | None = None,
+    ) -> Tensor:
+        """Σ weight·CE over the masked positions, float32 scalar; 0 with zero gradients where none is."""
         inner: Any = self.model
         causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
         hidden_BLD = causal.base_model(
             input_ids=noisy_BL, attention_mask=attention_BL, use_cache=False
         ).last_hidden_state
-        logits_MV: Tensor = causal.get_output_embeddings()(hidden_BLD[masked_BL])
-        return logits_MV
+        return head_cross_entropy(
+            causal.get_output_embeddings(),
+            self.family.align(hidden_BLD)[masked_BL],
+            target_BL[masked_BL],
+            weight_BL[masked_BL],
+        )
 
 
 def denoising_loss(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
@@ -77,9 +85,10 @@ def denoising_loss(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
     units; the global generators are put back afterwards.
     """
     noisy_BL: Tensor = inputs["noisy_BL"]
-    masked_BL: Tensor = inputs["masked_BL"]
     devices = [noisy_BL.device] if noisy_BL.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(inputs["dropout_seed"])
-        logits_MV = model(noisy_BL, masked_BL, inputs["attention_BL"])
-    return weighted_cross_entropy(logits_MV, inputs["target_BL"][masked_BL], inputs["weight_BL"][masked_BL])
+        loss: Tensor = model(
+            noisy_BL, inputs["masked_BL"], inputs["target_BL"], inputs["weight_BL"], inputs["attention_BL"]
+        )
+    return loss

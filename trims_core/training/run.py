@@ -117,7 +117,9 @@ def train(
         spec, n_steps, resumed=checkpoint is not None, validates=data.validation is not None
     )
     metrics = MetricsLog(spec.paths.metrics, n_done) if rank == 0 else None
-    trainer = DenoisingTrainer(MaskedDenoiser(adapted), args, spec, data, metrics, progress, stop)
+    trainer = DenoisingTrainer(
+        MaskedDenoiser(adapted, student.family), args, spec, data, metrics, progress, stop
+    )
     say(n_done, n_steps, "preparing the first step", always=True)
     stop.listen()
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)

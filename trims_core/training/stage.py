@@ -48,8 +48,10 @@ def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digest
     if config.train.max_steps is not None:
         del fields["epochs"]
     own = variant.result_fields()
+    if variant.loss_weight != "cart":
+        del own["cart_p"]
     if variant.method == "standard":
-        own = {name: own[name] for name in ("method", "loss_weight")}
+        own = {name: own[name] for name in ("method", "loss_weight", "cart_p") if name in own}
     fields |= {"variant": own, "seed": seed, "dtype": config.student.dtype, "family": config.student.family}
     inputs = {"student": digests.checkpoint(config.student.model, config.student.revision)}
     return stage_key(STAGE, VERSION, fields, parents, inputs)
