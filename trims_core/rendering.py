@@ -34,6 +34,8 @@ _SENTINEL: Final = "qzcompletionqz"
 _BYTE_TOKEN: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # Llama 3 templates write today's date into the prompt unless they are given one; prompts must not age.
 _TEMPLATE_DATE: Final = "26 Jul 2024"
+# published as program files beside the checkpoint, which are never run; these of transformers encode alike
+_SAME_AS: Final = {"DreamTokenizer": "Qwen2Tokenizer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
     try:
         if folder.is_dir() and (folder / "tokenizer.json").is_file():
             return PreTrainedTokenizerFast.from_pretrained(str(folder))
-        from transformers import AutoTokenizer
-
-        loaded = AutoTokenizer.from_pretrained(model, revision=revision)
+        loaded = _without_remote_code(model, revision)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"{model}: no tokenizer could be loaded ({_first_line(error)}); expected a checkpoint folder with"
@@ -69,6 +69,16 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
             f"{model}: only a slow tokenizer ({type(loaded).__name__}); convert it to tokenizer.json"
         )
     return loaded
+
+
+def _without_remote_code(model: str, revision: str | None) -> Any:
+    import transformers
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    named = get_tokenizer_config(model, revision=revision).get("tokenizer_class")
+    if named in _SAME_AS:
+        return getattr(transformers, _SAME_AS[named]).from_pretrained(model, revision=revision)
+    return transformers.AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
 
 
 class Renderer:

@@ -276,6 +276,66 @@ def test_an_adapter_comes_back_with_the_same_logits(checkpoint: Path, tmp_path: 
     assert not torch.allclose(again.forward(ids_BL), plain)
 
 
+LLAMA_NAMES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "leaves", "n_modules"),
+    [
+        (LLAMA_NAMES, {"q_proj", "k_proj", "v_proj", "up_proj"}, 8),  # all that these names match
+        (["blocks.1.ff_out", "blocks.0.q_proj"], {"ff_out", "q_proj"}, 2),
+        (["transformer.ff_out"], {"ff_out"}, 1),  # the head
+    ],
+)
+def test_an_adapter_trained_elsewhere_is_read_as_far_as_it_was_wrapped(
+    checkpoint: Path, tmp_path: Path, targets: list[str], leaves: set[str], n_modules: int
+) -> None:
+    torch.manual_seed(2)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False)
+    elsewhere = get_peft_model(OfficialTree(), config)
+    elsewhere.save_pretrained(str(tmp_path / "elsewhere"))
+    saved = load_file(tmp_path / "elsewhere" / "adapter_model.safetensors")
+    student = load_student(str(checkpoint), adapter=tmp_path / "elsewhere")
+    changed = student.model.merge_and_unload().state_dict()
+    plain = load_student(str(checkpoint)).model.state_dict()
+    modules = {name.removesuffix(".lora_A.weight") for name in saved if "lora_A" in name}
+    assert len(modules) == n_modules
+    assert {name.rpartition(".")[2] for name in modules} == leaves
+    by_hand = {}
+    for module in modules:
+        product = saved[f"{module}.lora_B.weight"] @ saved[f"{module}.lora_A.weight"] * 2.0
+        name = student.family.hf_name(f"{module.removeprefix('base_model.model.')}.weight")
+        by_hand[name] = plain[name] + product
+    for name, weight in plain.items():
+        torch.testing.assert_close(changed[name], by_hand.get(name, weight))
+
+
+def test_a_partly_wrapped_adapter_is_saved_as_far_as_it_was_wrapped(checkpoint: Path, tmp_path: Path) -> None:
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["blocks.1.ff_out"], init_lora_weights=False)
+    get_peft_model(OfficialTree(), config).save_pretrained(str(tmp_path / "elsewhere"))
+    here = load_student(str(checkpoint), adapter=tmp_path / "elsewhere")
+    save_adapter_official(here.model, tmp_path / "again")
+    first, again = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("elsewhere", "again"))
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    loaded = PeftModel.from_pretrained(OfficialTree(), str(tmp_path / "again"))
+    assert len([name for name, _ in loaded.named_parameters() if "lora_A" in name]) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"peft_type": "IA3"}, {"bias": "all"}, {"rank_pattern": {"q_proj": 2}}, {"init_lora_weights": "pissa"}],
+)
+def test_an_adapter_of_a_kind_that_is_not_read_is_refused(
+    checkpoint: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    save_adapter_official(small_lora(load_student(str(checkpoint))), tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        load_student(str(checkpoint), adapter=tmp_path / "adapter")
+
+
 def test_an_adapter_of_another_student_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     save_adapter_official(small_lora(load_student(str(checkpoint))), tmp_path / "adapter")
     (tmp_path / "other").mkdir()

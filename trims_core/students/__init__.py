@@ -10,7 +10,9 @@ from trims_core.students.family import Family, families, read_family
 
 if TYPE_CHECKING:
     from trims_core.students.adapters import load_adapter_official, save_adapter_official
-    from trims_core.students.loading import Student, load_student, save_official
+    from trims_core.students.checkpoint import save_official
+    from trims_core.students.loading import Student, load_student
+    from trims_core.students.tokenizer import load_student_tokenizer
 
 __all__ = [
     "Family",
@@ -18,6 +20,7 @@ __all__ = [
     "families",
     "load_adapter_official",
     "load_student",
+    "load_student_tokenizer",
     "read_family",
     "save_adapter_official",
     "save_official",
@@ -26,7 +29,8 @@ __all__ = [
 _LAZY = {
     "Student": "loading",
     "load_student": "loading",
-    "save_official": "loading",
+    "load_student_tokenizer": "tokenizer",
+    "save_official": "checkpoint",
     "load_adapter_official": "adapters",
     "save_adapter_official": "adapters",
 }

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
@@ -20,6 +22,11 @@ from trims_core.students.family import Family
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "adapter_config.json"
+
+_LORA_WEIGHT: Final = re.compile(r"base_model\.model\.(?P<module>.+?)\.lora_\w+(?:\..+)?")
+_NOT_READ: Final = ("rank_pattern", "alpha_pattern", "modules_to_save", "target_parameters")
+# these train the difference to base weights that PEFT changes while it wraps them
+_CHANGES_THE_BASE: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def save_adapter_official(peft_model: PeftModel, out_dir: Path, family: Family | None = None) -> None:
@@ -35,7 +42,7 @@ def save_adapter_official(peft_model: PeftModel, out_dir: Path, family: Family |
         for name, tensor in get_peft_model_state_dict(peft_model, save_embedding_layers=False).items()
     }
     config = copy.deepcopy(peft_model.peft_config[peft_model.active_adapter])
-    config.target_modules = described.official_lora_targets(_leaves(state, described))
+    config.target_modules = described.official_targets_of(_wrapped_modules(state, str(out_dir)))
     config.inference_mode = True
     out_dir.mkdir(parents=True, exist_ok=True)
     save_file(state, str(out_dir / WEIGHTS_NAME), metadata={"format": "pt"})
@@ -45,14 +52,18 @@ def save_adapter_official(peft_model: PeftModel, out_dir: Path, family: Family |
 def load_adapter_official(model: Any, adapter_dir: Path, family: Family | None = None) -> PeftModel:
     """The module wrapped with an adapter that was saved under official names, every weight of it used.
 
+    What is wrapped follows from the weights, not from the names that training asked for: on LLaDA the names
+    of Llama's modules (q, k, v, o, gate, up, down_proj) wrapped only four of seven, and PEFT did not say so.
+
     Raises:
         ConfigError: files are missing, it is no LoRA adapter, or it does not fit the student.
     """
     described = family or model.student_family
     config = _read_config(adapter_dir)
     official = load_file(str(adapter_dir / WEIGHTS_NAME))
+    config.target_modules = [described.hf_name(name) for name in _wrapped_modules(official, str(adapter_dir))]
+    config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
     state = {described.hf_name(name): tensor for name, tensor in official.items()}
-    config.target_modules = described.lora_targets(_leaves(official, described))
     wrapped = get_peft_model(model, config)
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     unfit = sorted(set(expected) ^ set(state)) or [
@@ -74,13 +85,26 @@ def _read_config(adapter_dir: Path) -> LoraConfig:
     raw = json.loads((adapter_dir / CONFIG_NAME).read_text(encoding="utf-8"))
     if raw.get("peft_type") != "LORA":
         raise ConfigError(f"{adapter_dir}: peft_type is {raw.get('peft_type')!r}; expected LORA")
-    patterned = [key for key in ("rank_pattern", "alpha_pattern", "modules_to_save") if raw.get(key)]
-    if patterned:
-        raise ConfigError(f"{adapter_dir}: {', '.join(patterned)} set; only plain LoRA adapters are read")
+    odd = [f"{key} = {raw[key]!r}" for key in _NOT_READ if raw.get(key)]
+    if raw.get("bias", "none") != "none":
+        odd.append(f"bias = {raw['bias']!r}")
+    if str(raw.get("init_lora_weights")).startswith(_CHANGES_THE_BASE):
+        odd.append(f"init_lora_weights = {raw['init_lora_weights']!r}")
+    if odd:
+        raise ConfigError(f"{adapter_dir}: {', '.join(odd)}; only plain LoRA adapters are read")
     return LoraConfig.from_pretrained(str(adapter_dir))
 
 
-def _leaves(official_names: Any, family: Family) -> list[str]:
-    """Official leaf names of the linear modules that these LoRA weights belong to."""
-    parts = {part for name in official_names for part in name.split(".")}
-    return [leaf for leaf in family.linear_leaves if leaf in parts]
+def _wrapped_modules(weight_names: Iterable[str], source: str) -> list[str]:
+    """Sorted names of the modules that these LoRA weights belong to."""
+    modules = set()
+    for name in weight_names:
+        match = _LORA_WEIGHT.fullmatch(name)
+        if match is None:
+            raise ConfigError(
+                f"{source}: {name} is no weight of a LoRA adapter; expected base_model.model.<module>.lora_…"
+            )
+        modules.add(match["module"])
+    if not modules:
+        raise ConfigError(f"{source}: the adapter holds no weights; expected those of a LoRA adapter")
+    return sorted(modules)

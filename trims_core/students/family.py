@@ -5,7 +5,7 @@ position and end an answer, how the published ("official") module names map to t
 used inside, and whether the logits of a position are found at that position. Reading a family looks at
 small JSON files only; no torch.
 
-Covered: LLaDA. Not covered yet: Dream, which needs its own subclass (a logit shift and other names).
+Covered: LLaDA (names of its own) and Dream (Hugging Face's names, predictions one position to the right).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Family(ABC):
     name: ClassVar[str]
     chat_template: ClassVar[str]
     mask_token: ClassVar[str]
+    hf_classes: ClassVar[tuple[str, str]]
+    """Names in transformers: the configuration's class and the causal LM's, run without its causal mask."""
     lookback: ClassVar[int] = 0
     """How many positions to the left of a position its prediction is read: 1 where logits are shifted."""
 
@@ -58,16 +60,30 @@ class Family(ABC):
         """The family of a checkpoint, from its config.json and its tokenizer's special tokens."""
 
     @abstractmethod
-    def new_model(self, state: Mapping[str, Tensor] | None = None, **options: Any) -> PreTrainedModel:
-        """A bidirectional Hugging Face module of this shape, with these weights (its own names) if given."""
+    def hf_config(self) -> dict[str, Any]:
+        """The keyword arguments of the Hugging Face configuration with this shape, `is_causal` off."""
 
-    @abstractmethod
+    def new_model(self, state: Mapping[str, Tensor] | None = None, **options: Any) -> PreTrainedModel:
+        """A Hugging Face module of this shape that attends in both directions; freshly initialised without
+        `state`, the weights under Hugging Face names."""
+        import transformers
+
+        config_class, model_class = (getattr(transformers, name) for name in self.hf_classes)
+        config = config_class(**self.hf_config())
+        model: PreTrainedModel = (
+            model_class._from_config(config, **options)
+            if state is None
+            else model_class.from_pretrained(None, config=config, state_dict=dict(state), **options)
+        )
+        return model
+
     def official_name(self, hf_name: str) -> str:
         """The published name of a module or weight; anything before `model.` or `lm_head` is kept."""
+        return hf_name
 
-    @abstractmethod
     def hf_name(self, official_name: str) -> str:
         """The name used inside of a published module or weight name."""
+        return official_name
 
     @property
     @abstractmethod
@@ -106,6 +122,16 @@ class Family(ABC):
         layer, _ = self.layer_patterns
         return _targets_pattern(layer, self._chosen_leaves(names))
 
+    def official_targets_of(self, modules: Sequence[str]) -> str | list[str]:
+        """PEFT's `target_modules` that match exactly these published module names: a regular expression
+        where they are the same modules in every layer, else their list."""
+        layer, _ = self.layer_patterns
+        found = [re.fullmatch(rf"{layer}\.(?P<leaf>.+)", module) for module in modules]
+        named = {match["leaf"] for match in found if match is not None}
+        leaves = [leaf for leaf in self.linear_leaves if leaf in named]
+        same_everywhere = None not in found and len(modules) == self.n_layers * len(leaves)
+        return _targets_pattern(layer, leaves) if same_everywhere else list(modules)
+
     def _chosen_leaves(self, names: LoraTargets) -> list[str]:
         requested = [names] if isinstance(names, str) else list(names)
         chosen: set[str] = set()
@@ -116,11 +142,12 @@ class Family(ABC):
             if not found:
                 unknown.append(name)
         if unknown or not chosen:
-            hf_leaves = [path.rpartition(".")[2] for path, _ in self.linear_leaves.values()]
+            last_parts = [path.rpartition(".")[2] for path, _ in self.linear_leaves.values()]
+            existing = dict.fromkeys([*self.linear_leaves, *last_parts])
             raise ConfigError(
                 f"LoRA targets {unknown or requested} match no linear module of the {self.name} student;"
-                f" expected all-linear, attention, mlp, or any of {', '.join(self.linear_leaves)} (official"
-                f" names) or {', '.join(hf_leaves)} (Hugging Face names). The head is never wrapped."
+                f" expected all-linear, attention, mlp, or any of {', '.join(existing)}. The head is never"
+                " wrapped."
             )
         return [leaf for leaf in self.linear_leaves if leaf in chosen]
 
@@ -134,10 +161,53 @@ def _targets_pattern(layer: str, leaves: Sequence[str]) -> str:
 
 
 def families() -> dict[str, type[Family]]:
-    """Known families by the `model_type` of their config.json."""
+    """Known families by the `model_type` of their config.json in lower case, which is their name too."""
+    from trims_core.students.dream import DreamFamily
     from trims_core.students.llada import LladaFamily
 
-    return {"llada": LladaFamily}
+    return {family.name: family for family in (DreamFamily, LladaFamily)}
+
+
+def refuse_unlike(
+    kind: str,
+    config: Mapping[str, Any],
+    required: Sequence[str],
+    must_be: Mapping[str, tuple[Any, ...]],
+    source: str,
+) -> None:
+    """Raises ConfigError where config.json lacks a required key or holds what the family does not do.
+
+    Args:
+        must_be: key -> its possible values, the usual one first; an absent key is fine.
+    """
+    missing = [key for key in required if config.get(key) is None]
+    if missing:
+        raise ConfigError(f"{source}: {', '.join(missing)} missing; expected a {kind} config.json")
+    odd = [
+        f"{key} = {config[key]!r} (expected {allowed[0]!r})"
+        for key, allowed in must_be.items()
+        if key in config and config[key] not in allowed
+    ]
+    if odd:
+        raise ConfigError(f"{source}: not a {kind} of the published kind: {'; '.join(odd)}")
+
+
+def find_mask_id(
+    config: Mapping[str, Any], special_ids: Mapping[str, int], mask_token: str, source: str
+) -> int:
+    """The id of [MASK], from config.json or the tokenizer's special tokens.
+
+    Raises:
+        ConfigError: neither knows it.
+    """
+    mask_id = config.get("mask_token_id")
+    if mask_id is None:
+        mask_id = special_ids.get(mask_token)
+    if mask_id is None:
+        raise ConfigError(
+            f"{source}: mask_token_id missing and no {mask_token} in the tokenizer; add mask_token_id"
+        )
+    return int(mask_id)
 
 
 def read_family(model_dir: str | Path, family: str = "auto") -> Family:
@@ -160,18 +230,22 @@ def read_family(model_dir: str | Path, family: str = "auto") -> Family:
         ) from error
     known = families()
     model_type = config.get("model_type") if family == "auto" else family
-    if model_type not in known:
+    found = known.get(str(model_type).lower())
+    if found is None:
         raise ConfigError(
             f"{path}: model_type {model_type!r} is no known student family; known:"
             f" {', '.join(sorted(known))}. Set student.family if config.json is wrong."
         )
-    return known[model_type].read(config, _special_ids(folder), str(path))
+    return found.read(config, _special_ids(folder), str(path))
 
 
 def _special_ids(folder: Path) -> dict[str, int]:
     """Added tokens of the tokenizer by their text; empty without tokenizer files."""
     ids: dict[str, int] = {}
+    added_file = folder / "added_tokens.json"
     config_file, tokenizer_file = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    if added_file.is_file():
+        ids.update({text: int(number) for text, number in json.loads(added_file.read_text("utf-8")).items()})
     if config_file.is_file():
         added = json.loads(config_file.read_text(encoding="utf-8")).get("added_tokens_decoder", {})
         ids.update({entry["content"]: int(key) for key, entry in added.items()})

@@ -9,14 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from trims_core.errors import ConfigError
-from trims_core.students.family import Family
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
+from trims_core.students.family import Family, find_mask_id, refuse_unlike
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -81,6 +77,7 @@ class LladaFamily(Family):
     name: ClassVar[str] = "llada"
     chat_template: ClassVar[str] = CHAT_TEMPLATE
     mask_token: ClassVar[str] = "<|mdm_mask|>"
+    hf_classes: ClassVar[tuple[str, str]] = ("LlamaConfig", "LlamaForCausalLM")
 
     @classmethod
     def read(cls, config: Mapping[str, Any], special_ids: Mapping[str, int], source: str) -> LladaFamily:
@@ -90,23 +87,9 @@ class LladaFamily(Family):
             ConfigError: a key is missing, or says something that this family does not do.
         """
         required = ("d_model", "n_layers", "n_heads", "vocab_size", "eos_token_id", "max_sequence_length")
-        missing = [key for key in required if config.get(key) is None]
-        if missing:
-            raise ConfigError(f"{source}: {', '.join(missing)} missing; expected a LLaDA config.json")
-        odd = [
-            f"{key} = {config[key]!r} (expected {allowed[0]!r})"
-            for key, allowed in _MUST_BE.items()
-            if key in config and config[key] not in allowed
-        ]
-        if odd:
-            raise ConfigError(f"{source}: not a LLaDA of the published kind: {'; '.join(odd)}")
-        mask_id = config.get("mask_token_id", special_ids.get(cls.mask_token))
-        if mask_id is None:
-            raise ConfigError(
-                f"{source}: mask_token_id missing and no {cls.mask_token} in the tokenizer; add mask_token_id"
-            )
+        refuse_unlike("LLaDA", config, required, _MUST_BE, source)
         return cls(
-            mask_id=mask_id,
+            mask_id=find_mask_id(config, special_ids, cls.mask_token, source),
             eos_id=config["eos_token_id"],
             eot_id=config.get("eot_token_id", special_ids.get("<|eot_id|>")),
             vocab_size=config.get("embedding_size") or config["vocab_size"],
@@ -116,7 +99,6 @@ class LladaFamily(Family):
         )
 
     def hf_config(self) -> dict[str, Any]:
-        """The keyword arguments of the LlamaConfig with this shape, `is_causal` off."""
         c = self.config
         n_heads = c["n_heads"]
         n_kv_heads = c.get("n_kv_heads") or (1 if c.get("multi_query_attention") else n_heads)
@@ -139,15 +121,6 @@ class LladaFamily(Family):
             "is_causal": False,
             "use_cache": False,
         }
-
-    def new_model(self, state: Mapping[str, Tensor] | None = None, **options: Any) -> PreTrainedModel:
-        """A LlamaForCausalLM that attends in both directions; freshly initialised without `state`."""
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        config = LlamaConfig(**self.hf_config())
-        if state is None:
-            return LlamaForCausalLM._from_config(config, **options)
-        return LlamaForCausalLM.from_pretrained(None, config=config, state_dict=dict(state), **options)
 
     @property
     def linear_leaves(self) -> Mapping[str, tuple[str, str]]:

@@ -1,11 +1,10 @@
-"""Students read from and written to their official checkpoint layout.
+"""Students ready to use: the module, its family, its tokenizer.
 
 Shape legend: B rows, L positions, V vocabulary.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,24 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from huggingface_hub import snapshot_download, split_torch_state_dict_into_shards
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trims_core.errors import ConfigError
-from trims_core.rendering import load_tokenizer
 from trims_core.students.adapters import load_adapter_official
+from trims_core.students.checkpoint import read_weights
 from trims_core.students.family import Family, read_family
+from trims_core.students.hub import checkpoint_folder
+from trims_core.students.tokenizer import read_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
-
-INDEX_NAME = "model.safetensors.index.json"
-MAX_SHARD_BYTES = 5_000_000_000
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 
 
 class KeyValues(Protocol):
@@ -139,9 +133,9 @@ def load_student(
     Raises:
         ConfigError: no such checkpoint, missing or unexpected weights, an unknown family or dtype.
     """
-    folder = _checkpoint_folder(model, revision)
+    folder = checkpoint_folder(model, revision)
     described = read_family(folder, family)
-    state = _hf_state(folder, described)
+    state = read_weights(folder, described)
     torch_dtype = _torch_dtype(dtype, state)
     module = described.new_model(state, dtype=torch_dtype)
     if device == "auto":
@@ -150,99 +144,7 @@ def load_student(
     module.student_family = described
     wrapped = load_adapter_official(module, adapter) if adapter is not None else module
     wrapped.eval()
-    return Student(wrapped, described, _student_tokenizer(folder, described))
-
-
-def save_official(
-    model: PreTrainedModel,
-    family_config: Mapping[str, Any],
-    tokenizer: PreTrainedTokenizerFast | None,
-    out_dir: Path,
-    max_shard_bytes: int = MAX_SHARD_BYTES,
-    family: Family | None = None,
-) -> None:
-    """Writes a checkpoint in the official layout: config.json, safetensors (an index if sharded), tokenizer.
-
-    Args:
-        model: the Hugging Face module inside (an adapter already merged).
-        family_config: the official config.json's content, e.g. `student.family.config`.
-        tokenizer: saved beside the weights; None writes none.
-        max_shard_bytes: weights beyond this go to a further file.
-        family: only needed for a model that `load_student` did not load.
-    """
-    described = family or model.student_family
-    out_dir.mkdir(parents=True, exist_ok=True)
-    tied = model.config.tie_word_embeddings
-    state = {
-        described.official_name(name): tensor.detach().cpu().contiguous()
-        for name, tensor in model.state_dict().items()
-        if not (tied and name.startswith("lm_head"))
-    }
-    split = split_torch_state_dict_into_shards(state, max_shard_size=max_shard_bytes)
-    for file_name, names in split.filename_to_tensors.items():
-        save_file({name: state[name] for name in names}, str(out_dir / file_name), metadata={"format": "pt"})
-    if split.is_sharded:
-        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        _write_json(out_dir / INDEX_NAME, index)
-    _write_json(out_dir / "config.json", dict(family_config))
-    if tokenizer is not None:
-        tokenizer.save_pretrained(str(out_dir), save_jinja_files=False)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _checkpoint_folder(model: str, revision: str | None) -> Path:
-    folder = Path(model)
-    if folder.is_dir():
-        return folder
-    looks_local = model.startswith((".", "/", "~")) or model.count("/") != 1
-    if looks_local:
-        raise ConfigError(
-            f"{model}: no such folder; expected a student checkpoint's folder or a hub name OWNER/NAME"
-        )
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(
-            f"{model}: neither a folder here nor a hub model that could be fetched ({first_line});"
-            " check the name, the network and HF_HUB_OFFLINE"
-        ) from error
-
-
-def _hf_state(folder: Path, family: Family) -> dict[str, Tensor]:
-    """The weights under the names used inside; official and complete, or an error."""
-    index = folder / INDEX_NAME
-    if index.is_file():
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        files = ["model.safetensors"]
-    absent = [name for name in files if not (folder / name).is_file()]
-    if absent:
-        raise ConfigError(
-            f"{folder}: weight files {', '.join(absent)} are missing; expected safetensors weights"
-        )
-    state: dict[str, Tensor] = {}
-    for name in files:
-        state.update({family.hf_name(key): value for key, value in load_file(str(folder / name)).items()})
-    expected = _expected_names(family)
-    missing, unexpected = sorted(expected - state.keys()), sorted(state.keys() - expected)
-    if missing or unexpected:
-        shown = [family.official_name(name) for name in (missing or unexpected)][:5]
-        raise ConfigError(
-            f"{folder}: {len(missing)} weights missing and {len(unexpected)} unexpected, e.g."
-            f" {', '.join(shown)}; expected a complete {family.name} checkpoint of {family.n_layers} layers"
-        )
-    return state
-
-
-def _expected_names(family: Family) -> set[str]:
-    with torch.device("meta"):
-        model = family.new_model()
-    tied = model.config.tie_word_embeddings
-    return {name for name in model.state_dict() if not (tied and name.startswith("lm_head"))}
+    return Student(wrapped, described, read_tokenizer(folder, described))
 
 
 def _torch_dtype(dtype: str, state: Mapping[str, Tensor]) -> torch.dtype:
@@ -254,17 +156,3 @@ def _torch_dtype(dtype: str, state: Mapping[str, Tensor]) -> torch.dtype:
             f"dtype {dtype!r} is no floating-point type; expected float32, bfloat16, float16 or auto"
         )
     return found
-
-
-def _student_tokenizer(folder: Path, family: Family) -> PreTrainedTokenizerFast | None:
-    if not (folder / "tokenizer.json").is_file():
-        return None
-    tokenizer = load_tokenizer(str(folder))
-    tokenizer.mask_token = family.mask_token
-    tokenizer.chat_template = family.chat_template
-    if tokenizer.mask_token_id != family.mask_id:
-        raise ConfigError(
-            f"{folder}: the tokenizer gives {family.mask_token} the id {tokenizer.mask_token_id}, config.json"
-            f" says {family.mask_id}; the tokenizer belongs to another checkpoint"
-        )
-    return tokenizer

@@ -1,0 +1,56 @@
+"""A student's tokenizer: mask token registered, the family's chat template in place of the shipped one.
+
+The published tokenizers leave both to the reader: LLaDA's names no mask token and its template opens an
+assistant turn after every conversation, finished or not. Prompts in training and decoding come from the
+tokenizer made here, so they cannot differ. Importing this module imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trims_core.errors import ConfigError
+from trims_core.rendering import load_tokenizer
+from trims_core.students.family import Family, read_family
+from trims_core.students.hub import TOKENIZER_FILES, checkpoint_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def load_student_tokenizer(
+    model: str, revision: str | None = None, family: str = "auto"
+) -> tuple[PreTrainedTokenizerFast, Family]:
+    """Tokenizer and family of a checkpoint folder or hub name, its weights neither read nor downloaded.
+
+    Raises:
+        ConfigError: no such checkpoint, an unknown family, no tokenizer, or one of another checkpoint.
+    """
+    folder = checkpoint_folder(model, revision, TOKENIZER_FILES)
+    described = read_family(folder, family)
+    tokenizer = read_tokenizer(folder, described)
+    if tokenizer is None:
+        raise ConfigError(f"{model}: no tokenizer.json, or vocab.json and merges.txt, beside config.json")
+    return tokenizer, described
+
+
+def read_tokenizer(folder: Path, family: Family) -> PreTrainedTokenizerFast | None:
+    """The tokenizer in a checkpoint folder; None where there are no tokenizer files.
+
+    Raises:
+        ConfigError: its mask token has another id than config.json says.
+    """
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        return None
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.mask_token = family.mask_token
+    if tokenizer.mask_token_id is None or tokenizer.mask_token_id == tokenizer.unk_token_id:
+        tokenizer.add_special_tokens({"mask_token": family.mask_token})
+    if tokenizer.mask_token_id != family.mask_id:
+        raise ConfigError(
+            f"{folder}: the tokenizer gives {family.mask_token} the id {tokenizer.mask_token_id}, config.json"
+            f" says {family.mask_id}; the tokenizer belongs to another checkpoint"
+        )
+    tokenizer.chat_template = family.chat_template
+    return tokenizer
