@@ -14,6 +14,7 @@ STAGES: Final = ("corpus", "scores", "buckets", "train", "sweep", "report")
 StageName = Literal["corpus", "scores", "buckets", "train", "sweep", "report"]
 DType = Literal["float32", "bfloat16", "float16"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"] | dict[str, int | str]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 
 
@@ -22,6 +23,14 @@ class _Operational:
 
 
 OPERATIONAL: Final = _Operational()
+
+
+class _OmittedAtDefault:
+    """Marks a field that came after artifacts were made: at its default it stays out of the result fields,
+    so that their fingerprints still hold."""
+
+
+OMITTED_AT_DEFAULT: Final = _OmittedAtDefault()
 
 
 def _as_tuple(value: object) -> object:
@@ -40,9 +49,12 @@ class Section(BaseModel):
         """The fields that change results, as JSON-able values, nested sections included."""
         out: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
             if any(isinstance(mark, _Operational) for mark in field.metadata):
                 continue
-            out[name] = _plain(getattr(self, name))
+            if value == field.default and any(isinstance(m, _OmittedAtDefault) for m in field.metadata):
+                continue
+            out[name] = _plain(value)
         return out
 
 
@@ -113,6 +125,9 @@ class BucketsConfig(Section):
 
     k: Annotated[int, Field(ge=1, le=255)] = 8
     metric: Literal["nll", "entropy"] = "nll"
+    supervised_end: Annotated[Literal["eot", "eos"], OMITTED_AT_DEFAULT] = "eot"
+    """The token that ends every completion: the student's end of turn (dLLM's habit), or its end of sequence
+    (LLaDA's guideline). Supervised padding after it is the end of sequence either way."""
 
 
 class StudentConfig(Section):
@@ -121,8 +136,16 @@ class StudentConfig(Section):
     model: str
     revision: str | None = None
     family: Literal["auto", "dream", "llada"] = "auto"
+    """auto: what the checkpoint's config.json says (Dream-Coder and DiffuCoder are dream)."""
     dtype: DType = "float32"
+    """Type of the weights, or of the arithmetic where they are loaded in 4 bits."""
+    load_in_4bit: Annotated[bool, OMITTED_AT_DEFAULT] = False
+    """Quantise the linear layers to NF4 while loading: 8B in about 6 GB. Needs bitsandbytes."""
     device: Annotated[str, OPERATIONAL] = "auto"
+    """A torch device, or auto: the GPU if there is one."""
+    device_map: Annotated[DeviceMap | None, OPERATIONAL] = None
+    """Spreads one student over several devices for decoding, in place of `device`: auto, or module name ->
+    device with Hugging Face's names. In training every process holds a whole student."""
 
 
 class VariantConfig(Section):
@@ -186,6 +209,9 @@ class TrainConfig(Section):
     supervise_padding: bool = True
     """Pad with the end token inside the loss (LLaDA's recipe: teaches when to stop)."""
     pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1
+    length_window: Annotated[int, Field(ge=1)] | None = None
+    """Batches whose sequences are regrouped by length, so that micro-batches hold similar lengths; 1: none.
+    Default: 16 without supervise_padding, else 1, because fewer pads would then be fewer trained end tokens."""
     mask_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     loss_norm: Literal["token", "sequence", "batch"] = "token"
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -195,6 +221,11 @@ class TrainConfig(Section):
     deepspeed: str | None = None
     """A DeepSpeed JSON file; default: configs/deepspeed/zero2.json's settings, built in."""
     launch: Annotated[LaunchConfig, OPERATIONAL] = Field(default_factory=LaunchConfig)
+
+    @property
+    def window(self) -> int:
+        """`length_window`, its default filled in."""
+        return self.length_window or (1 if self.supervise_padding else 16)
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:

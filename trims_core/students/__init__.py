@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from trims_core.students.adapters import load_adapter_official, save_adapter_official
     from trims_core.students.checkpoint import save_official
     from trims_core.students.loading import Student, load_student
+    from trims_core.students.shapes import family_of_shape, random_student
     from trims_core.students.tokenizer import load_student_tokenizer
 
 __all__ = [
     "Family",
     "Student",
     "families",
+    "family_of_shape",
     "load_adapter_official",
     "load_student",
     "load_student_tokenizer",
+    "random_student",
     "read_family",
     "save_adapter_official",
     "save_official",
@@ -30,6 +33,8 @@ _LAZY = {
     "Student": "loading",
     "load_student": "loading",
     "load_student_tokenizer": "tokenizer",
+    "family_of_shape": "shapes",
+    "random_student": "shapes",
     "save_official": "checkpoint",
     "load_adapter_official": "adapters",
     "save_adapter_official": "adapters",

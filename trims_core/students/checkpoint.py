@@ -38,7 +38,15 @@ def save_official(
         tokenizer: saved beside the weights; None writes none.
         max_shard_bytes: weights beyond this go to a further file.
         family: only needed for a model that `load_student` did not load.
+
+    Raises:
+        ConfigError: the model was loaded in 4 bits, which the official layout does not hold.
     """
+    if getattr(model, "is_loaded_in_4bit", False):
+        raise ConfigError(
+            f"{out_dir}: the student was loaded in 4 bits, which cannot be written in the official layout;"
+            " load it again without load_in_4bit"
+        )
     described = family or model.student_family
     out_dir.mkdir(parents=True, exist_ok=True)
     tied = model.config.tie_word_embeddings

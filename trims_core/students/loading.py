@@ -6,14 +6,16 @@ Shape legend: B rows, L positions, V vocabulary.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
+from trims_core.config import DeviceMap
 from trims_core.errors import ConfigError
 from trims_core.students.adapters import load_adapter_official
 from trims_core.students.checkpoint import read_weights
@@ -22,7 +24,7 @@ from trims_core.students.hub import checkpoint_folder
 from trims_core.students.tokenizer import read_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +123,8 @@ def load_student(
     device: str = "cpu",
     adapter: Path | None = None,
     family: str = "auto",
+    device_map: DeviceMap | None = None,
+    load_in_4bit: bool = False,
 ) -> Student:
     """The student of a checkpoint folder or hub name, in evaluation mode.
 
@@ -129,22 +133,73 @@ def load_student(
         dtype: a torch dtype's name, or "auto" for that of the weights.
         device: a torch device, or "auto" for the GPU if there is one.
         adapter: a PEFT folder saved under official module names.
+        device_map: spreads the module over devices in place of `device`: "auto", another of accelerate's
+            words, or Hugging Face module name -> device.
+        load_in_4bit: quantise the linear layers to NF4; `dtype` is then that of the arithmetic.
 
     Raises:
-        ConfigError: no such checkpoint, missing or unexpected weights, an unknown family or dtype.
+        ConfigError: no such checkpoint, missing or unexpected weights, an unknown family or dtype, a map that
+            leaves modules out, or a library that the options need is not installed.
     """
     folder = checkpoint_folder(model, revision)
     described = read_family(folder, family)
     state = read_weights(folder, described)
-    torch_dtype = _torch_dtype(dtype, state)
-    module = described.new_model(state, dtype=torch_dtype)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    module.to(device)
+    torch_dtype = _torch_dtype(dtype, state)
+    module = _placed_module(described, state, torch_dtype, device, device_map, load_in_4bit)
     module.student_family = described
     wrapped = load_adapter_official(module, adapter) if adapter is not None else module
     wrapped.eval()
     return Student(wrapped, described, read_tokenizer(folder, described))
+
+
+def _placed_module(
+    family: Family,
+    state: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    device: str,
+    device_map: DeviceMap | None,
+    load_in_4bit: bool,
+) -> PreTrainedModel:
+    options: dict[str, Any] = {"dtype": dtype}
+    if load_in_4bit:
+        from transformers import BitsAndBytesConfig
+
+        _require("bitsandbytes", "student.load_in_4bit")
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+        device_map = device_map or {"": device}
+    if device_map is None:
+        return family.new_model(state, **options).to(device)
+    _require("accelerate", "student.device_map")
+    if isinstance(device_map, dict):
+        _check_map(device_map, state)
+    return family.new_model(state, device_map=device_map, **options)
+
+
+def _check_map(device_map: Mapping[str, int | str], weight_names: Iterable[str]) -> None:
+    """Raises ConfigError unless every weight has a device that holds it in memory."""
+    homeless = [
+        name
+        for name in weight_names
+        if not any(not module or name.startswith(f"{module}.") for module in device_map)
+    ]
+    if homeless or "disk" in device_map.values():
+        wrong = f"no device for {homeless[0]}" if homeless else "weights on disk are not supported"
+        raise ConfigError(
+            f"student.device_map {dict(device_map)!r}: {wrong}; expected auto, or a device for every module:"
+            " model.embed_tokens, model.layers.0, …, model.norm, lm_head"
+        )
+
+
+def _require(package: str, setting: str) -> None:
+    if find_spec(package) is None:
+        raise ConfigError(
+            f"{setting} needs the package {package}, which is not installed: pip install {package}, or leave"
+            " the setting out"
+        )
 
 
 def _torch_dtype(dtype: str, state: Mapping[str, Tensor]) -> torch.dtype:

@@ -167,8 +167,10 @@ def load_runner(config: TrimsConfig, adapter: Path | None) -> Runner:
         device=wanted.device,
         adapter=adapter,
         family=wanted.family,
+        device_map=wanted.device_map,
+        load_in_4bit=wanted.load_in_4bit,
     )
-    if adapter is not None and wanted.dtype == "float32":
-        # one product per layer instead of three; in a narrower dtype the sum would round the adapter away
+    if adapter is not None and wanted.dtype == "float32" and not wanted.load_in_4bit:
+        # one product per layer instead of three; in a narrower type the sum would round the adapter away
         student.model = student.model.merge_and_unload()
     return Runner(student, config.sweep, config.corpus.system_prompt)

@@ -35,7 +35,7 @@ def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digest
     """Depends on the adapter (its parent), the student's files, the problems, and how they are decoded."""
     fields = {name: value for name, value in config.sweep.result_fields().items() if name != "untuned"}
     student = config.student.result_fields()
-    fields["student"] = {"dtype": student["dtype"], "family": student["family"]}
+    fields["student"] = {name: student[name] for name in student if name not in ("model", "revision")}
     fields["system_prompt"] = config.corpus.system_prompt
     fields |= {name: node.params[name] for name in _IDENTITY}
     inputs = {"student": digests.checkpoint(config.student.model, config.student.revision)}
