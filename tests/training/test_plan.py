@@ -23,7 +23,15 @@ from trims_core.training.plan import (
 
 
 def schedule(
-    n: int, batch_size: int, micro_batch_size: int, *, supervised: bool = True, seed: int = 0, shift: int = 0
+    n: int,
+    batch_size: int,
+    micro_batch_size: int,
+    *,
+    supervised: bool = True,
+    seed: int = 0,
+    shift: int = 0,
+    n_steps: int | None = None,
+    window: int = 1,
 ):
     """n examples with lengths 5, 6, …; `shift` lists the same examples in another order."""
     order = [(i + shift) % n for i in range(n)]
@@ -36,6 +44,8 @@ def schedule(
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,
         padding=Padding(supervised, 1, 4096),
+        n_steps=n_steps,
+        window=window,
     )
 
 
@@ -44,18 +54,21 @@ def flat(parts):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 23), st.sampled_from([(1, 4), (2, 2), (4, 1)]), st.integers(1, 3), st.integers(1, 6))
-def test_ranks_together_see_exactly_the_micro_batches_of_one_rank(n, topology, micro, n_steps):
+@given(
+    st.integers(1, 23),
+    st.sampled_from([(1, 4), (2, 2), (4, 1)]),
+    st.integers(1, 3),
+    st.integers(1, 6),
+    st.sampled_from([1, 4]),
+)
+def test_ranks_together_see_exactly_the_micro_batches_of_one_rank(n, topology, micro, n_steps, window):
     world, accumulation = topology
-    plan = schedule(n, 4 * micro, micro)
+    plan = schedule(n, 4 * micro, micro, supervised=False, n_steps=n_steps, window=window)
     alone = [batch for (batch,) in RankSampler(plan, n_steps, 4, 0)]
-    ranks = [list(RankSampler(plan, n_steps, accumulation, rank)) for rank in range(world)]
+    ranks = [list(RankSampler(plan, n_steps, accumulation, rank, world)) for rank in range(world)]
     assert all(len(rank) == n_steps * accumulation for rank in ranks)
     together = [
-        batch
-        for step in range(n_steps)
-        for rank in ranks
-        for (batch,) in rank[step * accumulation : (step + 1) * accumulation]
+        batch for turn in range(n_steps * accumulation) for (batch,) in (rank[turn] for rank in ranks)
     ]
     assert together == alone
 
@@ -96,6 +109,81 @@ def test_unsupervised_pads_reach_the_longest_of_the_micro_batch_and_are_not_coun
     parts = schedule(8, 8, 2, supervised=False).step(0)
     assert [part.pad_to for part in parts] == [max(5 + e.example for e in part.entries) for part in parts]
     assert {part.n_supervised for part in parts} == {sum(3 + i for i in range(8))}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 9), st.booleans(), st.integers(0, 3))
+def test_grouping_by_length_trains_on_the_same_passes_each_once(n, window, n_steps, supervised, seed):
+    plans = [
+        schedule(n, 6, 2, supervised=supervised, seed=seed, n_steps=n_steps, window=w) for w in (1, window)
+    ]
+    plain, grouped = ([flat(plan.step(s)) for s in range(n_steps)] for plan in plans)
+    assert all(len(step) == 6 for step in grouped)
+    everything = [Counter(entry for step in steps for entry in step) for steps in (plain, grouped)]
+    assert everything[0] == everything[1]
+    # nothing leaves its window, so that epochs stay epochs up to a window's length
+    for start in range(0, n_steps, window):
+        part = slice(start, start + window)
+        assert Counter(e for s in plain[part] for e in s) == Counter(e for s in grouped[part] for e in s)
+
+
+def test_grouping_by_length_depends_on_neither_the_listing_nor_the_steps_asked_before():
+    def names(plan, steps, ids):
+        return {step: [ids[e.example] for e in flat(plan.step(step))] for step in steps}
+
+    options = {"supervised": False, "n_steps": 12, "window": 4}
+    straight = names(schedule(30, 6, 2, **options), range(12), [f"id{i}" for i in range(30)])
+    resumed = names(
+        schedule(30, 6, 2, **options, shift=7), range(11, 4, -1), [f"id{(i + 7) % 30}" for i in range(30)]
+    )
+    assert all(straight[step] == found for step, found in resumed.items())
+    assert straight != names(schedule(30, 6, 2, **options, seed=1), range(12), [f"id{i}" for i in range(30)])
+
+
+def test_a_grouped_step_holds_short_and_long_sequences_in_micro_batches_of_like_length():
+    plan = schedule(64, 16, 4, supervised=False, n_steps=4, window=4)
+    for step in range(4):
+        parts = plan.step(step)
+        assert all(
+            max(e.example for e in part.entries) - min(e.example for e in part.entries) == 3 for part in parts
+        )
+        # one micro-batch from each quarter of the lengths
+        assert [part.entries[0].example // 16 for part in parts] == [0, 1, 2, 3]
+
+
+def test_supervised_pads_are_grouped_by_whole_batches_if_asked_for():
+    plan = schedule(32, 8, 2, n_steps=4, window=4)
+    spans = [sorted(e.example for e in flat(plan.step(step))) for step in range(4)]
+    assert sorted(spans) == [list(range(i, i + 8)) for i in (0, 8, 16, 24)]
+    assert [{part.pad_to for part in plan.step(s)} for s in range(4)] == [{span[-1] + 5} for span in spans]
+
+
+def test_grouping_is_the_default_only_where_pads_are_not_trained_on():
+    assert TrainConfig().window == 1
+    assert TrainConfig(supervise_padding=False).window == 16
+    assert TrainConfig(length_window=3).window == 3
+
+
+@pytest.mark.parametrize("window", [1, 16])
+def test_lengths_of_reasoning_traces_need_at_most_a_tenth_of_padding_when_grouped(window):
+    # completion lengths are about log-normal; 8 quantiles of bench/padding.py's traces
+    lengths = np.exp(np.random.default_rng(0).normal(6.1, 0.45, 1000)).astype(np.int64).clip(64, 1024)
+    plan = Schedule(
+        [f"id{i}" for i in range(1000)],
+        np.full(1000, 40),
+        lengths,
+        range(1000),
+        seed=0,
+        batch_size=32,
+        micro_batch_size=4,
+        padding=Padding(False, 1, 1024),
+        n_steps=93,
+        window=window,
+    )
+    parts = [part for step in range(93) for part in plan.step(step)]
+    n_fed = sum(part.pad_to * len(part.entries) for part in parts)
+    share = 1 - sum(int(lengths[e.example]) for e in flat(parts)) / n_fed
+    assert (share <= 0.1) == (window == 16)
 
 
 @pytest.mark.parametrize(("longest", "expected"), [(1, 8), (8, 8), (9, 16), (17, 20), (20, 20)])

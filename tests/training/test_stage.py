@@ -45,6 +45,7 @@ CHANGES = {
     "steps": {"train": {"max_steps": 7}},
     "validation": {"train": {"validation_fraction": 0.1}},
     "dtype": {"student": {"dtype": "bfloat16"}},
+    "grouping by length": {"train": {"length_window": 8}},
 }
 
 
@@ -69,6 +70,7 @@ SAME = {
     "topology": {"train": {"launch": {"processes": 2}}},
     "unread epochs": {"train": {"epochs": 99}},
     "device": {"student": {"device": "auto"}},
+    "a default that was left out": {"train": {"length_window": 1}},
     "store": {"report": {"title": "other"}},
 }
 

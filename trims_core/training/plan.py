@@ -1,9 +1,21 @@
 """Which examples every optimizer step sees, on any number of ranks: a pure function of settings and ids.
 
 Training reads one endless stream: epoch 0's permutation, then epoch 1's, and so on. Step s takes the
-`batch_size` entries from s·batch_size on, cut into micro-batches that rank r of R takes in order. So every
+`batch_size` entries from s·batch_size on, cut into micro-batches that the ranks take in turn. So every
 step has a full batch, a batch may span two epochs, every example comes once per epoch, and neither the
 number of ranks nor a resume changes what a step or a micro-batch contains.
+
+Grouping by length looks at a window of some batches. Their entries are sorted by length and cut into
+micro-batches, and every step takes one micro-batch from each length range, drawn by a keyed hash. So a
+micro-batch needs hardly any padding, yet every step still holds short and long sequences and about equally
+many tokens, and ranks that run at the same time get neighbouring lengths. (Steps of one length would be
+easier, but their gradient depends on the length, and dividing by the step's tokens would then weigh tokens
+of short sequences more.) With one micro-batch per step there is only one range: such steps differ in length.
+
+Supervised pads are another matter. They stand for the end of an answer, a sequence has as many as its
+batch's longest leaves room for, and they are trained on. Grouping makes batches of one length, with hardly
+a pad, and what a student learns of where to stop changes; so it is off by default there, and regroups whole
+batches (padded alike) if asked for.
 """
 
 from __future__ import annotations
@@ -120,6 +132,8 @@ class Schedule:
         batch_size: int,
         micro_batch_size: int,
         padding: Padding,
+        n_steps: int | None = None,
+        window: int = 1,
     ) -> None:
         self._ids = ids
         self._prompt_lengths = prompt_lengths
@@ -129,12 +143,17 @@ class Schedule:
         self._batch_size = batch_size
         self._micro_batch_size = micro_batch_size
         self._padding = padding
+        self._n_steps = n_steps
+        self._window = window
         self._permutation = lru_cache(maxsize=2)(self._shuffled)
+        self._regrouped = lru_cache(maxsize=2)(self._by_length)
 
     def step(self, step: int) -> list[MicroBatch]:
         """All micro-batches of one optimizer step, in order."""
-        start = step * self._batch_size
-        return self.cut([self._entry(start + i) for i in range(self._batch_size)], step)
+        if self._window > 1:
+            window, place = divmod(step, self._window)
+            return self.cut(self._regrouped(window)[place], step)
+        return self.cut(self._stream(step, step + 1), step)
 
     def cut(self, entries: Sequence[Entry], step: int) -> list[MicroBatch]:
         """One global batch as micro-batches; the last may be smaller."""
@@ -155,6 +174,33 @@ class Schedule:
             for index, part in enumerate(parts)
         ]
 
+    def _by_length(self, window: int) -> list[list[Entry]]:
+        """The entries of each step of a window, in the order in which `cut` takes micro-batches."""
+        first = window * self._window
+        end = first + self._window
+        if self._n_steps is not None:
+            # the last window ends with the run: what it regroups is trained on, all of it
+            end = min(end, max(self._n_steps, first + 1))
+        entries = sorted(
+            self._stream(first, end),
+            key=lambda e: (int(self._lengths[e.example]), self._ids[e.example], e.epoch),
+        )
+        n_steps = end - first
+        size = self._batch_size if self._padding.supervised else self._micro_batch_size
+        groups = [entries[i : i + size] for i in range(0, len(entries), size)]
+        steps: list[list[Entry]] = [[] for _ in range(n_steps)]
+        for start in range(0, len(groups), n_steps):
+            ranged = groups[start : start + n_steps]
+            names = [str(i) for i in range(len(ranged))]
+            order = hash_order(names, f"length\0{self._seed}\0{window}\0{start}")
+            for step, i in enumerate(order):
+                steps[step].extend(ranged[i])
+        return steps
+
+    def _stream(self, first: int, end: int) -> list[Entry]:
+        """The entries of the steps first…end−1 in the order of the stream."""
+        return [self._entry(i) for i in range(first * self._batch_size, end * self._batch_size)]
+
     def _entry(self, position: int) -> Entry:
         epoch, place = divmod(position, len(self._chosen))
         return Entry(self._permutation(epoch)[place], epoch)
@@ -174,18 +220,18 @@ class Schedule:
 @dataclass(frozen=True)
 class RankSampler:
     """The micro-batches of one rank from the first step to the last, each as a list of one (a DataLoader's
-    batch sampler)."""
+    batch sampler). Ranks take turns, so that those that run at the same time are neighbours in a step."""
 
     schedule: Schedule
     n_steps: int
     accumulation: int
     rank: int
+    world_size: int = 1
 
     def __len__(self) -> int:
         return self.n_steps * self.accumulation
 
     def __iter__(self) -> Iterator[list[MicroBatch]]:
-        start = self.rank * self.accumulation
         for step in range(self.n_steps):
-            for micro_batch in self.schedule.step(step)[start : start + self.accumulation]:
+            for micro_batch in self.schedule.step(step)[self.rank :: self.world_size]:
                 yield [micro_batch]

@@ -153,6 +153,7 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
 
     config = spec.train
     chosen, held_out = split_validation(examples.ids, config.validation_fraction)
+    n_steps = count_steps(config, len(chosen))
     schedule = Schedule(
         examples.ids,
         examples.prompt_lengths,
@@ -162,8 +163,9 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
         batch_size=config.batch_size,
         micro_batch_size=config.micro_batch_size,
         padding=Padding(config.supervise_padding, config.pad_to_multiple_of, config.max_length),
+        n_steps=n_steps,
+        window=config.window,
     )
-    n_steps = count_steps(config, len(chosen))
     chunks = [held_out[i : i + config.batch_size] for i in range(0, len(held_out), config.batch_size)]
     batches = [part for chunk in chunks for part in schedule.cut([Entry(i, 0) for i in chunk], 0)]
 
@@ -182,7 +184,7 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
         accumulation = accumulation_steps(config, spec.world_size)
         return RunData(
             train=dataset([]),
-            sampler=RankSampler(schedule, n_steps, accumulation, rank),
+            sampler=RankSampler(schedule, n_steps, accumulation, rank, spec.world_size),
             validation=dataset(held_out) if held_out else None,
             validation_batches=batches,
             validation_ids=tuple(examples.ids[i] for i in held_out),
@@ -200,6 +202,7 @@ def _load_student(spec: TrainSpec) -> Any:
         dtype=spec.student.dtype,
         device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if spec.device == "cuda" else spec.device,
         family=spec.student.family,
+        load_in_4bit=spec.student.load_in_4bit,
     )
 
 

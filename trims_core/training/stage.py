@@ -45,6 +45,10 @@ def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digest
     fields: dict[str, Json] = config.train.result_fields()
     del fields["variants"], fields["seeds"]
     fields["deepspeed"] = deepspeed_settings(config.train.deepspeed)
+    # its default follows from supervise_padding
+    fields["length_window"] = config.train.window
+    if config.train.window == 1:
+        del fields["length_window"]
     if config.train.max_steps is not None:
         del fields["epochs"]
     own = variant.result_fields()
@@ -52,7 +56,9 @@ def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digest
         del own["cart_p"]
     if variant.method == "standard":
         own = {name: own[name] for name in ("method", "loss_weight", "cart_p") if name in own}
-    fields |= {"variant": own, "seed": seed, "dtype": config.student.dtype, "family": config.student.family}
+    student = config.student.result_fields()
+    fields |= {name: student[name] for name in student if name not in ("model", "revision")}
+    fields |= {"variant": own, "seed": seed}
     inputs = {"student": digests.checkpoint(config.student.model, config.student.revision)}
     return stage_key(STAGE, VERSION, fields, parents, inputs)
 
