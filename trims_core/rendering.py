@@ -82,9 +82,13 @@ def _without_remote_code(model: str, revision: str | None) -> Any:
 
 
 class Renderer:
-    """Prompts and completions as ids of one tokenizer. Safe to share between threads."""
+    """Prompts and completions as ids of one tokenizer. Safe to share between threads.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    Args:
+        end_id: what ends a completion in place of the end of turn that the chat template shows.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, end_id: int | None = None) -> None:
         from tokenizers import Tokenizer
 
         self._tokenizer = tokenizer
@@ -97,7 +101,7 @@ class Renderer:
         self._text_backend.encode_special_tokens = True
         self._token_bytes = _TokenBytes(self._text_backend)
         self._name = str(tokenizer.name_or_path or type(tokenizer).__name__)
-        self.end_of_turn_id: int = self._find_end_of_turn()
+        self.end_of_turn_id: int = self._find_end_of_turn() if end_id is None else end_id
 
     def prompt_ids(self, messages: Sequence[Message], name: str = "?") -> list[int]:
         """Ids of the conversation so far, generation header included.

@@ -75,6 +75,21 @@ def test_every_scored_example_has_the_students_tokens(world: Path, artifact: Art
         assert row["difficulty_nats"][-1] == score["nll_nats"][-1]
 
 
+def test_completions_end_in_the_token_that_is_asked_for_with_the_same_score(
+    world: Path, artifact: Artifact
+) -> None:
+    other = make_buckets(world, "buckets.supervised_end=eos").artifact
+    assert other.fingerprint != artifact.fingerprint
+    assert "supervised_end" not in artifact.manifest.config
+    tokenizer = load_tokenizer(str(world.parent / "student"))
+    for eot_row, eos_row in zip(rows_of(artifact), rows_of(other), strict=True):
+        assert tokenizer.convert_ids_to_tokens(eot_row["input_ids"][-1]) == "<|eot_id|>"
+        assert tokenizer.convert_ids_to_tokens(eos_row["input_ids"][-1]) == "<|endoftext|>"
+        assert eos_row["input_ids"][:-1] == eot_row["input_ids"][:-1]
+        assert eos_row["difficulty_nats"] == eot_row["difficulty_nats"]
+        assert eos_row["bucket"] == eot_row["bucket"]
+
+
 def test_buckets_are_those_of_a_full_sort_over_all_shards(artifact: Artifact) -> None:
     rows, k = rows_of(artifact), 5
     order = []

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from fakes.decoding_checkpoint import SPECIAL
 
 from trims_core.config import TrimsConfig
 from trims_core.fingerprint import Digests
@@ -21,13 +22,9 @@ from trims_core.graph import Node
 from trims_core.schema import CORPUS, REJECTS, SCORES, write_table
 from trims_core.stage import Outcome, StageSpec, Work, main, stage_key
 from trims_core.store import Artifact, StageKey
+from trims_core.students.llada import CHAT_TEMPLATE
 
 TEACHER_BYTES = 3
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-SPECIAL = ["<|user|>", "<|assistant|>", "<|system|>", "<|end|>"]
 
 
 def examples(count: int) -> list[dict[str, Any]]:
@@ -96,16 +93,25 @@ def _write_tokenizer(folder: Path, texts: list[str]) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=sorted(alphabet), special_tokens=SPECIAL)
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, initial_alphabet=sorted(alphabet), special_tokens=list(SPECIAL)
+    )
     tokenizer.train_from_iterator(texts, trainer)
     folder.mkdir()
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
-        "eos_token": "<|end|>",
-        "chat_template": TEMPLATE,
+        "bos_token": SPECIAL[0],
+        "eos_token": SPECIAL[1],
+        "chat_template": CHAT_TEMPLATE,
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    ids = {
+        "eos_token_id": tokenizer.token_to_id(SPECIAL[1]),
+        "mask_token_id": tokenizer.token_to_id(SPECIAL[2]),
+    }
+    sizes = {"d_model": 8, "n_layers": 1, "n_heads": 1, "vocab_size": 320, "max_sequence_length": 512}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llada", **sizes, **ids}))
 
 
 def _rows(config: TrimsConfig) -> list[list[dict[str, Any]]]:

@@ -39,9 +39,12 @@ _EDGES: Final = "edges"
 
 
 def key(config: TrimsConfig, _node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
-    """Buckets depend on K, the metric, corpus, scores, and the student's tokenizer (not its weights)."""
+    """Buckets depend on their settings, corpus, scores, and the student's tokenizer (not its weights)."""
     student = {"student_tokenizer": digests.tokenizer(config.student.model, config.student.revision)}
-    return stage_key("buckets", VERSION, config.buckets.result_fields(), parents, student)
+    fields = config.buckets.result_fields()
+    if config.student.family != "auto":  # else config.json decides, which the tokenizer's digest covers
+        fields["family"] = config.student.family
+    return stage_key("buckets", VERSION, fields, parents, student)
 
 
 def produce(work: Work) -> Outcome:
@@ -112,8 +115,6 @@ def _reusable(work: Work) -> list[Path]:
 
 def _align_all(work: Work, pairs: list[_Pair]) -> list[Path]:
     """Aligned shards in the scratch folder, those of an earlier attempt kept if they are whole."""
-    from trims_core.rendering import Renderer, load_tokenizer
-
     renderer: Renderer | None = None
     paths = []
     for number, pair in enumerate(pairs):
@@ -122,9 +123,20 @@ def _align_all(work: Work, pairs: list[_Pair]) -> list[Path]:
         if not _is_whole(work, number, path):
             if renderer is None:
                 work.progress(number, 2 * len(pairs) + 1, "loading the student's tokenizer")
-                renderer = Renderer(load_tokenizer(work.config.student.model, work.config.student.revision))
+                renderer = _student_renderer(work.config)
             _align_one(work, renderer, number, pair, path, len(pairs))
     return paths
+
+
+def _student_renderer(config: TrimsConfig) -> Renderer:
+    """The student's renderer, ending completions as the settings say; the teacher's score of its own end of
+    turn goes to that token."""
+    from trims_core.rendering import Renderer
+    from trims_core.students import load_student_tokenizer
+
+    student = config.student
+    tokenizer, family = load_student_tokenizer(student.model, student.revision, student.family)
+    return Renderer(tokenizer, family.eos_id if config.buckets.supervised_end == "eos" else None)
 
 
 def _is_whole(work: Work, number: int, path: Path) -> bool:
