@@ -91,7 +91,18 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path) -> None
     dtype = student.model.dtype
     merged = student.model.float().merge_and_unload().to(dtype)
     save_official(merged, student.family.config, student.tokenizer, out)
+    _copy_companions(student_config, out)
     (out / "README.md").write_text(_card(student_config, artifact), encoding="utf-8")
+
+
+def _copy_companions(student: StudentConfig, out: Path) -> None:
+    """Copies generation_config.json and the program files config.json may name, for tools that run them."""
+    from trims_core.students.hub import COMPANION_FILES, checkpoint_folder
+
+    folder = checkpoint_folder(student.model, student.revision, COMPANION_FILES)
+    for pattern in COMPANION_FILES:
+        for path in sorted(folder.glob(pattern)):
+            shutil.copyfile(path, out / path.name)
 
 
 def _card(student: StudentConfig, artifact: Artifact) -> str:

@@ -30,12 +30,20 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def write_dream(folder: Path, seed: int = 0) -> Path:
-    """Writes config.json and model.safetensors, biases of q, k and v far from zero; gives back the folder."""
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|beginoftext|>", "<|mask|>")
+
+
+def write_dream(folder: Path, seed: int = 0, with_tokenizer: bool = False) -> Path:
+    """Writes config.json and model.safetensors, biases of q, k and v far from zero; gives back the folder.
+
+    With a tokenizer (of bytes) the vocabulary has room for it.
+    """
     from trims_core.students import read_family, save_official
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    tokenizer = byte_tokenizer() if with_tokenizer else None
+    config = CONFIG if tokenizer is None else {**CONFIG, **_ids(tokenizer)}
+    (folder / "config.json").write_text(json.dumps(config))
     family = read_family(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -43,8 +51,27 @@ def write_dream(folder: Path, seed: int = 0) -> Path:
         for name, parameter in model.named_parameters():
             if "norm" not in name:
                 torch.nn.init.normal_(parameter, std=0.3)
-    save_official(model, CONFIG, None, folder, family=family)
+    save_official(model, config, tokenizer, folder, family=family)
     return folder
+
+
+def byte_tokenizer() -> Any:
+    """A fast tokenizer whose tokens are the 256 bytes and Dream's special tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=SPECIAL[0], pad_token=SPECIAL[0])
+
+
+def _ids(tokenizer: Any) -> dict[str, int]:
+    eos, _, _, bos, mask = tokenizer.convert_tokens_to_ids(list(SPECIAL))
+    ids = {"eos_token_id": eos, "pad_token_id": eos, "bos_token_id": bos, "mask_token_id": mask}
+    return {"vocab_size": len(tokenizer) + 3, **ids}
 
 
 def write_published_tokenizer(folder: Path, shared_data: Path) -> Path:

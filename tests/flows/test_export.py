@@ -1,4 +1,7 @@
-"""`trims export --merge`: the written checkpoint computes what student and adapter compute together."""
+"""`trims export --merge`: the written checkpoint computes what student and adapter compute together.
+
+Every test is run on a student of each family.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import flow_stages, stages
+from fakes.dream_checkpoint import write_dream
 from fakes.tiny_world import write_student
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -16,7 +22,12 @@ from trims_core.graph import build_graph
 from trims_core.settings import load_config
 from trims_core.stage import Outcome, StageSpec, Work, run_node
 from trims_core.store import Artifact, Store
-from trims_core.students import load_student, read_family, save_adapter_official
+from trims_core.students import (
+    load_student,
+    load_student_tokenizer,
+    read_family,
+    save_adapter_official,
+)
 
 
 def _train(work: Work) -> Outcome:
@@ -35,10 +46,18 @@ def _train(work: Work) -> Outcome:
     return Outcome({"n_in": 1, "n_out": 1})
 
 
+@pytest.fixture(params=["llada", "dream"])
+def student(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A student checkpoint in the official layout."""
+    folder = tmp_path / "student"
+    if request.param == "dream":
+        return write_dream(folder, seed=2, with_tokenizer=True)
+    return write_student(folder, seed=2)
+
+
 @pytest.fixture
-def trained(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
+def trained(config: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     """A train artifact with a real adapter; the config names the real student."""
-    student = write_student(tmp_path / "student", seed=2)
     config.write_text(config.read_text().replace("model: none", f"model: {student}"))
     specs = {**flow_stages.SPECS, "train": StageSpec("train", 1, stages.SPECS["train"].key, _train)}
     monkeypatch.setattr(flow_stages, "SPECS", specs)
@@ -64,10 +83,28 @@ def test_the_merged_checkpoint_equals_student_plus_adapter(
     merged = load_student(str(out))
     with torch.no_grad():
         plain_BLV, tuned_BLV, merged_BLV = (one.forward(ids_BL) for one in (plain, tuned, merged))
-    torch.testing.assert_close(merged_BLV, tuned_BLV, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(merged_BLV, tuned_BLV, rtol=0, atol=1e-4 * float(tuned_BLV.abs().max()))
     assert not torch.allclose(plain_BLV, tuned_BLV, atol=1e-2)
     assert merged.family.config == plain.family.config
     assert trained.fingerprint in (out / "README.md").read_text()
+
+
+def test_the_merged_checkpoint_has_the_official_files_names_and_type(
+    config: Path, tmp_path: Path, student: Path, trained: Artifact
+) -> None:
+    weights = load_file(student / "model.safetensors")
+    save_file({name: one.bfloat16() for name, one in weights.items()}, student / "model.safetensors")
+    (student / "modeling_it.py").write_text("raise SystemExit('executed')")
+    found = CliRunner().invoke(app, ["export", str(config), str(tmp_path / "merged"), "--merge"])
+    assert found.exit_code == 0, found.output
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    assert {name: (one.shape, one.dtype) for name, one in merged.items()} == {
+        name: (one.shape, torch.bfloat16) for name, one in weights.items()
+    }
+    assert (tmp_path / "merged" / "modeling_it.py").read_bytes() == (student / "modeling_it.py").read_bytes()
+    before, after = (load_student_tokenizer(str(folder))[0] for folder in (student, tmp_path / "merged"))
+    assert before.get_vocab() == after.get_vocab()
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged").mask_token_id == before.mask_token_id
 
 
 def test_a_failed_export_leaves_nothing_under_its_name(

@@ -10,12 +10,14 @@ from trims_core.errors import ConfigError
 
 TOKENIZER_FILES: Final = ("*.json", "*.jinja", "*.txt")
 ALL_FILES: Final = (*TOKENIZER_FILES, "*.safetensors")
+COMPANION_FILES: Final = ("*.py", "generation_config.json")
+"""What a copy of the checkpoint carries along for other tools."""
 
 
 def checkpoint_folder(model: str, revision: str | None, files: Sequence[str] = ALL_FILES) -> Path:
     """The folder itself, or the local copy of a hub repository with these files (glob patterns).
 
-    No program file is fetched: nothing that a repository brings along is ever run.
+    Nothing that a repository brings along is ever run.
 
     Raises:
         ConfigError: neither a folder nor a hub name that could be fetched.
