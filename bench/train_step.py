@@ -108,7 +108,7 @@ def measure(kind: str, shape: Shape, steps: int) -> dict[str, float]:
 
     from trims_core.training.loss import MaskedDenoiser, denoising_loss
 
-    student, family = _student(shape)
+    student, family = new_student(shape)
     optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-4)
     batch, masks_s = _batch(shape, family)
     denoiser = MaskedDenoiser(student, family)
@@ -134,7 +134,7 @@ def measure(kind: str, shape: Shape, steps: int) -> dict[str, float]:
     }
 
 
-def _student(shape: Shape) -> tuple[Any, Any]:
+def new_student(shape: Shape) -> tuple[Any, Any]:
     """The student with fresh LoRA adapters on its linear layers, and its family."""
     import torch
 

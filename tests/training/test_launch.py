@@ -16,7 +16,7 @@ from fakes.training_student import curve, same_curves, tiny_spec, tiny_train
 from safetensors.torch import load_file
 
 from trims_core import errors
-from trims_core.config import LaunchConfig
+from trims_core.config import LaunchConfig, LoraSettings
 from trims_core.errors import ConfigError, InterruptedRunError, LaunchError
 from trims_core.training import launch, warm
 from trims_core.training.launch import Member, count_processes, run_training, training_environment
@@ -192,7 +192,7 @@ def test_the_shipped_deepspeed_file_is_the_built_in_default(project_root):
         (None, "no such file"),
         ("{", "not JSON"),
         ("[]", "JSON object"),
-        ('{"zero_optimization": {"stage": 3}}', "stage 3"),
+        ('{"zero_optimization": {"stage": 4}}', "stage 4"),
     ],
 )
 def test_unusable_deepspeed_files_are_configuration_errors(tmp_path, text, message):
@@ -218,18 +218,60 @@ def test_a_compiled_operator_is_not_compiled_again(tmp_path, monkeypatch):
     assert said == []
 
 
-@pytest.mark.e2e
-def test_deepspeed_with_two_ranks_gives_the_losses_gradients_and_adapter_of_one(tmp_path):
-    runs = {}
-    for n in (1, 2):
-        settings = tiny_train(max_steps=4)
-        runs[n] = tiny_spec(tmp_path / str(n), train=settings, engine="deepspeed", world_size=n)
-        said: list[tuple[int, int, str]] = []
-        run_training(runs[n], LaunchConfig(processes=n), lambda *what, said=said: said.append(what))
-        assert (4, 4) in {(done, total) for done, total, _ in said}
-    assert len(curve(runs[1])) == 7
-    assert same_curves(runs[1], runs[2], 1e-5)
-    one, two = (load_file(runs[n].adapter / "adapter_model.safetensors") for n in (1, 2))
-    assert one.keys() == two.keys()
-    for name in one:
+def deepspeed_run(folder, n_ranks, **settings):
+    """A short run without dropout under DeepSpeed, to its end; gives back its spec and notes."""
+    chosen = {"max_steps": 4, "save_steps": 4, "lora": LoraSettings(r=4, alpha=8, dropout=0.0), **settings}
+    train = tiny_train(**chosen)
+    spec = tiny_spec(folder, train=train, engine="deepspeed", world_size=n_ranks)
+    said: list[tuple[int, int, str]] = []
+    run_training(spec, LaunchConfig(processes=n_ranks), lambda *what: said.append(what))
+    assert (4, 4) in {(done, total) for done, total, _ in said}
+    return spec, [note for _, _, note in said]
+
+
+def same_adapters(left, right):
+    """Whether two runs ended with the same weights up to rounding."""
+    one, two = (load_file(spec.adapter / "adapter_model.safetensors") for spec in (left, right))
+    for name in one.keys() | two.keys():
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+    return bool(one)
+
+
+@pytest.fixture(scope="module")
+def reference_run(tmp_path_factory):
+    """One DeepSpeed rank that accumulates four micro-batches of two sequences per step."""
+    return deepspeed_run(tmp_path_factory.mktemp("reference"), 1, micro_batch_size=2)[0]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("n_ranks", "micro_batch"), [(2, 2), (1, 8)], ids=["2 ranks × 2", "all in one micro-batch"]
+)
+def test_deepspeed_gives_the_same_losses_gradients_and_adapter_however_the_batch_is_split(
+    tmp_path, reference_run, n_ranks, micro_batch
+):
+    other, _ = deepspeed_run(tmp_path, n_ranks, micro_batch_size=micro_batch)
+    assert len(curve(reference_run)) == 7
+    assert same_curves(reference_run, other, 1e-4)
+    assert same_adapters(reference_run, other)
+
+
+@pytest.mark.e2e
+def test_partitioned_weights_change_nothing_and_a_killed_run_continues_with_them(
+    tmp_path, project_root, reference_run, monkeypatch
+):
+    settings = json.loads((project_root / "configs" / "deepspeed" / "zero3.json").read_text())
+    # by default tensors as small as these stay whole
+    settings["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    path = tmp_path / "zero3.json"
+    path.write_text(json.dumps(settings))
+    options = {"micro_batch_size": 2, "save_steps": 2, "deepspeed": str(path)}
+    monkeypatch.setenv("TRIMS_FAULT", "train.after_step:kill:3")
+    with pytest.raises(LaunchError, match="SIGKILL"):
+        deepspeed_run(tmp_path / "run", 2, **options)
+    monkeypatch.delenv("TRIMS_FAULT")
+    resumed, notes = deepspeed_run(tmp_path / "run", 2, **options)
+    assert "continuing at step 2" in notes
+    assert list(resumed.paths.checkpoints.glob("*/*/zero_pp_rank_1*model_states.pt"))
+    assert same_curves(reference_run, resumed, 1e-4)
+    assert same_adapters(reference_run, resumed)

@@ -86,6 +86,16 @@ def test_gradient_checkpointing_changes_no_loss(tmp_path):
     assert same_curves(plain, saved, 1e-5)
 
 
+def test_bfloat16_follows_the_float32_curve_at_its_precision(tmp_path):
+    runs = {}
+    for dtype in ("float32", "bfloat16"):
+        spec = tiny_spec(tmp_path / dtype, train=tiny_train(max_steps=4, lora=NO_DROPOUT))
+        runs[dtype] = train(replace(spec, student=spec.student.model_copy(update={"dtype": dtype})))
+    assert not same_curves(runs["float32"], runs["bfloat16"], 1e-7)
+    losses = [[row["loss"] for row in curve(spec)] for spec in runs.values()]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_no_validation_share_means_no_validation(tmp_path):
     spec = train(tiny_spec(tmp_path, train=tiny_train(validation_fraction=0.0, max_steps=2)))
     assert {row["kind"] for row in curve(spec)} == {"train"}

@@ -94,6 +94,7 @@ def train(
     from trims_core.training.checkpoint import check_world_size, find_complete_checkpoint
     from trims_core.training.data import load_examples
     from trims_core.training.loss import MaskedDenoiser
+    from trims_core.training.partitions import gathered
     from trims_core.training.trainer import DenoisingTrainer, training_arguments
 
     operator = compiled_operator() if spec.engine == "deepspeed" and spec.device == "cpu" else None
@@ -127,9 +128,11 @@ def train(
         metrics.close()
     if trainer.state.global_step < n_steps:
         raise InterruptedRunError(f"stopped at step {trainer.state.global_step} of {n_steps}, state saved")
-    if rank == 0:
-        say(n_steps, n_steps, "writing the adapter", always=True)
-        _finish(spec, trainer, adapted, examples, data)
+    say(n_steps, n_steps, "writing the adapter", always=True)
+    trainer.check_weights()
+    with gathered(trainer.trainable().values()):
+        if rank == 0:
+            _finish(spec, trainer, adapted, examples, data)
 
 
 def launched_rank() -> int:
@@ -212,7 +215,6 @@ def _finish(
     """Write the adapter under the official module names, and what the stage wants to know."""
     from trims_core.students import save_adapter_official
 
-    trainer.check_weights()
     fault_point("train.before_adapter")
     save_adapter_official(adapted, spec.adapter)
     counts = {
@@ -225,7 +227,7 @@ def _finish(
         "steps": trainer.state.global_step,
         "counts": counts,
         "validation_ids": list(data.validation_ids),
-        "trainable_parameters": sum(p.numel() for p in adapted.parameters() if p.requires_grad),
+        "trainable_parameters": sum(p.numel() for p in trainer.trainable().values()),
     }
     write_atomically(spec.paths.result, json.dumps(result).encode())
 

@@ -27,6 +27,7 @@ from trims_core.training.checkpoint import FOLDER_PREFIX, find_complete_checkpoi
 from trims_core.training.data import Batch, MaskedExamples
 from trims_core.training.journal import MetricsLog, ProgressFile
 from trims_core.training.loss import MaskedDenoiser, denoising_loss
+from trims_core.training.partitions import gathered
 from trims_core.training.plan import MicroBatch, RankSampler, accumulation_steps
 from trims_core.training.spec import TrainSpec
 from trims_core.training.zero import deepspeed_settings
@@ -144,16 +145,20 @@ class DenoisingTrainer(Trainer):
         dataset = self._data.validation
         if dataset is None:
             return {}
-        rank, world_size = self.args.process_index, self._spec.world_size
+        batches, world_size = self._data.validation_batches, self._spec.world_size
         was_training = self.model.training
         self.model.eval()
         sums = torch.zeros(1, dtype=torch.float64)
         with torch.no_grad():
-            for micro_batch in self._data.validation_batches[rank::world_size]:
+            for turn in range(0, len(batches), world_size):
+                # ranks without a batch of their own repeat the last one: under ZeRO-3 all must take part
+                place = turn + self.args.process_index
+                micro_batch = batches[min(place, len(batches) - 1)]
                 inputs = self._prepare_inputs(dataset[micro_batch].tensors())
-                sums += denoising_loss(self.model, inputs).double().cpu() * micro_batch.n_supervised
+                loss_sum = denoising_loss(self.model, inputs).double().cpu() * micro_batch.n_supervised
+                sums += loss_sum if place < len(batches) else 0.0
         self.model.train(was_training)
-        n_tokens = sum(batch.n_supervised for batch in self._data.validation_batches if batch.index == 0)
+        n_tokens = sum(batch.n_supervised for batch in batches if batch.index == 0)
         loss = float(self._over_ranks(sums)) / n_tokens
         if not math.isfinite(loss):
             raise self._diverged("validation loss", loss)
@@ -190,11 +195,12 @@ class DenoisingTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the trainable weights (adapters) of a checkpoint."""
         folder = Path(str(output_dir))
+        weights = self._trainable_copies()
         if self.args.process_index == 0:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             with disk_errors(folder):
-                save_file(self._trainable(), folder / _WEIGHTS_NAME)
+                save_file(weights, folder / _WEIGHTS_NAME)
             fault_point("train.after_adapter")
         self._barrier()
 
@@ -218,9 +224,9 @@ class DenoisingTrainer(Trainer):
             step, total = self.state.global_step, self.state.max_steps
             self._progress.tell(step, total, f"saving a checkpoint at step {step}", always=True)
         super()._save_checkpoint(model, trial)
+        self.check_weights()
         self._barrier()
         if self.args.process_index == 0:
-            self.check_weights()
             folder = Path(self.args.output_dir) / f"{FOLDER_PREFIX}{self.state.global_step}"
             fault_point("train.before_complete")
             with disk_errors(folder):
@@ -244,16 +250,15 @@ class DenoisingTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *_: Any) -> None:
         """Put saved adapter weights back (without DeepSpeed, which loads its own)."""
         saved = load_file(Path(resume_from_checkpoint) / _WEIGHTS_NAME)
-        mine = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
         with torch.no_grad():
-            for name, weight in mine.items():
+            for name, weight in self.trainable().items():
                 weight.copy_(saved[name])
 
     # ---- checks
 
     def check_weights(self) -> None:
-        """Raises: TrainingDivergedError where a trained weight is not finite."""
-        for name, weight in self._trainable().items():
+        """Raises: TrainingDivergedError where a trained weight is not finite; all ranks ask together."""
+        for name, weight in self._trainable_copies().items():
             if not torch.isfinite(weight).all():
                 raise self._diverged(f"weight {name}", float("nan"))
 
@@ -277,12 +282,16 @@ class DenoisingTrainer(Trainer):
             f" (now {self._spec.train.max_grad_norm:g}), or raise train.warmup_ratio"
         )
 
-    def _trainable(self) -> dict[str, Tensor]:
-        return {
-            name: weight.detach().cpu().contiguous()
-            for name, weight in self.model.named_parameters()
-            if weight.requires_grad
-        }
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The trained parameters by name; under ZeRO-3 see `gathered` for their values."""
+        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+
+    def _trainable_copies(self) -> dict[str, Tensor]:
+        with gathered(self.trainable().values()):
+            return {
+                name: weight.detach().to("cpu", copy=True).contiguous()
+                for name, weight in self.trainable().items()
+            }
 
     def _over_ranks(self, values: Tensor) -> Tensor:
         """Sum over all ranks."""

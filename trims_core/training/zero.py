@@ -1,4 +1,4 @@
-"""DeepSpeed settings: ZeRO-2 without an optimizer block, or a user's JSON file."""
+"""DeepSpeed settings: ZeRO-2 without an optimizer block, or a JSON file such as zero3.json."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def deepspeed_settings(path: str | None) -> dict[str, Any]:
     """The DeepSpeed configuration: built in, or read from a JSON file.
 
     Raises:
-        ConfigError: no such file, not JSON, or ZeRO stage 3 (see below).
+        ConfigError: no such file, not JSON, or a ZeRO stage that there is not.
     """
     if path is None:
         return json.loads(json.dumps(ZERO2))
@@ -47,10 +47,13 @@ def deepspeed_settings(path: str | None) -> dict[str, Any]:
         raise ConfigError(f"train.deepspeed: {path}: not JSON: {error}") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"train.deepspeed: {path}: expected a JSON object, found {type(settings).__name__}")
-    stage = settings.get("zero_optimization", {}).get("stage", 0)
-    if stage not in (0, 1, 2):
+    if zero_stage(settings) not in (0, 1, 2, 3):
         raise ConfigError(
-            f"train.deepspeed: {path}: ZeRO stage {stage}; expected 0, 1 or 2 (weights are saved from one"
-            " process, which stage 3 does not allow)"
+            f"train.deepspeed: {path}: ZeRO stage {zero_stage(settings)!r}; expected 0, 1, 2 or 3"
         )
     return settings
+
+
+def zero_stage(settings: dict[str, Any]) -> Any:
+    """What is cut up among the ranks: 1 optimizer states, 2 gradients too, 3 weights too; 0 nothing."""
+    return settings.get("zero_optimization", {}).get("stage", 0)
