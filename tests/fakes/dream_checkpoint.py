@@ -93,5 +93,6 @@ def write_published_tokenizer(folder: Path, shared_data: Path) -> Path:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     ids = {"vocab_size": 152064, "mask_token_id": 151666, "eos_token_id": 151643, "pad_token_id": 151643}
-    (folder / "config.json").write_text(json.dumps({**CONFIG, **ids, "bos_token_id": 151665}))
+    ids |= {"bos_token_id": 151665}
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **ids, "transformers_version": "4.46.2"}))
     return folder

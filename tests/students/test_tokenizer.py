@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,30 @@ def test_a_checkpoint_without_tokenizer_files_says_so(tmp_path: Path, dream: Pat
     (tmp_path / "config.json").write_bytes((dream / "config.json").read_bytes())
     with pytest.raises(ConfigError, match=r"tokenizer\.json"):
         load_student_tokenizer(str(tmp_path))
+
+
+def test_a_hub_name_is_read_from_the_local_cache_without_network(dream: Path, tmp_path: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--owner--dream"
+    shutil.copytree(dream, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    program = """
+import sys
+from trims_core.errors import ConfigError
+from trims_core.rendering import load_tokenizer
+from trims_core.students import load_student_tokenizer
+tokenizer, family = load_student_tokenizer("owner/dream")
+assert (family.name, tokenizer.mask_token_id) == ("dream", 151666)
+assert load_tokenizer("owner/dream").encode("Hello 12") == [9707, 220, 16, 17]
+try:
+    load_student_tokenizer("owner/other")
+except ConfigError as error:
+    sys.exit(str(error))
+"""
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert found.stderr.startswith("owner/other: neither a folder here nor a hub model"), found.stderr
