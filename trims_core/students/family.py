@@ -117,11 +117,6 @@ class Family(ABC):
         paths = [self.linear_leaves[leaf][0] for leaf in self._chosen_leaves(names)]
         return _targets_pattern(layer, paths)
 
-    def official_lora_targets(self, names: LoraTargets = "all-linear") -> str:
-        """The same targets as a regular expression on the published module names."""
-        layer, _ = self.layer_patterns
-        return _targets_pattern(layer, self._chosen_leaves(names))
-
     def official_targets_of(self, modules: Sequence[str]) -> str | list[str]:
         """PEFT's `target_modules` that match exactly these published module names: a regular expression
         where they are the same modules in every layer, else their list."""
