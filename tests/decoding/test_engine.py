@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 
 import pytest
 import torch
-from fakes.decoding_students import END, MASK, FakeStudent, TinyTransformer, scripted
+from fakes.decoding_students import END, MASK, VOCABULARY, FakeStudent, TinyTransformer, scripted
 
 from trims_core.decoding import DecodeSettings, Threshold, TopK, decode, one_per_forward
 from trims_core.errors import ConfigError
@@ -47,13 +48,12 @@ def test_steps_that_do_not_divide_a_block_reveal_one_more_in_its_first_forwards(
     assert [found.reveal_step.count(step) for step in range(8)] == [3, 3, 2, 2, 3, 3, 2, 2]
 
 
-def test_the_threshold_includes_confidences_equal_to_it() -> None:
+@pytest.mark.parametrize(("nudge", "reached"), [(-1e-11, True), (1e-11, False)])
+def test_the_threshold_decides_like_a_float64_softmax(nudge: float, reached: bool) -> None:
     student = scripted([1, 2, 3, 4], confident=[6.0, 5.0, 4.9, 5.0])
-    (slow,) = decode(student, [[1]], DecodeSettings(TopK(4), 4, 4, False))
-    second = slow.confidence[1]
-    assert second is not None
-    (found,) = decode(student, [[1]], DecodeSettings(Threshold(second), 4, 4, False))
-    assert [step == 0 for step in found.reveal_step] == [True, True, False, True]
+    second = 1 / (1 + (VOCABULARY - 1) * math.exp(-5.0))
+    (found,) = decode(student, [[1]], DecodeSettings(Threshold(second + nudge), 4, 4, False))
+    assert [step == 0 for step in found.reveal_step] == [True, reached, False, reached]
 
 
 def test_confidence_is_the_softmax_probability_over_the_whole_vocabulary() -> None:

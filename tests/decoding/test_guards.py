@@ -26,9 +26,6 @@ def _mask_lover(height: float) -> FakeStudent:
 class _Lazy(RevealRule):
     """Reveals nothing."""
 
-    def check(self, gen_length: int, block_length: int) -> None:
-        return
-
     def choose(self, proposals: Proposals) -> torch.Tensor:
         return torch.zeros_like(proposals.candidate_BG)
 

@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from trims_core.students.loading import Student
 
 VOCABULARY = 32
 MASK = 31
 END = 30
-FAMILY = SimpleNamespace(mask_id=MASK, end_ids=frozenset({END}), context_length=512)
+FAMILY = SimpleNamespace(
+    mask_id=MASK,
+    eos_id=END,
+    end_ids=frozenset({END}),
+    context_length=512,
+    lookback=0,
+    vocab_size=VOCABULARY,
+)
 
 LogitsOf = Callable[[torch.Tensor], torch.Tensor]
 
@@ -27,14 +38,19 @@ class FakeStudent:
         self.shapes: list[tuple[int, int]] = []
         self._logits_of = logits_of
 
-    def forward(
+    def hidden(
         self,
-        ids_BL: torch.Tensor,
+        ids_BQ: torch.Tensor,
+        position_ids_BQ: torch.Tensor | None = None,
         attention_mask_BL: torch.Tensor | None = None,
-        position_ids_BL: torch.Tensor | None = None,
+        cache: object = None,
     ) -> torch.Tensor:
-        self.shapes.append((ids_BL.shape[0], ids_BL.shape[1]))
-        return self._logits_of(ids_BL)
+        """The logits themselves."""
+        self.shapes.append((ids_BQ.shape[0], ids_BQ.shape[1]))
+        return self._logits_of(ids_BQ)
+
+    def head(self, hidden_XD: torch.Tensor) -> torch.Tensor:
+        return hidden_XD.clone()
 
 
 def scripted(tokens: list[int], confident: list[float] | None = None) -> FakeStudent:
@@ -56,13 +72,10 @@ def noisy(seed: int, scale: float = 3.0) -> FakeStudent:
     return FakeStudent(lambda ids_BL: scale * torch.randn(*ids_BL.shape, VOCABULARY, generator=generator))
 
 
-class TinyTransformer(FakeStudent):
-    """A random two-layer transformer that attends in both directions and honours padding and positions."""
+class TinyTransformer(Student):
+    """A random two-layer student that attends in both directions; remembers the shape of every forward."""
 
-    def __init__(self, seed: int = 0) -> None:
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        super().__init__(lambda ids_BL: torch.empty(0))
+    def __init__(self, seed: int = 0, lookback: int = 0) -> None:
         config = LlamaConfig(
             vocab_size=VOCABULARY,
             hidden_size=32,
@@ -76,15 +89,17 @@ class TinyTransformer(FakeStudent):
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.model = LlamaForCausalLM(config).eval()
+            model = LlamaForCausalLM(config).eval()
+        super().__init__(model, _family(lookback))
+        self.shapes: list[tuple[int, int]] = []
 
-    def forward(
-        self,
-        ids_BL: torch.Tensor,
-        attention_mask_BL: torch.Tensor | None = None,
-        position_ids_BL: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        self.shapes.append((ids_BL.shape[0], ids_BL.shape[1]))
-        return self.model(
-            input_ids=ids_BL, attention_mask=attention_mask_BL, position_ids=position_ids_BL
-        ).logits
+    def hidden(self, ids_BQ: torch.Tensor, *context: object) -> torch.Tensor:
+        self.shapes.append((ids_BQ.shape[0], ids_BQ.shape[1]))
+        return super().hidden(ids_BQ, *context)
+
+
+def _family(lookback: int) -> Any:
+    family = SimpleNamespace(**vars(FAMILY))
+    family.lookback = lookback
+    family.align = lambda x: torch.cat((x[:, :lookback], x[:, : x.shape[1] - lookback]), dim=1)
+    return family

@@ -18,7 +18,8 @@ GEN = 32
 
 
 class _Family:
-    mask_id, end_ids, context_length = MASK, frozenset({EOS, EOT}), 256
+    mask_id, eos_id, end_ids, context_length = MASK, EOS, frozenset({EOS, EOT}), 256
+    lookback, vocab_size = 0, VOCABULARY
 
 
 class _Parrot:
@@ -34,7 +35,10 @@ class _Parrot:
         self._tokens = answer + [EOS] * (GEN - len(answer))
         self._height = height
 
-    def forward(self, ids_BL, attention_mask_BL=None, position_ids_BL=None):
+    def head(self, hidden_XD):
+        return hidden_XD
+
+    def hidden(self, ids_BL, position_ids_BL=None, attention_mask_BL=None, cache=None):
         for row, ids in enumerate(ids_BL.tolist()):
             n_pad = 0 if attention_mask_BL is None else int((~attention_mask_BL[row]).sum())
             self.prompts.add(self.tokenizer.decode(ids[n_pad:-GEN]))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from trims_core.decoding.proposals import Proposals
+from trims_core.decoding.caches import KeyValueStore
+from trims_core.decoding.proposals import Progress, Proposals
 
 
 @dataclass
@@ -23,6 +24,7 @@ class _Rows:
     masked_BG: torch.Tensor
     reveal_step_BG: torch.Tensor
     confidence_BG: torch.Tensor
+    entropy_BG: torch.Tensor
     n_forwards_B: torch.Tensor
     block_B: torch.Tensor
     block_step_B: torch.Tensor
@@ -39,40 +41,91 @@ class _Rows:
         )
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A canvas that left the batch; the four lists have an entry for each of its positions."""
+
+    sample: int
+    token_ids: list[int]
+    reveal_step: list[int]
+    confidence: list[float]
+    entropy: list[float]
+    n_forwards: int
+    seconds: float
+
+
 class Canvas:
     """A batch of canvases: rows enter with a prompt and leave finished; it knows blocks, not reveal rules."""
 
-    def __init__(self, gen_length: int, block_length: int, mask_id: int, device: torch.device) -> None:
-        self.gen_length = gen_length
-        self.block_length = block_length
+    def __init__(
+        self, block_lengths: Sequence[int], mask_id: int, device: torch.device, store: KeyValueStore | None
+    ) -> None:
+        self.gen_length = sum(block_lengths)
+        self.block_lengths = tuple(block_lengths)
+        self.store = store
+        """Keys and values of the present rows; kept in step with them."""
+        ends = torch.tensor(self.block_lengths, device=device).cumsum(0)
+        self._ranges_K2 = torch.stack((ends - torch.tensor(self.block_lengths, device=device), ends), dim=1)
+        self._block_G = torch.repeat_interleave(
+            torch.arange(len(self.block_lengths), device=device), torch.tensor(self.block_lengths).to(device)
+        )
         self._mask_id = mask_id
         self._device = device
         self._rows = self._new_rows([], [])
         self.ids_BL = self._rows.ids_BL
-        """Padding, prompt and canvas of every sequence: what a forward is fed."""
+        """Padding, prompt and canvas of every sequence."""
+        self.n_pad_B = self._rows.prompt_length_B
+        """Columns of padding before each prompt."""
         self.attention_mask_BL: torch.Tensor | None = None
         """bool, False at padding; None where no sequence is padded."""
-        self.position_ids_BL: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return int(self._rows.sample_B.shape[0])
 
+    @property
+    def samples(self) -> list[int]:
+        """The caller's numbers of the present sequences."""
+        return [int(sample) for sample in self._rows.sample_B.tolist()]
+
+    @property
+    def steps(self) -> list[int]:
+        """Forwards that the present sequences have taken part in."""
+        return [int(step) for step in self._rows.n_forwards_B.tolist()]
+
+    @property
+    def prompt_width(self) -> int:
+        """Columns before the canvas."""
+        return self.ids_BL.shape[1] - self.gen_length
+
     def admit(self, samples: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
-        """Add fully masked canvases behind these prompts; `samples` are the caller's numbers for them."""
+        """Add fully masked canvases behind these prompts; `samples` are the caller's numbers for them.
+
+        With a store no prompt may be longer than the longest present one (its columns would move).
+        """
         old, new = self._rows, self._new_rows(samples, prompts)
         longest = int(torch.cat((old.prompt_length_B, new.prompt_length_B)).max())
+        if self.store is not None:
+            if not len(self):
+                self.store.clear()
+            self.store.grow(len(prompts))
         self._rows = self._fit(old, longest).join(self._fit(new, longest))
         self._place()
 
-    def candidates(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """bool [B, G]: masked positions before the end of each sequence's current block, which is the
-        first block with a masked position; and int64 [B]: forwards already spent on that block."""
+    def progress(self) -> Progress:
+        """Where every sequence stands; a current block entered just now starts with step 0."""
         rows = self._rows
-        block_B = rows.masked_BG.int().argmax(dim=1) // self.block_length
+        block_B = self._block_G[rows.masked_BG.int().argmax(dim=1)]
         rows.block_step_B = torch.where(block_B == rows.block_B, rows.block_step_B, 0)
         rows.block_B = block_B
-        column_G = torch.arange(self.gen_length, device=self._device)
-        return rows.masked_BG & (column_G < (block_B[:, None] + 1) * self.block_length), rows.block_step_B
+        return Progress(
+            masked_BG=rows.masked_BG,
+            block_B=block_B,
+            block_range_B2=self._ranges_K2[block_B],
+            block_step_B=rows.block_step_B,
+            step_B=rows.n_forwards_B,
+            block_lengths=self.block_lengths,
+            cached=self.store is not None,
+        )
 
     def reveal(self, chosen_BG: torch.Tensor, proposals: Proposals) -> None:
         """Put the proposed tokens at the chosen positions and count the forward."""
@@ -82,9 +135,19 @@ class Canvas:
         rows.masked_BG = rows.masked_BG & ~chosen_BG
         step_BG = rows.n_forwards_B[:, None].expand_as(chosen_BG)
         rows.reveal_step_BG = torch.where(chosen_BG, step_BG, rows.reveal_step_BG)
-        rows.confidence_BG = torch.where(chosen_BG, proposals.confidence_BG, rows.confidence_BG)
+        confidence_BG = proposals.confidence_BG.float()
+        rows.confidence_BG = torch.where(chosen_BG, confidence_BG, rows.confidence_BG)
+        rows.entropy_BG = torch.where(chosen_BG, proposals.entropy_BG, rows.entropy_BG)
         rows.n_forwards_B = rows.n_forwards_B + 1
         rows.block_step_B = rows.block_step_B + 1
+
+    def canvases(self) -> torch.Tensor:
+        """int64 [B, G]: the canvases as they are now."""
+        return self._rows.ids_BL[:, -self.gen_length :]
+
+    def first_masked(self) -> torch.Tensor:
+        """int64 [B]: how many positions are revealed before the first masked one."""
+        return _first(self._rows.masked_BG, self.gen_length)
 
     def charge(self, seconds: float) -> None:
         """Divide the time of one forward equally over the sequences that took part."""
@@ -105,14 +168,30 @@ class Canvas:
         """bool [B]: no masked position is left."""
         return ~self._rows.masked_BG.any(dim=1)
 
-    def release(self, leaving_B: torch.Tensor) -> _Rows:
+    def release(self, leaving_B: torch.Tensor) -> list[Finished]:
         """Take these sequences out of the batch and give them back."""
         gone = self._rows.pick(leaving_B.nonzero().flatten())
-        self._rows = self._rows.pick((~leaving_B).nonzero().flatten())
+        staying = (~leaving_B).nonzero().flatten()
+        before = self.ids_BL.shape[1]
+        self._rows = self._rows.pick(staying)
         if len(self):
             self._rows = self._fit(self._rows, int(self._rows.prompt_length_B.max()))
+        if self.store is not None:
+            self.store.keep(staying, before - self._rows.ids_BL.shape[1])
         self._place()
-        return gone
+        return [
+            Finished(*values)
+            for values in zip(
+                gone.sample_B.tolist(),
+                gone.ids_BL[:, -self.gen_length :].tolist(),
+                gone.reveal_step_BG.tolist(),
+                gone.confidence_BG.tolist(),
+                gone.entropy_BG.tolist(),
+                gone.n_forwards_B.tolist(),
+                gone.seconds_B.tolist(),
+                strict=True,
+            )
+        ]
 
     def _new_rows(self, samples: Sequence[int], prompts: Sequence[Sequence[int]]) -> _Rows:
         n, gen = len(prompts), self.gen_length
@@ -127,8 +206,9 @@ class Canvas:
             masked_BG=torch.ones(n, gen, dtype=torch.bool, device=device),
             reveal_step_BG=torch.full((n, gen), -1, dtype=torch.int64, device=device),
             confidence_BG=torch.full((n, gen), torch.nan, dtype=torch.float32, device=device),
+            entropy_BG=torch.full((n, gen), torch.nan, dtype=torch.float32, device=device),
             n_forwards_B=torch.zeros(n, dtype=torch.int64, device=device),
-            block_B=torch.zeros(n, dtype=torch.int64, device=device),
+            block_B=torch.full((n,), -1, dtype=torch.int64, device=device),
             block_step_B=torch.zeros(n, dtype=torch.int64, device=device),
             seconds_B=torch.zeros(n, dtype=torch.float64, device=device),
         )
@@ -143,15 +223,14 @@ class Canvas:
         return rows
 
     def _place(self) -> None:
-        """Attention mask and positions of the present rows: both None where nothing is padded."""
+        """Padding and attention mask of the present rows; the mask is None where nothing is padded."""
         rows = self._rows
         self.ids_BL = rows.ids_BL
-        n_pad_B = rows.ids_BL.shape[1] - self.gen_length - rows.prompt_length_B
-        self.attention_mask_BL = self.position_ids_BL = None
-        if bool((n_pad_B > 0).any()):
+        self.n_pad_B = rows.ids_BL.shape[1] - self.gen_length - rows.prompt_length_B
+        self.attention_mask_BL = None
+        if bool((self.n_pad_B > 0).any()):
             column_L = torch.arange(rows.ids_BL.shape[1], device=self._device)
-            self.attention_mask_BL = column_L >= n_pad_B[:, None]
-            self.position_ids_BL = (column_L - n_pad_B[:, None]).clamp(min=0)
+            self.attention_mask_BL = column_L >= self.n_pad_B[:, None]
 
 
 def _first(marks_BG: torch.Tensor, otherwise: int) -> torch.Tensor:

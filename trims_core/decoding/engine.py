@@ -1,66 +1,41 @@
 """Decoding many prompts with one canvas loop.
 
 The canvas is `gen_length` masked positions behind the prompt, in blocks worked from left to right. One step
-is one forward over prompt and canvas of every sequence in the batch; the reveal rule then chooses among the
-masked positions of each sequence's current block. Finished sequences leave the batch and waiting ones enter.
+feeds every sequence of the batch to the network once; the reveal rule then chooses among its candidates.
+Finished sequences leave the batch and waiting ones enter.
 
-Bounded by construction: each forward reveals at least one position of every sequence that took part, so a
-sequence takes part in at most `gen_length` forwards. A forward is never made for a full block, because the
-current block is by definition the first with a masked position.
+Bounded by construction: each forward reveals at least one position of every sequence that took part, unless
+the rule waits, which it may only for as many forwards as its schedule has. A forward is never made for a
+full block, because the current block is by definition the first with a masked position.
 
 Covered: equal results alone and in a batch of unequal prompts, up to float32 rounding (a confidence within
-about 1e-5 of the threshold or of another candidate may fall on the other side). Not covered: caches of keys
-and values; every forward is over the whole sequence.
+about 1e-5 of the threshold or of another candidate may fall on the other side).
 
 Shapes: B sequences in the batch, L prompt and canvas, G canvas positions, V vocabulary.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-from trims_core.decoding.canvas import Canvas
-from trims_core.decoding.proposals import propose
-from trims_core.decoding.rules import RevealRule, most_confident
+from trims_core.decoding.caches import CachePolicy, KeyValueStore, NoCache
+from trims_core.decoding.canvas import Canvas, Finished
+from trims_core.decoding.forwards import candidate_logits
+from trims_core.decoding.proposals import Proposals, propose
+from trims_core.decoding.protocol import Denoiser
+from trims_core.decoding.rules import RevealRule, first
+from trims_core.decoding.sampling import Sampling
 from trims_core.errors import ConfigError
 
-
-class TokenIds(Protocol):
-    """The ids decoding needs to know of a model family."""
-
-    @property
-    def mask_id(self) -> int:
-        """[MASK]."""
-
-    @property
-    def end_ids(self) -> Collection[int]:
-        """Every token that ends an answer."""
-
-
-class Denoiser(Protocol):
-    """A masked diffusion model: what `decode` needs of a student."""
-
-    @property
-    def model(self) -> torch.nn.Module:
-        """The network; its first parameter tells the device."""
-
-    @property
-    def family(self) -> Any:
-        """Has the attributes of TokenIds."""
-
-    def forward(
-        self,
-        ids_BL: torch.Tensor,
-        attention_mask_BL: torch.Tensor | None = None,
-        position_ids_BL: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """logits [B, L, V], aligned to positions."""
+Watch = Callable[[Mapping[int, Sequence[int]]], None]
+"""Told after every forward the canvases it changed: the prompt's place -> token ids, [MASK] where hidden."""
 
 
 @dataclass(frozen=True)
@@ -73,22 +48,29 @@ class DecodeSettings:
     stop_at_end: bool = True
     """A sequence is finished once an end token and everything before it are revealed."""
     batch_size: int = 16
+    cache: CachePolicy = field(default_factory=NoCache)
+    sampling: Sampling = field(default_factory=Sampling)
+    stop_strings: tuple[str, ...] = ()
+    """A sequence is finished once the text of its revealed beginning contains one of them."""
 
     def check(self) -> None:
-        """Raises ConfigError for lengths that do not fit, or a rule that is not defined on them."""
-        if self.gen_length < 1 or self.block_length < 1 or self.gen_length % self.block_length:
-            raise ConfigError(
-                f"gen_length {self.gen_length} with block_length {self.block_length}:"
-                " expected positive lengths, gen_length a multiple of block_length"
-            )
+        """Raises ConfigError for lengths that do not fit, or a combination that is not defined."""
         if self.batch_size < 1:
             raise ConfigError(f"batch_size {self.batch_size}: expected at least 1")
-        self.rule.check(self.gen_length, self.block_length)
+        if "" in self.stop_strings:
+            raise ConfigError("stop_strings: an empty string ends every text; leave it out")
+        self.sampling.check()
+        if self.sampling.guidance and self.cache.stores:
+            raise ConfigError(
+                f"guidance {self.sampling.guidance:g} with cache {self.cache.name}: not defined, because the"
+                " cache would hold keys and values of one of the two canvases only; use cache: none"
+            )
+        self.rule.check(self.gen_length, self.block_length, self.cache.name)
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One finished canvas and how it came about; the three lists have `gen_length` entries."""
+    """One finished canvas and how it came about; the four lists have `gen_length` entries."""
 
     token_ids: list[int]
     """[MASK] where never revealed."""
@@ -96,12 +78,15 @@ class Decoded:
     """0-based forward of this sequence at which the position was revealed; −1 never."""
     confidence: list[float | None]
     """Softmax probability at the reveal; None where never revealed."""
+    entropy: list[float | None]
+    """Entropy of the prediction at the reveal, nats; None where never revealed."""
     n_forwards: int
     """Model calls the sequence took part in."""
     n_tokens: int
-    """Tokens up to and including the first end token; the whole canvas where there is none."""
+    """Tokens up to and including the first end token, or up to the one that completes a stop string; the
+    whole canvas where there is neither."""
     finished: bool
-    """An end token was reached, with everything before it revealed."""
+    """An end token or a stop string was reached, with everything before it revealed."""
     seconds: float
     """Its share of the decoding time: each forward's time divided by the sequences in it."""
 
@@ -111,12 +96,14 @@ def decode(
     prompts: Sequence[Sequence[int]],
     settings: DecodeSettings,
     on_step: Callable[[int, int], None] | None = None,
+    watch: Watch | None = None,
 ) -> list[Decoded]:
     """The decoded canvases, in the order of the prompts.
 
     Args:
         prompts: token ids, any lengths ≥ 1; longest ones are decoded first to keep padding short.
         on_step: called after every forward with the finished sequences and their total.
+        watch: called after every forward with the canvases that took part.
 
     Raises:
         ConfigError: settings that do not fit together, or an empty prompt.
@@ -126,68 +113,155 @@ def decode(
     for place, prompt in enumerate(prompts):
         if not len(prompt):
             raise ConfigError(f"prompt {place} is empty: expected at least one token")
-    device = next(student.model.parameters()).device
-    canvas = Canvas(settings.gen_length, settings.block_length, student.family.mask_id, device)
+    loop = _Loop(student, settings)
     waiting = deque(sorted(range(len(prompts)), key=lambda place: -len(prompts[place])))
     decoded: dict[int, Decoded] = {}
     with torch.inference_mode():
-        while waiting or len(canvas):
+        while waiting or len(loop.canvas):
             started = time.perf_counter()
-            if waiting and len(canvas) < settings.batch_size:
-                entering = [
-                    waiting.popleft() for _ in range(min(len(waiting), settings.batch_size - len(canvas)))
-                ]
-                canvas.admit(entering, [prompts[place] for place in entering])
-            _step(student, canvas, settings.rule)
-            canvas.charge(time.perf_counter() - started)
-            decoded.update(_collect(canvas, student.family.end_ids, settings.stop_at_end))
+            if waiting and len(loop.canvas) < settings.batch_size:
+                free = min(len(waiting), settings.batch_size - len(loop.canvas))
+                entering = [waiting.popleft() for _ in range(free)]
+                loop.canvas.admit(entering, [prompts[place] for place in entering])
+            loop.step()
+            loop.canvas.charge(time.perf_counter() - started)
+            if watch is not None:
+                watch(dict(zip(loop.canvas.samples, loop.canvas.canvases().tolist(), strict=True)))
+            decoded.update(loop.collect())
             if on_step is not None:
                 on_step(len(decoded), len(prompts))
     return [decoded[place] for place in range(len(prompts))]
 
 
-def _step(student: Denoiser, canvas: Canvas, rule: RevealRule) -> None:
-    """One forward of the whole batch and what it reveals."""
-    logits_BLV = student.forward(canvas.ids_BL, canvas.attention_mask_BL, canvas.position_ids_BL)
-    candidate_BG, block_step_B = canvas.candidates()
-    proposals = propose(
-        logits_BLV[:, -canvas.gen_length :],
-        candidate_BG,
-        block_step_B,
-        canvas.block_length,
-        student.family.mask_id,
+class _Loop:
+    """The batch, and what happens to it at every step."""
+
+    def __init__(self, student: Denoiser, settings: DecodeSettings) -> None:
+        self._student = student
+        self._settings = settings
+        self._device = next(student.model.parameters()).device
+        self.canvas = Canvas(
+            settings.rule.block_lengths(settings.gen_length, settings.block_length),
+            student.family.mask_id,
+            self._device,
+            KeyValueStore() if settings.cache.stores else None,
+        )
+
+    def step(self) -> None:
+        """One forward of every sequence and what it reveals."""
+        rule, canvas = self._settings.rule, self.canvas
+        progress = canvas.progress()
+        candidate_BG = rule.candidates(progress) & progress.masked_BG
+        logits_of = candidate_logits(
+            self._student,
+            canvas,
+            progress,
+            candidate_BG,
+            self._settings.cache,
+            looks_back=rule.looks_back,
+            guidance=self._settings.sampling.guidance,
+        )
+        family = self._student.family
+        proposals = propose(
+            progress,
+            candidate_BG,
+            logits_of,
+            family.vocab_size,
+            mask_id=family.mask_id,
+            eos_id=family.eos_id,
+            sampling=self._settings.sampling,
+            noise=self._noise(candidate_BG) if self._settings.sampling.temperature > 0 else None,
+            levels=rule.levels,
+        )
+        canvas.reveal(self._chosen(proposals), proposals)
+
+    def collect(self) -> dict[int, Decoded]:
+        """The sequences that are finished now, taken out of the batch; keys are their prompt's place."""
+        canvas, settings = self.canvas, self._settings
+        end_B = canvas.end_positions(self._student.family.end_ids)
+        leaving_B = canvas.full()
+        if settings.stop_at_end:
+            leaving_B = leaving_B | (end_B < canvas.gen_length)
+        if settings.stop_strings:
+            stop_B = self._stop_positions()
+            leaving_B = leaving_B | (stop_B < canvas.gen_length)
+            end_B = torch.minimum(end_B, stop_B)
+        if not bool(leaving_B.any()):
+            return {}
+        ends = end_B[leaving_B].tolist()
+        return {
+            found.sample: _decoded(found, end)
+            for found, end in zip(canvas.release(leaving_B), ends, strict=True)
+        }
+
+    def _chosen(self, proposals: Proposals) -> torch.Tensor:
+        """The rule's choice, and the most confident candidate where it may not choose nothing."""
+        chosen_BG = self._settings.rule.choose(proposals) & proposals.candidate_BG
+        stuck_B = ~chosen_BG.any(dim=1)
+        waits_B = self._settings.rule.waits(proposals)
+        if waits_B is not None:
+            stuck_B = stuck_B & ~waits_B
+        return chosen_BG | (first(proposals.confidence_BG) & stuck_B[:, None])
+
+    def _noise(self, candidate_BG: torch.Tensor) -> Callable[[slice], torch.Tensor]:
+        """Uniform numbers for every candidate: those of its sequence's own generator for this forward."""
+        vocab_size = self._student.family.vocab_size
+        counts = candidate_BG.sum(dim=1).tolist()
+        parts: list[torch.Tensor] = []
+        for sample, step, count in zip(self.canvas.samples, self.canvas.steps, counts, strict=True):
+            generator = torch.Generator(self._device)
+            generator.manual_seed(draw_seed(self._settings.sampling.seed, sample, step))
+            parts.append(
+                torch.rand(count, vocab_size, dtype=torch.float64, device=self._device, generator=generator)
+            )
+        uniform_NV = torch.cat(parts).clamp(min=torch.finfo(torch.float64).tiny)
+        return lambda chunk: uniform_NV[chunk]
+
+    def _stop_positions(self) -> torch.Tensor:
+        """int64 [B]: the token that completes a stop string in each revealed beginning; G where none."""
+        tokenizer: Any = getattr(self._student, "tokenizer")  # noqa: B009 - only students with text have one
+        found: list[int] = []
+        for ids, n_known in zip(
+            self.canvas.canvases().tolist(), self.canvas.first_masked().tolist(), strict=True
+        ):
+            found.append(_stop_position(tokenizer, ids[:n_known], self._settings.stop_strings, len(ids)))
+        return torch.tensor(found, device=self._device)
+
+
+def _decoded(row: Finished, end: int) -> Decoded:
+    known = [step >= 0 for step in row.reveal_step]
+    return Decoded(
+        token_ids=row.token_ids,
+        reveal_step=row.reveal_step,
+        confidence=[
+            value if is_known else None for value, is_known in zip(row.confidence, known, strict=True)
+        ],
+        entropy=[value if is_known else None for value, is_known in zip(row.entropy, known, strict=True)],
+        n_forwards=row.n_forwards,
+        n_tokens=min(end + 1, len(row.token_ids)),
+        finished=end < len(row.token_ids),
+        seconds=row.seconds,
     )
-    chosen_BG = rule.choose(proposals) & candidate_BG
-    stuck_B = ~chosen_BG.any(dim=1)
-    canvas.reveal(chosen_BG | (most_confident(proposals) & stuck_B[:, None]), proposals)
 
 
-def _collect(canvas: Canvas, end_ids: Collection[int], stop_at_end: bool) -> dict[int, Decoded]:
-    """The sequences that are finished now, taken out of the batch; keys are their prompt's place."""
-    end_B = canvas.end_positions(end_ids)
-    leaving_B = canvas.full()
-    if stop_at_end:
-        leaving_B = leaving_B | (end_B < canvas.gen_length)
-    if not bool(leaving_B.any()):
-        return {}
-    ends = end_B[leaving_B].tolist()
-    rows = canvas.release(leaving_B)
-    tokens = rows.ids_BL[:, -canvas.gen_length :].tolist()
-    steps = rows.reveal_step_BG.tolist()
-    confidences = rows.confidence_BG.tolist()
-    return {
-        place: Decoded(
-            token_ids=tokens[row],
-            reveal_step=steps[row],
-            confidence=[
-                value if step >= 0 else None for value, step in zip(confidences[row], steps[row], strict=True)
-            ],
-            n_forwards=n_forwards,
-            n_tokens=min(ends[row] + 1, canvas.gen_length),
-            finished=ends[row] < canvas.gen_length,
-            seconds=seconds,
-        )
-        for row, (place, n_forwards, seconds) in enumerate(
-            zip(rows.sample_B.tolist(), rows.n_forwards_B.tolist(), rows.seconds_B.tolist(), strict=True)
-        )
-    }
+def _stop_position(tokenizer: Any, known_ids: list[int], strings: Sequence[str], otherwise: int) -> int:
+    """The shortest beginning whose text contains a stop string, as the place of its last token."""
+
+    def stops(n_tokens: int) -> bool:
+        text = tokenizer.decode(known_ids[:n_tokens], skip_special_tokens=True)
+        return any(string in text for string in strings)
+
+    if not stops(len(known_ids)):
+        return otherwise
+    low, high = 0, len(known_ids)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if stops(middle) else (middle + 1, high)
+    return low - 1
+
+
+def draw_seed(seed: int, sample: int, step: int) -> int:
+    """A generator seed for one forward of one sequence; well apart for neighbouring numbers."""
+    return int.from_bytes(
+        hashlib.blake2b(f"{seed}/{sample}/{step}".encode(), digest_size=8).digest(), "big"
+    ) % (1 << 63)

@@ -1,69 +1,222 @@
-"""What the model proposes for the masked positions of each sequence's current block.
+"""What the model proposes for the candidate positions of a batch, and how sure it is.
+
+Probabilities are computed from float32 sums of exp(l − l_max) that leave the proposed token's own term
+out: 1/(1 + rest) keeps the order even of tokens whose probability rounds to 1. A candidate closer than 1e-6
+to another one or to a rule's threshold is computed again in float64, so that the decision is that of a
+float64 softmax.
 
 Shapes: B sequences in the batch, G canvas positions, N candidates of all sequences together, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
+from trims_core.decoding.sampling import Sampling
 from trims_core.errors import SweepError
+
+CLOSE: Final = 1e-6
+"""Differences of confidence below which float64 decides."""
+_NEVER: Final = -1e9
+"""A logit nothing reaches; finite, so that 0 · (its distance from the maximum) stays 0."""
+_MAX_LOGITS: Final = 1 << 26
+"""Logits held at once (256 MiB in float32)."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where every sequence stands before a reveal."""
+
+    masked_BG: torch.Tensor
+    """bool: positions not yet revealed."""
+    block_B: torch.Tensor
+    """int64: the current block, the first with a masked position."""
+    block_range_B2: torch.Tensor
+    """int64: its first position and the one behind its last."""
+    block_step_B: torch.Tensor
+    """int64: forwards the sequence has already spent on it."""
+    step_B: torch.Tensor
+    """int64: forwards the sequence has already spent."""
+    block_lengths: tuple[int, ...]
+    cached: bool
+    """Whether only the first forward of a block is fed everything."""
+
+    @property
+    def gen_length(self) -> int:
+        """Positions of the canvas."""
+        return self.masked_BG.shape[1]
+
+    def current_block(self) -> torch.Tensor:
+        """bool [B, G]: masked positions before the end of the current block."""
+        place_G = torch.arange(self.gen_length, device=self.masked_BG.device)
+        return self.masked_BG & (place_G < self.block_range_B2[:, 1:])
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """One forward's answer: the most probable token of every candidate position and its probability.
+    """One forward's answer at every candidate; a reveal rule reads this and nothing else."""
 
-    A reveal rule reads this and nothing else, so another rule needs no change of the canvas loop.
-    """
-
+    progress: Progress
     candidate_BG: torch.Tensor
-    """bool: masked and before the end of the sequence's current block; at least one per sequence."""
+    """bool: positions that may be revealed; at least one per sequence."""
     token_BG: torch.Tensor
-    """int64: most probable token, never [MASK]; 0 where not a candidate."""
+    """int64: the proposed token, never [MASK]; 0 where not a candidate."""
     confidence_BG: torch.Tensor
-    """float32: softmax probability of that token; −inf where not a candidate."""
-    block_step_B: torch.Tensor
-    """int64: forwards the sequence has already spent on its current block."""
-    block_length: int
+    """float64: probability of that token; −inf where not a candidate."""
+    entropy_BG: torch.Tensor
+    """float32: entropy of the distribution in nats; +inf where not a candidate."""
+    is_eos_BG: torch.Tensor
+    """bool: the proposed token is the end of the sequence (not the end of a turn)."""
 
-    @property
-    def n_blocks(self) -> int:
-        """Blocks of the canvas."""
-        return self.candidate_BG.shape[1] // self.block_length
+
+@dataclass(frozen=True)
+class _Answers:
+    """The same at N candidates; `rest` is (1 − p)/p of the proposed token."""
+
+    token_N: torch.Tensor
+    rest_N: torch.Tensor
+    entropy_N: torch.Tensor
 
 
 def propose(
-    logits_BGV: torch.Tensor,
+    progress: Progress,
     candidate_BG: torch.Tensor,
-    block_step_B: torch.Tensor,
-    block_length: int,
+    logits_of: Callable[[slice], torch.Tensor],
+    vocab_size: int,
+    *,
     mask_id: int,
+    eos_id: int,
+    sampling: Sampling,
+    noise: Callable[[slice], torch.Tensor] | None,
+    levels: Sequence[float],
 ) -> Proposals:
-    """The proposals of one forward; looks at the logits of candidate positions only.
+    """The proposals of one forward.
 
-    The probability is that of the softmax over the whole vocabulary, by float32 log-sum-exp. [MASK] keeps its
-    share of it, as in the published programs, but is never the proposal.
+    Args:
+        logits_of: logits [n, V] of a range of the candidates, numbered row by row.
+        noise: uniform numbers in (0, 1), float64 [n, V], for the same range; None at temperature 0.
+        levels: confidences a rule compares with.
 
     Raises:
         SweepError: a candidate's logits are not finite (NaN, +inf, or −inf for every token).
     """
-    logits_NV = logits_BGV[candidate_BG].float()
-    log_total_N = torch.logsumexp(logits_NV, dim=-1)
-    logits_NV[:, mask_id] = -torch.inf
-    best_N, token_N = logits_NV.max(dim=-1)
-    confidence_N = torch.exp(best_N - log_total_N)
-    n_bad = int((~torch.isfinite(confidence_N)).sum())
+    n_candidates = int(candidate_BG.sum())
+    step = max(1, _MAX_LOGITS // vocab_size)
+    parts: list[_Answers] = []
+    for start in range(0, n_candidates, step):
+        chunk = slice(start, min(start + step, n_candidates))
+        logits_NV = _prepared(logits_of(chunk), sampling)
+        token_N = _chosen(logits_NV, mask_id, None if noise is None else noise(chunk), sampling)
+        parts.append(_measured(logits_NV, token_N, sampling, levels))
+    token_N = torch.cat([part.token_N for part in parts])
+    rest_N = torch.cat([part.rest_N for part in parts])
+    _refuse_non_finite(rest_N)
+    shape, device = candidate_BG.shape, candidate_BG.device
+    token_BG = torch.zeros(shape, dtype=torch.int64, device=device)
+    token_BG[candidate_BG] = token_N
+    confidence_BG = torch.full(shape, -torch.inf, dtype=torch.float64, device=device)
+    confidence_BG[candidate_BG] = 1 / (1 + rest_N)
+    entropy_BG = torch.full(shape, torch.inf, dtype=torch.float32, device=device)
+    entropy_BG[candidate_BG] = torch.cat([part.entropy_N for part in parts])
+    is_eos_BG = candidate_BG & (token_BG == eos_id)
+    return Proposals(progress, candidate_BG, token_BG, confidence_BG, entropy_BG, is_eos_BG)
+
+
+def _prepared(logits_NV: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Float32 logits with suppressed tokens out of reach, tempered and cut to the nucleus if asked."""
+    logits_NV = logits_NV.float()
+    if sampling.suppress_ids:
+        logits_NV[:, sorted(sampling.suppress_ids)] = _NEVER
+    if sampling.tempered_confidence and sampling.temperature > 0:
+        logits_NV = logits_NV / sampling.temperature
+    if sampling.top_p < 1:
+        sorted_NV, order_NV = logits_NV.sort(dim=-1, descending=True)
+        probability_NV = sorted_NV.softmax(dim=-1)
+        outside_NV = probability_NV.cumsum(dim=-1) - probability_NV > sampling.top_p
+        logits_NV = logits_NV.scatter(1, order_NV, sorted_NV.masked_fill(outside_NV, _NEVER))
+    if sampling.top_k is not None and sampling.top_k < logits_NV.shape[1]:
+        least_N1 = logits_NV.topk(sampling.top_k, dim=-1).values[:, -1:]
+        logits_NV = logits_NV.masked_fill(logits_NV < least_N1, _NEVER)
+    return logits_NV
+
+
+def _chosen(
+    logits_NV: torch.Tensor, mask_id: int, uniform_NV: torch.Tensor | None, sampling: Sampling
+) -> torch.Tensor:
+    """int64 [N]: the token proposed at each candidate, never [MASK]; puts every logit back."""
+    mask_N = logits_NV[:, mask_id].clone()
+    logits_NV[:, mask_id] = _NEVER
+    if uniform_NV is None:
+        token_N = logits_NV.argmax(dim=-1)
+    else:
+        size = 1.0 if sampling.tempered_confidence else sampling.temperature
+        token_N = (logits_NV.double() - size * torch.log(-torch.log(uniform_NV))).argmax(dim=-1)
+    logits_NV[:, mask_id] = mask_N
+    return token_N
+
+
+def _measured(
+    logits_NV: torch.Tensor, token_N: torch.Tensor, sampling: Sampling, levels: Sequence[float]
+) -> _Answers:
+    """How sure the model is of the proposed tokens, and the entropy of what it says."""
+    own_N1 = token_N[:, None]
+    entropy_N, rest_N = _entropy_and_rest(logits_NV, own_N1)
+    if torch.isnan(entropy_N).any():
+        entropy_N, rest_N = _entropy_and_rest(logits_NV.clamp(min=_NEVER), own_N1)
+    if sampling.begin_suppress_ids:
+        hidden = torch.tensor(sorted(sampling.begin_suppress_ids), device=logits_NV.device)
+        logits_NV[:, hidden] = _NEVER
+        _, rest_N = _entropy_and_rest(logits_NV, own_N1)
+        rest_N = torch.where(torch.isin(token_N, hidden), torch.inf, rest_N)
+    close_N = _close(rest_N, levels)
+    if close_N.any():
+        rest_N[close_N] = _exact_rest(logits_NV[close_N], own_N1[close_N])
+    return _Answers(token_N, rest_N, entropy_N)
+
+
+def _entropy_and_rest(logits_NV: torch.Tensor, own_N1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Entropy in nats, float32 [N], and (1 − p)/p of the proposed token, float64 [N]."""
+    distance_NV = logits_NV - logits_NV.max(dim=-1, keepdim=True).values
+    share_NV = torch.exp(distance_NV)
+    weighted_N = torch.linalg.vecdot(share_NV, distance_NV)
+    own_N = share_NV.gather(1, own_N1)[:, 0]
+    share_NV.scatter_(1, own_N1, 0.0)
+    others_N = share_NV.sum(dim=-1)
+    total_N = own_N + others_N
+    entropy_N = (torch.log(total_N) - weighted_N / total_N).clamp(min=0)
+    return entropy_N, others_N.double() / own_N.double()
+
+
+def _exact_rest(logits_NV: torch.Tensor, own_N1: torch.Tensor) -> torch.Tensor:
+    """(1 − p)/p of the proposed tokens by a float64 softmax, float64 [N]; equal where the sum's order alone
+    makes a difference (1e-13)."""
+    wide_NV = logits_NV.double()
+    share_NV = torch.exp(wide_NV - wide_NV.gather(1, own_N1))
+    mantissa_N, exponent_N = torch.frexp(share_NV.scatter_(1, own_N1, 0.0).sum(dim=-1))
+    return torch.ldexp(torch.round(mantissa_N * 2.0**43) / 2.0**43, exponent_N)
+
+
+def _close(rest_N: torch.Tensor, levels: Sequence[float]) -> torch.Tensor:
+    """bool [N]: float32 may not tell this candidate from another one, or on which side of a level it is."""
+    sorted_N, order_N = rest_N.sort()
+    near_N = torch.zeros_like(rest_N, dtype=torch.bool)
+    twins_N = sorted_N.diff() <= 4 * CLOSE * sorted_N[1:]
+    near_N[order_N[1:]] = twins_N
+    near_N[order_N[:-1]] |= twins_N
+    for level in levels:
+        near_N |= (1 / (1 + rest_N) - level).abs() < CLOSE
+    return near_N & torch.isfinite(rest_N)
+
+
+def _refuse_non_finite(rest_N: torch.Tensor) -> None:
+    n_bad = int(torch.isnan(rest_N).sum())
     if n_bad:
         raise SweepError(
-            f"the student gave non-finite logits at {n_bad} of {confidence_N.numel()} masked positions;"
+            f"the student gave non-finite logits at {n_bad} of {rest_N.numel()} masked positions;"
             " expected finite numbers. Its checkpoint or adapter is damaged, or its dtype too narrow:"
             " check the training log, or set student.dtype: float32"
         )
-    token_BG = torch.zeros_like(candidate_BG, dtype=torch.int64)
-    token_BG[candidate_BG] = token_N
-    confidence_BG = torch.full_like(candidate_BG, -torch.inf, dtype=torch.float32)
-    confidence_BG[candidate_BG] = confidence_N
-    return Proposals(candidate_BG, token_BG, confidence_BG, block_step_B, block_length)

@@ -1,8 +1,9 @@
 """Reveal rules: which candidates of one forward become part of the text.
 
-A rule is a small class: `check` refuses impossible settings before anything runs, `choose` marks positions.
-The canvas loop adds what no rule may break: only candidates are revealed, and at least one per sequence and
-forward (the most confident), so decoding ends whatever a rule or a model does.
+A rule is a small class. `check` refuses settings it is not defined on before anything runs, `candidates`
+says which positions may be revealed, `choose` marks those that are. The canvas loop adds what no rule may
+break: only candidates are revealed, and unless the rule says that it waits, at least one per sequence and
+forward, so decoding ends whatever a rule or a model does.
 
 Shapes: B sequences, G canvas positions.
 """
@@ -10,26 +11,70 @@ Shapes: B sequences, G canvas positions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 
-from trims_core.decoding.proposals import Proposals
+from trims_core.decoding.proposals import Progress, Proposals
 from trims_core.errors import ConfigError
 
 
-class RevealRule(Protocol):
-    """Chooses the positions revealed after a forward."""
+class RevealRule:
+    """Base of all rules: blocks of equal length, candidates in the current block, never waiting."""
 
-    def check(self, gen_length: int, block_length: int) -> None:
-        """Raises ConfigError where the rule is not defined on such a canvas."""
+    looks_back: ClassVar[bool] = True
+    """Whether a family with shifted logits is also fed the column before a block, which predicts its first
+    position."""
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Confidences that `choose` compares with; float64 decides near them."""
+        return ()
+
+    def block_lengths(self, gen_length: int, block_length: int) -> tuple[int, ...]:
+        """Lengths of the canvas' blocks from left to right."""
+        return (block_length,) * (gen_length // block_length)
+
+    def check(self, gen_length: int, block_length: int, cache: str) -> None:
+        """Raises ConfigError where the rule is not defined on such a canvas or with such a cache."""
+        del cache
+        if gen_length < 1 or block_length < 1 or gen_length % block_length:
+            raise ConfigError(
+                f"gen_length {gen_length} with block_length {block_length}:"
+                " expected positive lengths, gen_length a multiple of block_length"
+            )
+
+    def candidates(self, progress: Progress) -> torch.Tensor:
+        """bool [B, G]: the positions that may be revealed next; at least one per sequence."""
+        return progress.current_block()
 
     def choose(self, proposals: Proposals) -> torch.Tensor:
         """bool [B, G]: the candidates to reveal."""
+        raise NotImplementedError
+
+    def waits(self, proposals: Proposals) -> torch.Tensor | None:
+        """bool [B]: sequences for which revealing nothing is right; None for never. Must end by itself."""
+        del proposals
+        return None
+
+
+class ScheduledRule(RevealRule):
+    """A rule that reveals a number of candidates known beforehand, the highest ranked."""
+
+    def count(self, progress: Progress) -> torch.Tensor:
+        """int64 [B]: how many candidates are revealed after this forward."""
+        raise NotImplementedError
+
+    def fraction(self, progress: Progress) -> torch.Tensor:
+        """float64 [B]: how far the schedule has come, 1 at its last step."""
+        raise NotImplementedError
+
+    def choose(self, proposals: Proposals) -> torch.Tensor:
+        return rank(proposals.confidence_BG) < self.count(proposals.progress)[:, None]
 
 
 @dataclass(frozen=True)
-class TopK(RevealRule):
+class TopK(ScheduledRule):
     """The most confident candidates, a fixed number per forward.
 
     The canvas takes `steps` forwards, divided equally over its blocks; where they do not divide a block's
@@ -40,7 +85,8 @@ class TopK(RevealRule):
 
     steps: int
 
-    def check(self, gen_length: int, block_length: int) -> None:
+    def check(self, gen_length: int, block_length: int, cache: str) -> None:
+        super().check(gen_length, block_length, cache)
         n_blocks = gen_length // block_length
         if not 1 <= self.steps <= gen_length or self.steps % n_blocks:
             raise ConfigError(
@@ -48,29 +94,129 @@ class TopK(RevealRule):
                 f" expected a multiple of {n_blocks} between {n_blocks} and {gen_length}"
             )
 
-    def choose(self, proposals: Proposals) -> torch.Tensor:
-        steps_per_block = self.steps // proposals.n_blocks
-        base, remainder = divmod(proposals.block_length, steps_per_block)
-        count_B = base + (proposals.block_step_B < remainder).long()
-        return rank_by_confidence(proposals) < count_B[:, None]
+    def count(self, progress: Progress) -> torch.Tensor:
+        base, remainder = divmod(progress.block_lengths[0], self.steps // len(progress.block_lengths))
+        return base + (progress.block_step_B < remainder).long()
+
+    def fraction(self, progress: Progress) -> torch.Tensor:
+        return progress.block_step_B.double() / max(self.steps - 1, 1)
 
 
 @dataclass(frozen=True)
 class Threshold(RevealRule):
     """The most confident candidate, and every other whose confidence reaches `tau`.
 
-    Source: Fast-dLLM (arXiv 2505.22618), threshold decoding without cache; method notes §5.
+    Source: Fast-dLLM (arXiv 2505.22618), threshold decoding; method notes §5.
     """
 
     tau: float
 
-    def check(self, gen_length: int, block_length: int) -> None:
-        del gen_length, block_length
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return (self.tau,)
+
+    def check(self, gen_length: int, block_length: int, cache: str) -> None:
+        super().check(gen_length, block_length, cache)
         if not 0.0 < self.tau <= 1.0:
             raise ConfigError(f"threshold {self.tau}: expected a probability above 0 and up to 1")
 
     def choose(self, proposals: Proposals) -> torch.Tensor:
-        return most_confident(proposals) | (proposals.confidence_BG >= self.tau)
+        return first(proposals.confidence_BG) | (proposals.confidence_BG >= self.tau)
+
+
+@dataclass(frozen=True)
+class Factor(RevealRule):
+    """The n most confident candidates for the largest n before c_n first falls below 1 − factor/(n + 1).
+
+    With the confidences in falling order, c_1 ≥ c_2 ≥ …; at least the first is revealed, all of them where
+    none falls below. `compat` is the published program's rule: where only the last candidate falls below,
+    it is revealed too (of two candidates always both).
+
+    Source: Fast-dLLM (arXiv 2505.22618), factor decoding; method notes §5.
+    """
+
+    factor: float
+    compat: bool = False
+
+    def check(self, gen_length: int, block_length: int, cache: str) -> None:
+        super().check(gen_length, block_length, cache)
+        if self.factor <= 0:
+            raise ConfigError(f"factor {self.factor}: expected above 0")
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return tuple(level for n in range(1, 257) if (level := 1 - self.factor / (n + 1)) > 0)
+
+    def choose(self, proposals: Proposals) -> torch.Tensor:
+        sorted_BG = proposals.confidence_BG.sort(dim=1, descending=True).values
+        n_candidates_B1 = proposals.candidate_BG.sum(dim=1, keepdim=True)
+        place_G = torch.arange(sorted_BG.shape[1], device=sorted_BG.device)
+        fails_BG = (sorted_BG < 1 - self.factor / (place_G + 2)) & (place_G > 0)
+        fails_BG |= place_G >= n_candidates_B1
+        n_revealed_B1 = torch.where(
+            fails_BG.any(dim=1, keepdim=True), fails_BG.int().argmax(dim=1, keepdim=True), len(place_G)
+        )
+        if self.compat:
+            n_revealed_B1 = n_revealed_B1 + (n_revealed_B1 == n_candidates_B1 - 1).long()
+        return rank(proposals.confidence_BG) < n_revealed_B1
+
+
+@dataclass(frozen=True)
+class EntropyThreshold(RevealRule):
+    """The candidate of lowest entropy, and every other whose entropy is at most `tau` nats.
+
+    Source: dParallel, d3LLM; method notes §5.
+    """
+
+    tau: float
+
+    def check(self, gen_length: int, block_length: int, cache: str) -> None:
+        super().check(gen_length, block_length, cache)
+        if self.tau < 0:
+            raise ConfigError(f"entropy threshold {self.tau}: expected 0 nats or more")
+
+    def choose(self, proposals: Proposals) -> torch.Tensor:
+        return first(-proposals.entropy_BG) | (proposals.entropy_BG <= self.tau)
+
+
+@dataclass(frozen=True)
+class MultiBlock(EntropyThreshold):
+    """Entropy decoding with several blocks in flight: the next block is worked on as soon as `add` of the
+    newest is revealed. The leftmost unfinished block reveals at least one position per forward.
+
+    The published program also has a share at which a block becomes "fully active"; it decides only which
+    block is forced to reveal, and that is always the leftmost unfinished one, whatever the share.
+
+    Source: d3LLM's generate_multi_block; method notes §5.
+    """
+
+    add: float = 0.1
+    tolerance: ClassVar[float] = 1e-9
+
+    def check(self, gen_length: int, block_length: int, cache: str) -> None:
+        super().check(gen_length, block_length, cache)
+        if not 0 < self.add <= 1:
+            raise ConfigError(f"multi_block add {self.add}: expected a share above 0 and up to 1")
+        if cache != "none":
+            raise ConfigError(
+                f"multi_block with cache {cache}: not defined, because a cache holds what was true when one"
+                " block began and here several are open at once; use cache: none"
+            )
+
+    def candidates(self, progress: Progress) -> torch.Tensor:
+        block_length = progress.block_lengths[0]
+        masked_BKT = progress.masked_BG.unflatten(1, (-1, block_length))
+        revealed_BK = 1 - masked_BKT.double().mean(dim=2)
+        open_BK = torch.ones_like(revealed_BK, dtype=torch.bool)
+        open_BK[:, 1:] = (revealed_BK[:, :-1] >= self.add - self.tolerance).cumprod(dim=1).bool()
+        return progress.masked_BG & open_BK.repeat_interleave(block_length, dim=1)
+
+    def choose(self, proposals: Proposals) -> torch.Tensor:
+        chosen_BG = super().choose(proposals)
+        here_BG = proposals.progress.current_block()
+        forced_BG = first(torch.where(here_BG, -proposals.entropy_BG, -torch.inf))
+        stuck_B1 = ~(chosen_BG & here_BG).any(dim=1, keepdim=True)
+        return chosen_BG | (forced_BG & stuck_B1)
 
 
 def one_per_forward(gen_length: int) -> TopK:
@@ -78,14 +224,14 @@ def one_per_forward(gen_length: int) -> TopK:
     return TopK(steps=gen_length)
 
 
-def most_confident(proposals: Proposals) -> torch.Tensor:
-    """bool [B, G]: the one most confident candidate of each sequence, the leftmost of equals."""
-    best_B1 = proposals.confidence_BG.argmax(dim=1, keepdim=True)
-    return torch.zeros_like(proposals.candidate_BG).scatter_(1, best_B1, True)
+def first(score_BG: torch.Tensor) -> torch.Tensor:
+    """bool [B, G]: the highest score of each sequence, the leftmost of equals."""
+    best_B1 = score_BG.argmax(dim=1, keepdim=True)
+    return torch.zeros_like(score_BG, dtype=torch.bool).scatter_(1, best_B1, True)
 
 
-def rank_by_confidence(proposals: Proposals) -> torch.Tensor:
-    """int64 [B, G]: 0 for a sequence's most confident position, 1 for the next; equals from left to right."""
-    order_BG = proposals.confidence_BG.argsort(dim=1, descending=True, stable=True)
+def rank(score_BG: torch.Tensor) -> torch.Tensor:
+    """int64 [B, G]: 0 for a sequence's highest score, 1 for the next; equals from left to right."""
+    order_BG = score_BG.argsort(dim=1, descending=True, stable=True)
     places_BG = torch.arange(order_BG.shape[1], device=order_BG.device).expand_as(order_BG)
     return torch.empty_like(order_BG).scatter_(1, order_BG, places_BG)
