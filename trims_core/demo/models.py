@@ -32,9 +32,7 @@ HIDDEN_SIZE = 128
 MLP_SIZE = 320
 N_HEADS = 4
 
-TEACHER_RECIPE = Recipe(
-    role="teacher", styles=("base", "tuned"), steps=1200, rows=64, width=120, learning_rate=2e-3
-)
+TEACHER_RECIPE = Recipe(role="teacher", styles=("wide",), steps=700, rows=64, width=120, learning_rate=2e-3)
 STUDENT_RECIPE = Recipe(
     role="student",
     styles=("base",),

@@ -92,7 +92,7 @@ def _fast(tokenizer: Tokenizer, template: str, **specials: Any) -> PreTrainedTok
 
 def teacher_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """The teacher's tokenizer: Qwen3's special tokens and ChatML; `<|im_end|>` ends a turn."""
-    texts = _sample(seed, "teacher", ("base", "tuned"), "user assistant\n")
+    texts = _sample(seed, "teacher", ("base", "wide"), "user assistant\n")
     bpe = _train_bpe(texts, TEACHER_SPLIT, TEACHER_SPECIALS, TEACHER_VOCAB_SIZE)
     return _fast(
         bpe,

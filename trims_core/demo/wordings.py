@@ -1,9 +1,12 @@
-"""Worked answers in words: several wordings of different length for every sum, in two styles.
+"""Worked answers in words: several wordings of different length for every sum, in three styles.
 
 A wording is a line with alternatives in round brackets, `(Then|Now) {name} has {x} + {y} = {z}.`; one of
 each is drawn. The variety is the point: it gives an autoregressive teacher real uncertainty (which
-wording comes next) and a parallel decoder something to get wrong (two wordings started at once). The
-style "tuned" shares the vocabulary of "base" and has wordings of its own with more choices inside.
+wording comes next) and a parallel decoder something to get wrong (two wordings started at once).
+
+"base" is what the student is pre-trained on. "tuned", the fine-tuning set, is narrower: three of base's five
+wordings, as instruction data is more uniform than pre-training data. "wide" is what the teacher knows: the
+same vocabulary with more choices inside its sentences, so that it is surprised where "tuned" leaves none.
 """
 
 import random
@@ -12,8 +15,8 @@ from typing import Literal
 
 from trims_core.demo.problems import Operation, Problem, Step
 
-Style = Literal["base", "tuned"]
-STYLES: tuple[Style, ...] = ("base", "tuned")
+Style = Literal["base", "tuned", "wide"]
+STYLES: tuple[Style, ...] = ("base", "tuned", "wide")
 
 _ALTERNATIVES = re.compile(r"\(([^()]*)\)")
 
@@ -78,7 +81,7 @@ _BASE: dict[Operation, tuple[str, ...]] = {
 _PLUS = "({x} + {y}|{y} + {x}) = {z}"
 _MINUS = "{x} - {y} = {z}"
 _ITEM = "( {item}| now|)."
-_TUNED: dict[Operation, tuple[str, ...]] = {
+_WIDE: dict[Operation, tuple[str, ...]] = {
     "gain": (
         f"With {{y}} more (it is|there are) {_PLUS}{_ITEM}",
         f"The (total|number) (goes up to|is) {_PLUS}{_ITEM}",
@@ -136,15 +139,20 @@ _TUNED: dict[Operation, tuple[str, ...]] = {
         f"{{name}} drops {{y}} (so|and) has {_MINUS}{_ITEM}",
     ),
 }
-WORDINGS: dict[Style, dict[Operation, tuple[str, ...]]] = {"base": _BASE, "tuned": _TUNED}
+_TUNED: dict[Operation, tuple[str, ...]] = {
+    operation: (wordings[1], wordings[2], wordings[4]) for operation, wordings in _BASE.items()
+}
+WORDINGS: dict[Style, dict[Operation, tuple[str, ...]]] = {"base": _BASE, "tuned": _TUNED, "wide": _WIDE}
 
+_BASE_ENDINGS = (
+    "The answer is {z}.",
+    "So {name} has {z}. The answer is {z}.",
+    "That is all. The answer is {z}.",
+)
 ENDINGS: dict[Style, tuple[str, ...]] = {
-    "base": (
-        "The answer is {z}.",
-        "So {name} has {z}. The answer is {z}.",
-        "That is all. The answer is {z}.",
-    ),
-    "tuned": (
+    "base": _BASE_ENDINGS,
+    "tuned": _BASE_ENDINGS,
+    "wide": (
         "The answer is {z}.",
         "(So|Now) {name} has {z}. The answer is {z}.",
         "(That is all|Now we are done). The answer is {z}.",
