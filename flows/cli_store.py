@@ -13,7 +13,7 @@ from flows.cli_run import ConfigPath, Overrides, Refresh, Until
 from flows.console import standard_output
 from flows.tables import plain_table, plan_table
 from trims_core import plan as plans
-from trims_core.config import STAGES
+from trims_core.config import STAGES, TrimsConfig
 from trims_core.errors import ConfigError, CorruptShardError, MissingArtifactError
 from trims_core.graph import build_graph, node_named
 from trims_core.settings import load_config
@@ -33,7 +33,10 @@ def plan(
     """Show which artifacts would be reused or made, and why; runs nothing."""
     settings = load_config(config, set_ or [])
     rows = plans.plan(Store(settings.store), settings, until, refresh or [])
-    standard_output().print(plan_table(rows, {}))
+    console = standard_output()
+    console.print(plan_table(rows, {}))
+    for line in _training_estimate(settings, rows):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def explain(
@@ -110,6 +113,17 @@ def clean(
     console.print(
         f"{verb} {len(removed)} folders, {_size(sum(e.size_bytes for e in removed))}", highlight=False
     )
+
+
+def _training_estimate(settings: TrimsConfig, rows: list[plans.PlanRow]) -> list[str]:
+    """What the adapters that are to be trained take; nothing where all are there."""
+    if all(row.state == "hit" for row in rows if row.node.stage == "train"):
+        return []
+    from trims_core.training.estimate import describe
+
+    made = {row.node.stage: row.artifact for row in rows if row.artifact is not None}
+    known = made.get("buckets") or made.get("corpus")
+    return describe(settings, known.manifest.counts.get("n_out") if known is not None else None)
 
 
 def _print_explanation(console: Console, found: plans.Explanation) -> None:

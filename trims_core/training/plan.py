@@ -90,12 +90,19 @@ def split_validation(ids: Sequence[str], fraction: float) -> tuple[list[int], li
     The choice depends on the ids alone, so all variants and seeds are validated on the same examples. A
     fraction above 0 holds out at least one example, unless there is only one.
     """
-    if fraction == 0 or len(ids) < 2:
+    n_held_out = count_held_out(len(ids), fraction)
+    if n_held_out == 0:
         return list(range(len(ids))), []
     order = hash_order(ids, "validation")
-    n_held_out = min(max(1, round(fraction * len(ids))), len(ids) - 1)
     held_out = set(order[:n_held_out])
     return [i for i in range(len(ids)) if i not in held_out], order[:n_held_out]
+
+
+def count_held_out(n_examples: int, fraction: float) -> int:
+    """How many of some examples `split_validation` holds out."""
+    if fraction == 0 or n_examples < 2:
+        return 0
+    return min(max(1, round(fraction * n_examples)), n_examples - 1)
 
 
 def count_steps(config: TrainConfig, n_examples: int) -> int:

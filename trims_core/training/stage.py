@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 STAGE: Final = "train"
 VERSION: Final = 1
 _UNIT: Final = "adapter"
+GPU_NODES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Device files of which one exists where there is a GPU."""
 _ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
@@ -156,7 +158,7 @@ def _device(wanted: str) -> str:
     """`cpu` or `cuda`; auto takes the GPU where there is one."""
     if wanted != "auto":
         return wanted.partition(":")[0]
-    if not any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")):
+    if not any(Path(node).exists() for node in GPU_NODES):
         return "cpu"
     import torch
 
