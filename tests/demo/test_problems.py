@@ -104,10 +104,15 @@ def test_worked_answers_state_every_sum_and_end_in_the_answer(style: Style) -> N
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_each_sum_has_five_wordings_of_more_than_one_length(style: Style) -> None:
+def test_each_sum_has_several_wordings_of_more_than_one_length(style: Style) -> None:
     for wordings in WORDINGS[style].values():
-        assert len(set(wordings)) == 5
+        assert len(set(wordings)) == (3 if style == "tuned" else 5)
         assert len({len(wording.split()) for wording in wordings}) > 1
+
+
+def test_the_fine_tuning_style_is_a_narrower_base_style() -> None:
+    for operation, wordings in WORDINGS["tuned"].items():
+        assert set(wordings) < set(WORDINGS["base"][operation])
 
 
 def test_the_same_problem_is_told_in_several_ways() -> None:

@@ -10,7 +10,7 @@ Shapes: B sequences in the batch, G canvas positions, N candidates of all sequen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,8 +23,10 @@ CLOSE: Final = 1e-6
 """Differences of confidence below which float64 decides."""
 _NEVER: Final = -1e9
 """A logit nothing reaches; finite, so that 0 · (its distance from the maximum) stays 0."""
-_MAX_LOGITS: Final = 1 << 26
-"""Logits held at once (256 MiB in float32)."""
+_HEAD_LOGITS: Final = {"cpu": 1 << 23}
+_READ_LOGITS: Final = {"cpu": 1 << 19}
+"""Logits made by one product of the head, and read at once: on a CPU a few rows that stay in its cache."""
+_GPU_LOGITS: Final = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -104,16 +106,25 @@ def propose(
     Raises:
         SweepError: a candidate's logits are not finite (NaN, +inf, or −inf for every token).
     """
-    n_candidates = int(candidate_BG.sum())
-    step = max(1, _MAX_LOGITS // vocab_size)
+    kind = candidate_BG.device.type
+    counts = candidate_BG.sum(dim=1).tolist()
     parts: list[_Answers] = []
-    for start in range(0, n_candidates, step):
-        chunk = slice(start, min(start + step, n_candidates))
-        logits_NV = _prepared(logits_of(chunk), sampling)
-        token_N = _chosen(logits_NV, mask_id, None if noise is None else noise(chunk), sampling)
-        parts.append(_measured(logits_NV, token_N, sampling, levels))
-    token_N = torch.cat([part.token_N for part in parts])
-    rest_N = torch.cat([part.rest_N for part in parts])
+    for chunk in _whole_sequences(counts, max(1, _HEAD_LOGITS.get(kind, _GPU_LOGITS) // vocab_size)):
+        logits_NV = logits_of(chunk)
+        noise_NV = None if noise is None else noise(chunk)
+        few = max(1, _READ_LOGITS.get(kind, _GPU_LOGITS) // vocab_size)
+        answers = _joined(
+            _answers(
+                logits_NV[i : i + few], mask_id, None if noise_NV is None else noise_NV[i : i + few], sampling
+            )
+            for i in range(0, chunk.stop - chunk.start, few)
+        )
+        close_N = _close(answers.rest_N, levels)
+        if close_N.any():
+            answers.rest_N[close_N] = _exact_rest(logits_NV[close_N], answers.token_N[close_N], sampling)
+        parts.append(answers)
+    found = _joined(parts)
+    token_N, rest_N = found.token_N, found.rest_N
     _refuse_non_finite(rest_N)
     shape, device = candidate_BG.shape, candidate_BG.device
     token_BG = torch.zeros(shape, dtype=torch.int64, device=device)
@@ -121,9 +132,27 @@ def propose(
     confidence_BG = torch.full(shape, -torch.inf, dtype=torch.float64, device=device)
     confidence_BG[candidate_BG] = 1 / (1 + rest_N)
     entropy_BG = torch.full(shape, torch.inf, dtype=torch.float32, device=device)
-    entropy_BG[candidate_BG] = torch.cat([part.entropy_N for part in parts])
+    entropy_BG[candidate_BG] = found.entropy_N
     is_eos_BG = candidate_BG & (token_BG == eos_id)
     return Proposals(progress, candidate_BG, token_BG, confidence_BG, entropy_BG, is_eos_BG)
+
+
+def _whole_sequences(counts: Sequence[int], limit: int) -> Iterator[slice]:
+    """Ranges of candidates with all those of some sequences each: up to `limit`, or a single sequence's."""
+    start = end = 0
+    for count in counts:
+        if end > start and end + count - start > limit:
+            yield slice(start, end)
+            start = end
+        end += count
+    yield slice(start, end)
+
+
+def _joined(parts: Iterable[_Answers]) -> _Answers:
+    tokens, rests, entropies = zip(
+        *((part.token_N, part.rest_N, part.entropy_N) for part in parts), strict=True
+    )
+    return _Answers(torch.cat(tokens), torch.cat(rests), torch.cat(entropies))
 
 
 def _prepared(logits_NV: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -159,22 +188,20 @@ def _chosen(
     return token_N
 
 
-def _measured(
-    logits_NV: torch.Tensor, token_N: torch.Tensor, sampling: Sampling, levels: Sequence[float]
+def _answers(
+    logits_NV: torch.Tensor, mask_id: int, uniform_NV: torch.Tensor | None, sampling: Sampling
 ) -> _Answers:
-    """How sure the model is of the proposed tokens, and the entropy of what it says."""
+    """The proposed tokens, how sure the model is of them, and the entropy of what it says."""
+    logits_NV = _prepared(logits_NV, sampling)
+    token_N = _chosen(logits_NV, mask_id, uniform_NV, sampling)
     own_N1 = token_N[:, None]
     entropy_N, rest_N = _entropy_and_rest(logits_NV, own_N1)
     if torch.isnan(entropy_N).any():
         entropy_N, rest_N = _entropy_and_rest(logits_NV.clamp(min=_NEVER), own_N1)
     if sampling.begin_suppress_ids:
         hidden = torch.tensor(sorted(sampling.begin_suppress_ids), device=logits_NV.device)
-        logits_NV[:, hidden] = _NEVER
-        _, rest_N = _entropy_and_rest(logits_NV, own_N1)
+        _, rest_N = _entropy_and_rest(logits_NV.index_fill(1, hidden, _NEVER), own_N1)
         rest_N = torch.where(torch.isin(token_N, hidden), torch.inf, rest_N)
-    close_N = _close(rest_N, levels)
-    if close_N.any():
-        rest_N[close_N] = _exact_rest(logits_NV[close_N], own_N1[close_N])
     return _Answers(token_N, rest_N, entropy_N)
 
 
@@ -191,12 +218,14 @@ def _entropy_and_rest(logits_NV: torch.Tensor, own_N1: torch.Tensor) -> tuple[to
     return entropy_N, others_N.double() / own_N.double()
 
 
-def _exact_rest(logits_NV: torch.Tensor, own_N1: torch.Tensor) -> torch.Tensor:
+def _exact_rest(logits_NV: torch.Tensor, token_N: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """(1 − p)/p of the proposed tokens by a float64 softmax, float64 [N]; equal where the sum's order alone
     makes a difference (1e-13)."""
-    wide_NV = logits_NV.double()
-    share_NV = torch.exp(wide_NV - wide_NV.gather(1, own_N1))
-    mantissa_N, exponent_N = torch.frexp(share_NV.scatter_(1, own_N1, 0.0).sum(dim=-1))
+    wide_NV = _prepared(logits_NV, sampling).double()
+    wide_NV[:, sorted(sampling.begin_suppress_ids)] = _NEVER
+    own_N1 = token_N[:, None]
+    share_NV = torch.exp(wide_NV - wide_NV.gather(1, own_N1)).scatter_(1, own_N1, 0.0)
+    mantissa_N, exponent_N = torch.frexp(share_NV.sum(dim=-1))
     return torch.ldexp(torch.round(mantissa_N * 2.0**43) / 2.0**43, exponent_N)
 
 
