@@ -31,7 +31,7 @@ BATCH, MICRO_BATCH, N_EXAMPLES, N_EPOCHS = 32, 4, 1000, 3
 
 
 def main() -> int:
-    """0 if the claims hold."""
+    """0 if the claims hold; --quick does not judge speed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--max-length", type=int, default=2048)
     parser.add_argument("--steps", type=int, default=2)
@@ -59,7 +59,7 @@ def main() -> int:
         "speed_ratio": round(mine / theirs, 2),
     }
     print(json.dumps(found))
-    return 0 if shares["grouped_padding"] <= PADDING_LIMIT and mine > theirs else 1
+    return 0 if shares["grouped_padding"] <= PADDING_LIMIT and (options.quick or mine > theirs) else 1
 
 
 def drawn_lengths(max_length: int, shrink: int) -> Any:

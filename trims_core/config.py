@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from trims_core.points import MEANINGS, CacheName, RuleName
+
 STAGES: Final = ("corpus", "scores", "buckets", "train", "sweep", "report")
 StageName = Literal["corpus", "scores", "buckets", "train", "sweep", "report"]
 DType = Literal["float32", "bfloat16", "float16"]
@@ -34,10 +36,11 @@ OMITTED_AT_DEFAULT: Final = _OmittedAtDefault()
 
 
 def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str | int | float) else value
 
 
 Paths = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+TokenName = str | Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -211,7 +214,7 @@ class TrainConfig(Section):
     pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1
     length_window: Annotated[int, Field(ge=1)] | None = None
     """Batches whose sequences are regrouped by length, so that micro-batches hold similar lengths; 1: none.
-    Default: 16 without supervise_padding, else 1, because fewer pads would then be fewer trained end tokens."""
+    Default: 16 without supervise_padding, else 1, as fewer pads would then be fewer trained end tokens."""
     mask_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     loss_norm: Literal["token", "sequence", "batch"] = "token"
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -220,6 +223,14 @@ class TrainConfig(Section):
     gradient_checkpointing: bool = False
     deepspeed: str | None = None
     """A DeepSpeed JSON file; default: configs/deepspeed/zero2.json's settings, built in."""
+    report_to: Annotated[
+        tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...],
+        BeforeValidator(_as_tuple),
+        OPERATIONAL,
+    ] = ()
+    """Experiment trackers to report to while training; metrics.jsonl is written whatever is chosen."""
+    logging_dir: Annotated[str, OPERATIONAL] = "runs"
+    """Folder of TensorBoard's files, in sub-folders <name>/<variant>-s<seed>."""
     launch: Annotated[LaunchConfig, OPERATIONAL] = Field(default_factory=LaunchConfig)
 
     @property
@@ -252,13 +263,52 @@ class TaskConfig(Section):
     """The first so many problems; default: all."""
 
 
+class SamplingConfig(Section):
+    """What happens to the student's logits before a token is proposed; the default: the likeliest token."""
+
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """Above 0: Gumbel noise of this size, drawn per problem and forward from `seed`."""
+    seed: int = 0
+    tempered_confidence: bool = False
+    """Confidence is the probability at the temperature (Dream) instead of the plain one (LLaDA)."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    guidance: Annotated[float, Field(ge=0)] = 0.0
+    """Classifier-free guidance scale; doubles the rows of a forward, not defined with a cache."""
+    suppress: Annotated[tuple[TokenName, ...], BeforeValidator(_as_tuple)] = ()
+    """Tokens never proposed, as text or id: ["<|endoftext|>", 126081]."""
+    begin_suppress: Annotated[tuple[TokenName, ...], BeforeValidator(_as_tuple)] = ()
+    """Tokens proposed with confidence 0, so that they are revealed last."""
+
+
 class SweepConfig(Section):
     """Decoding at several thresholds; a point with one token per forward is always added."""
 
     tasks: dict[Name, TaskConfig] = Field(min_length=1)
-    thresholds: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidator(_as_tuple), Field(min_length=1)
-    ] = (0.9, 0.8, 0.7, 0.6, 0.5)
+    rule: Annotated[RuleName, OMITTED_AT_DEFAULT] = "threshold"
+    """The reveal rule that `thresholds` belong to: a confidence (threshold, dream_official), a factor
+    (factor, factor_compat), or an entropy in nats (entropy, multi_block)."""
+    thresholds: Annotated[tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
+        0.9,
+        0.8,
+        0.7,
+        0.6,
+        0.5,
+    )
+    multi_block_add: Annotated[float, Field(gt=0, le=1), OMITTED_AT_DEFAULT] = 0.1
+    """Revealed share of the newest block from which on the next is worked on; read with rule: multi_block."""
+    dream_steps: Annotated[Annotated[int, Field(ge=1)] | None, OMITTED_AT_DEFAULT] = None
+    """gen_length / dream_steps is the quota per forward; read with rule: dream_official and cache: none."""
+    cache: Annotated[CacheName, OMITTED_AT_DEFAULT] = "none"
+    """Keys and values kept between forwards: none (exact), those before the block (prefix), or on both sides
+    of it (dual). Caches approximate; all methods are compared with this one."""
+    compare_caches: Annotated[tuple[CacheName, ...], BeforeValidator(_as_tuple), OMITTED_AT_DEFAULT] = ()
+    """Further caches with which the untuned student alone is swept, for the report's grid."""
+    sampling: Annotated[SamplingConfig, OMITTED_AT_DEFAULT] = SamplingConfig()
+    stop_strings: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple), OMITTED_AT_DEFAULT
+    ] = ()
+    """An answer ends before the first of them."""
     gen_length: Annotated[int, Field(ge=1)] = 256
     block_length: Annotated[int, Field(ge=1)] = 32
     stop_at_end: bool = True
@@ -267,13 +317,47 @@ class SweepConfig(Section):
     """Sweep the student without an adapter too."""
     batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
 
+    def caches(self, *, tuned: bool) -> tuple[CacheName, ...]:
+        """The caches a model is swept with, each once, `cache` first."""
+        return (self.cache,) if tuned else tuple(dict.fromkeys((self.cache, *self.compare_caches)))
+
     @model_validator(mode="after")
-    def _blocks_fit(self) -> Self:
+    def _defined(self) -> Self:
+        problems = [*self._wrong_thresholds(), *self._undefined_pairs()]
         if self.gen_length % self.block_length:
-            raise ValueError(
+            problems.append(
                 f"gen_length {self.gen_length} is not a multiple of block_length {self.block_length}"
             )
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
+
+    def _wrong_thresholds(self) -> list[str]:
+        meaning = MEANINGS[self.rule]
+        wrong = [f"{value:g}" for value in self.thresholds if not meaning.holds(value)]
+        if wrong:
+            return [f"thresholds {', '.join(wrong)} with rule {self.rule}: expected {meaning.expected}"]
+        if self.rule != "threshold" and "thresholds" not in self.model_fields_set:
+            return [f"rule {self.rule} without thresholds: set them, the default ones are rule threshold's"]
+        return []
+
+    def _undefined_pairs(self) -> list[str]:
+        """What no decoding is defined for; further checks need the student."""
+        caches = self.caches(tuned=False)
+        stores = next((cache for cache in caches if cache != "none"), None)
+        problems = []
+        if stores and self.rule == "multi_block":
+            problems.append(f"rule multi_block with cache {stores}: several blocks are open; use cache none")
+        if stores and self.sampling.guidance:
+            problems.append(f"sampling.guidance with cache {stores}: not defined; use cache none")
+        if self.rule == "dream_official" and "none" in caches:
+            if self.dream_steps is None:
+                problems.append("rule dream_official with cache none: set dream_steps")
+            if self.block_length != self.gen_length:
+                problems.append(
+                    f"rule dream_official with cache none: set block_length to gen_length ({self.gen_length})"
+                )
+        return problems
 
 
 class ReportConfig(Section):

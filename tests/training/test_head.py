@@ -80,6 +80,17 @@ def test_half_precision_logits_are_summed_in_float32():
     assert relative(mine, theirs) < 0.01
 
 
+def test_small_weights_survive_float16_until_the_loss_scaling_arrives():
+    head, hidden_MD, target_M, scale_M = problem(200, dtype=torch.float16)
+    small_M = scale_M * 1e-7
+    (mine,) = gradients(head_cross_entropy(head, hidden_MD, target_M, small_M, 64) * 2.0**16, hidden_MD)
+    theirs = torch.autograd.grad(
+        dense(head.float(), exact_MD := hidden_MD.detach().float().requires_grad_(), target_M, small_M),
+        exact_MD,
+    )[0]
+    assert relative(mine, theirs * 2.0**16) < 0.01
+
+
 def test_no_rows_give_zero_and_zero_gradients():
     head, hidden_MD, target_M, scale_M = problem(0)
     loss = head_cross_entropy(head, hidden_MD, target_M, scale_M)

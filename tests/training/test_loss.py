@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from trims_core.masking import Masks, loss_weights
 from trims_core.students import load_student
+from trims_core.students.shapes import random_student
 from trims_core.training.loss import MaskedDenoiser, denoising_loss, normalise
 
 
@@ -78,6 +79,18 @@ def test_masked_positions_give_the_same_loss_as_a_full_forward():
     torch.testing.assert_close(
         denoising_loss(MaskedDenoiser(model, tiny_family()), inputs), expected, rtol=1e-5, atol=0
     )
+
+
+def test_a_shifted_family_is_trained_on_the_predictions_it_decodes_with():
+    student = random_student("dream-7b", n_layers=2, width=256, mlp_width=64)
+    inputs = micro_batch()
+    # position 0 has nothing to its left
+    inputs["masked_BL"][:, 0] = True
+    logits_BLV = student.forward(inputs["noisy_BL"])
+    nll_BL = functional.cross_entropy(logits_BLV.transpose(1, 2), inputs["target_BL"], reduction="none")
+    expected = (nll_BL * inputs["weight_BL"] * inputs["masked_BL"]).sum()
+    denoiser = MaskedDenoiser(student.model, student.family)
+    torch.testing.assert_close(denoising_loss(denoiser, inputs), expected, rtol=1e-5, atol=0)
 
 
 def test_nothing_masked_gives_loss_zero_and_zero_gradients_not_nan():

@@ -70,6 +70,7 @@ SAME = {
     "topology": {"train": {"launch": {"processes": 2}}},
     "unread epochs": {"train": {"epochs": 99}},
     "device": {"student": {"device": "auto"}},
+    "trackers": {"train": {"report_to": ["tensorboard"], "logging_dir": "elsewhere"}},
     "a default that was left out": {"train": {"length_window": 1}},
     "store": {"report": {"title": "other"}},
 }

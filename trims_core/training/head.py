@@ -5,7 +5,9 @@ Shape legend: M masked positions of a micro-batch, R rows of a chunk, D hidden, 
 A float32 [M, V] tensor of a 126k vocabulary is larger than the activations of many layers, and autograd
 would keep three of them (logits, log-softmax, gradient). Here a chunk's logits become its probabilities and
 then its gradient in place, the gradient of the hidden states is kept ([M, D]), and nothing with a V survives
-the chunk. Two products with the head per row; chunks recomputed by checkpointing would need three.
+the chunk. Two products with the head per row; chunks recomputed by checkpointing would need three. The
+gradient is kept divided by the largest scale: a loss divided by a batch's tokens would vanish in float16
+before the loss scaling of mixed precision arrives with the backward pass.
 
 Source: own derivation, ∂(Σ s·CE)/∂logits = s·(softmax − onehot); tests/training/test_head.py compares values
 and gradients with the dense formulation.
@@ -60,6 +62,8 @@ class _HeadCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         nll_M = torch.empty_like(scale_M)
+        largest = scale_M.abs().amax().clamp(min=torch.finfo(torch.float32).tiny) if len(scale_M) else 1.0
+        relative_M = scale_M / largest
         grad_hidden_MD = torch.empty_like(hidden_MD) if needs_hidden else None
         # long sums over rows: kept in float32 whatever the head's type
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if needs_weight else None
@@ -75,7 +79,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
             nll_M[part] = (sum_R1.log() + largest_R1 - found_R1)[:, 0]
             if not any(ctx.needs_input_grad[:3]):
                 continue
-            scale_R1 = scale_M[part, None]
+            scale_R1 = relative_M[part, None]
             grad_RV = exp_RV.mul_(scale_R1 / sum_R1).scatter_add_(1, target_R1, -scale_R1)
             if grad_bias_V is not None:
                 grad_bias_V += grad_RV.sum(0)
@@ -85,19 +89,13 @@ class _HeadCrossEntropy(torch.autograd.Function):
             if grad_weight_VD is not None:
                 grad_weight_VD += grad_RV.T @ hidden_RD
         ctx.save_for_backward(grad_hidden_MD, grad_weight_VD, grad_bias_V)
-        ctx.types = (weight_VD.dtype, None if bias_V is None else bias_V.dtype)
+        ctx.largest, ctx.dtypes = largest, (hidden_MD.dtype, weight_VD.dtype, weight_VD.dtype)
         return (nll_M * scale_M).sum()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden_MD, grad_weight_VD, grad_bias_V = ctx.saved_tensors
-        weight_type, bias_type = ctx.types
-        return (
-            None if grad_hidden_MD is None else grad_hidden_MD * grad.to(grad_hidden_MD.dtype),
-            None if grad_weight_VD is None else (grad_weight_VD * grad).to(weight_type),
-            None if grad_bias_V is None else (grad_bias_V * grad).to(bias_type),
-            None,
-            None,
-            None,
-        )
+        factor = grad.float() * ctx.largest
+        kept = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        gradients = [None if part is None else (part.float() * factor).to(dtype) for part, dtype in kept]
+        return (*gradients, None, None, None)

@@ -29,6 +29,7 @@ from trims_core.errors import CheckpointError, ConfigError, InterruptedRunError,
 from trims_core.stage import Progress
 from trims_core.training.checkpoint import check_world_size, find_complete_checkpoint
 from trims_core.training.journal import read_progress
+from trims_core.training.loggers import check_loggers
 from trims_core.training.spec import TrainSpec
 from trims_core.training.tether import PARENT_VARIABLE
 from trims_core.training.warm import compile_environment, ensure_warm, extensions_folder
@@ -76,10 +77,12 @@ def run_training(spec: TrainSpec, launch: LaunchConfig, progress: Progress) -> N
     """Run a training to its end; afterwards the adapter and result.json exist.
 
     Raises:
+        ConfigError: the package of a tracker in train.report_to is not installed; nothing was started.
         CheckpointError: the newest checkpoint belongs to another number of processes; nothing was started.
         TrainingDivergedError, InputError, …: what a training process said, as its own class.
         LaunchError: a process ended otherwise; with the end of its log.
     """
+    check_loggers(spec.train.report_to)
     paths = spec.paths
     checkpoint = find_complete_checkpoint(paths.checkpoints)
     if checkpoint is not None:

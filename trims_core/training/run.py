@@ -21,6 +21,7 @@ from trims_core._faults import fault_point
 from trims_core.errors import InterruptedRunError, TrimsError
 from trims_core.store.durable import write_atomically
 from trims_core.training.journal import MetricsLog, ProgressFile
+from trims_core.training.loggers import name_run
 from trims_core.training.spec import TrainSpec, read_spec
 from trims_core.training.tether import die_with_parent
 from trims_core.training.warm import compiled_operator, load_operator
@@ -117,6 +118,8 @@ def train(
     args = training_arguments(
         spec, n_steps, resumed=checkpoint is not None, validates=data.validation is not None
     )
+    if spec.train.report_to:
+        name_run(spec.run_name, spec.train.logging_dir)
     metrics = MetricsLog(spec.paths.metrics, n_done) if rank == 0 else None
     trainer = DenoisingTrainer(
         MaskedDenoiser(adapted, student.family), args, spec, data, metrics, progress, stop

@@ -76,6 +76,8 @@ class TrainSpec:
     world_size: int = 1
     device: str = "cpu"
     engine: Engine = "deepspeed"
+    run_name: str = "trims"
+    """`<config name>/<variant>-s<seed>`: what experiment trackers call the run."""
 
     @property
     def paths(self) -> RunPaths:
@@ -96,6 +98,7 @@ class TrainSpec:
             "world_size": self.world_size,
             "device": self.device,
             "engine": self.engine,
+            "run_name": self.run_name,
         }
         write_atomically(self.paths.spec, json.dumps(body, indent=1).encode())
         return self.paths.spec

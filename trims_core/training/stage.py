@@ -100,6 +100,7 @@ def _train(work: Work) -> None:
         adapter=(work.staging.path / "adapter").absolute(),
         world_size=world_size,
         device=_device(config.student.device),
+        run_name=f"{config.name}/{work.node.params['variant']}-s{seed}",
     )
     if not spec.paths.result.exists():
         shutil.rmtree(spec.adapter, ignore_errors=True)

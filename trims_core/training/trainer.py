@@ -73,7 +73,9 @@ def training_arguments(spec: TrainSpec, n_steps: int, *, resumed: bool, validate
         save_strategy="steps",
         save_steps=config.save_steps,
         save_total_limit=None,
-        report_to="none",
+        report_to=list(config.report_to) or "none",
+        run_name=spec.run_name,
+        project=spec.run_name.partition("/")[0],
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
@@ -165,6 +167,7 @@ class DenoisingTrainer(Trainer):
         if self._metrics is not None:
             self._metrics.append(self.state.global_step, "eval", loss=loss)
         found = {"eval_loss": loss}
+        self._report(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
@@ -177,6 +180,7 @@ class DenoisingTrainer(Trainer):
         for name in ("loss", "grad_norm"):
             if not math.isfinite(logs[name]):
                 raise self._diverged(name, logs[name])
+        masked_fraction = float(counts[0] / counts[1])
         if self._metrics is not None:
             self._metrics.append(
                 self.state.global_step,
@@ -184,11 +188,16 @@ class DenoisingTrainer(Trainer):
                 loss=logs["loss"],
                 lr=logs["learning_rate"],
                 grad_norm=logs["grad_norm"],
-                masked_fraction=float(counts[0] / counts[1]),
+                masked_fraction=masked_fraction,
             )
+        self._report({**logs, "masked_fraction": masked_fraction})
         if self._progress is not None:
             step, total = self.state.global_step, self.state.max_steps
             self._progress.tell(step, total, f"step {step} of {total}, loss {logs['loss']:.3f}")
+
+    def _report(self, values: dict[str, float]) -> None:
+        """Hand values to the trackers of train.report_to; they report on rank 0 alone."""
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, values)
 
     # ---- checkpoints
 
