@@ -86,6 +86,7 @@ SAMPLES: Final = Table(
             ("variant", pa.string()),
             ("seed", pa.int64()),
             ("task", pa.string()),
+            ("cache", pa.string()),
             ("threshold", pa.float64()),
             ("sample_id", pa.string()),
             ("prompt", pa.string()),
@@ -102,18 +103,24 @@ SAMPLES: Final = Table(
             ("token_ids", pa.list_(pa.int32())),
             ("reveal_step", pa.list_(pa.int32())),
             ("confidence", pa.list_(pa.float32())),
+            ("entropy", pa.list_(pa.float32())),
         ]
     ),
     {
         "model": "untuned, or <variant>-s<seed>",
-        "threshold": "confidence threshold; null: one token per forward",
+        "cache": "none (exact), prefix or dual (approximate): which keys and values are kept",
+        "threshold": "what the reveal rule in the provenance compares with: a probability, a factor, or nats;"
+        " null: one token per forward",
         "n_tokens": "generated tokens up to and including the first end token",
         "n_tokens_canvas": "all canvas positions",
         "n_tokens_text": "re-tokenised text without end tokens",
         "n_forwards": "model calls the sequence took part in",
         "seconds": "decoding time of the sequence's batch divided by its sequences",
-        "reveal_step": "forward (0-based) at which each canvas position was revealed; -1 never",
-        "confidence": "softmax probability at the reveal; null where never revealed",
+        "token_ids": "student's ids, one per canvas position; the mask's where never revealed",
+        "reveal_step": "the trajectory: forward of this sequence (0-based) at which each canvas position was"
+        " revealed, equal steps in one forward; -1 never",
+        "confidence": "probability of the revealed token at that forward; null where never revealed",
+        "entropy": "nats, of the whole prediction at that forward; null where never revealed",
     },
 )
 TABLES: Final = {table.name: table for table in (CORPUS, SCORES, REJECTS, BUCKETS, SAMPLES)}

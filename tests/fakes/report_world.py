@@ -33,6 +33,9 @@ ANSWERS = (
     "<b>8</b> & 5 make 13. The answer is 13.",
 )
 
+SECONDS = {"none": 0.01, "prefix": 0.006, "dual": 0.004}
+"""A forward with each cache."""
+
 Row = dict[str, Any]
 Edit = Callable[[str, float | None, list[Row]], list[Row] | None]
 """Changes (or, giving None, leaves out) the rows of a cell of a model at a threshold."""
@@ -60,6 +63,8 @@ class ReportWorld:
     edit: Edit = lambda model, threshold, rows: rows
     summary: Callable[[Row], Row] = lambda row: row
     """Changes a cell's summary in cells.json."""
+    sweep: Mapping[str, object] = field(default_factory=dict)
+    """Further settings of the sweep."""
     report: Mapping[str, object] = field(default_factory=dict)
     loss: float = 2.0
     k: int = 4
@@ -80,6 +85,7 @@ class ReportWorld:
                     "thresholds": list(self.thresholds),
                     "gen_length": CANVAS,
                     "block_length": CANVAS,
+                    **self.sweep,
                 },
                 "report": {"bootstrap_samples": 200, "examples": 3, **self.report},
             }
@@ -145,7 +151,12 @@ def _key(
         "skill": dict(world.skill),
         "stamina": dict(world.stamina),
     }
-    return stage_key(node.stage, 1, {**story, "params": dict(node.params), "k": config.buckets.k}, parents)
+    return stage_key(
+        node.stage,
+        1,
+        {**story, "params": dict(node.params), "sweep": dict(world.sweep), "k": config.buckets.k},
+        parents,
+    )
 
 
 def _corpus(work: Work) -> Outcome:
@@ -228,25 +239,29 @@ def _train(world: ReportWorld, work: Work) -> Outcome:
 def _sweep(world: ReportWorld, work: Work) -> Outcome:
     model, variant, seed = (work.node.params[name] for name in ("model", "variant", "seed"))
     summaries = []
-    for threshold in (None, *work.config.sweep.thresholds):
-        rows = world.edit(
-            str(model), threshold, _samples(world, str(model), str(variant or "untuned"), threshold)
-        )
+    sweep = work.config.sweep
+    points = itertools.product(sweep.caches(tuned=variant is not None), (None, *sweep.thresholds))
+    for cache, threshold in points:
+        made = _samples(world, str(model), str(variant or "untuned"), threshold, SECONDS[cache])
+        rows = world.edit(str(model), threshold, made)
         if rows is None:
             continue
-        about = {"model": model, "variant": variant, "seed": seed, "task": "demo", "threshold": threshold}
+        about = {"model": model, "variant": variant, "seed": seed, "task": "demo"}
+        about |= {"cache": cache, "threshold": threshold}
         rows = [{**about, **row} for row in rows]
-        name = f"cells/demo-t{'one' if threshold is None else threshold}.parquet"
+        name = f"cells/demo-t{'one' if threshold is None else threshold}-{cache}.parquet"
         (work.staging.path / "cells").mkdir(exist_ok=True)
         columns = {column: [row[column] for row in rows] for column in SAMPLES.schema.names}
         work.staging.record(name, {name: write_table(work.staging.path / name, SAMPLES, columns)})
-        summaries.append(world.summary({**about, **_summary(rows)}))
+        summaries.append(world.summary({**about, "rule": sweep.rule, **_summary(rows)}))
     (work.staging.path / "cells.json").write_text(json.dumps(summaries))
     work.staging.record("cells.json", {"cells.json": None})
     return Outcome({"n_in": len(summaries) * world.n, "n_out": len(summaries) * world.n})
 
 
-def _samples(world: ReportWorld, model: str, method: str, threshold: float | None) -> list[Row]:
+def _samples(
+    world: ReportWorld, model: str, method: str, threshold: float | None, seconds: float
+) -> list[Row]:
     """Rows whose outcome depends on the problem, the model and how parallel it decodes; no other chance."""
     steps = 10 if threshold is None else max(1, round(10 * threshold**1.5))
     rows = []
@@ -272,10 +287,11 @@ def _samples(world: ReportWorld, model: str, method: str, threshold: float | Non
                 "n_tokens_canvas": CANVAS,
                 "n_tokens_text": 19,
                 "n_forwards": steps,
-                "seconds": 0.01 * steps,
+                "seconds": seconds * steps,
                 "token_ids": [5] * CANVAS,
                 "reveal_step": [min(j, steps - 1) for j in range(CANVAS)],
                 "confidence": [0.9] * CANVAS,
+                "entropy": [0.3] * CANVAS,
             }
         )
     return rows

@@ -14,8 +14,9 @@ from trims_core.store import Artifact
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> ReportWorld:
-    """Two seeds, 40 problems, four points per curve."""
-    return ReportWorld(tmp_path_factory.mktemp("report"), seeds=(0, 1))
+    """Two seeds, 40 problems, four points per curve, two caches for the untuned student."""
+    sweep = {"cache": "dual", "compare_caches": ["none"]}
+    return ReportWorld(tmp_path_factory.mktemp("report"), seeds=(0, 1), sweep=sweep)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ def strong_results() -> dict[str, Any]:
         "tasks": {
             "demo": {
                 "n": 5000,
+                "rule": "threshold",
                 "y_max_percent": 80.0,
                 "gen_length": 64,
                 "cells": cells,

@@ -32,6 +32,20 @@ def without_two_cells(model: str, threshold: float | None, rows: list[Row]) -> l
     return None if (model, threshold) in {("trims-s0", 0.6), ("untuned", None)} else rows
 
 
+def test_cells_of_further_caches_are_expected_of_the_untuned_student_alone(tmp_path: Path) -> None:
+    world = ReportWorld(tmp_path, sweep={"cache": "dual", "compare_caches": ["prefix", "none"]})
+    cells, _ = load(world)
+    assert [cell.key for cell in cells] == expected_keys(world.config())
+    caches = {model: {c.cache for c in cells if c.model == model} for model in ("untuned", "trims-s0")}
+    assert caches == {"untuned": {"dual", "prefix", "none"}, "trims-s0": {"dual"}}
+
+
+def test_a_missing_cell_is_named_with_its_cache(tmp_path: Path) -> None:
+    world = ReportWorld(tmp_path, sweep={"cache": "dual"}, edit=without_two_cells)
+    with pytest.raises(ReportError, match=r"trims-s0 on demo at threshold 0\.6 with cache dual"):
+        load(world)
+
+
 def test_missing_cells_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ReportError) as refusal:
         load(ReportWorld(tmp_path, edit=without_two_cells))

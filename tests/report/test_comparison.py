@@ -39,6 +39,8 @@ def cell(
         variant=None if method == "untuned" else method,
         seed=None if method == "untuned" else seed,
         task="demo",
+        cache="none",
+        rule="threshold",
         threshold=threshold,
         sample_ids=tuple(f"p{i:03d}" for i in range(n)),
         correct_N=np.asarray(correct, dtype=np.float64),

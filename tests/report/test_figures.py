@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from trims_core.report.appearance import DARK, LIGHT, VARIANTS, Theme, bucket_colours, looks
+from trims_core.points import CacheName
+from trims_core.report.appearance import DARK, LIGHT, VARIANTS, Theme, bucket_colours, cache_looks, looks
 from trims_core.report.figures import draw_all
 
 
@@ -26,7 +27,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_every_figure_is_there_as_png_and_four_svgs(report: Path) -> None:
-    for name in ("curve-demo", "difficulty", "losses"):
+    for name in ("curve-demo", "caches-demo", "difficulty", "losses"):
         header = (report / "figures" / f"{name}.png").read_bytes()[:24]
         assert struct.unpack(">II", header[16:24]) == (1152, 784)
         for ending in VARIANTS:
@@ -50,6 +51,13 @@ def test_methods_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None
     found = looks([{"name": str(i), "kind": kind} for i, kind in enumerate(kinds)], theme)
     assert len({look.colour for look in found.values()}) == len(kinds)
     assert len({look.marker for look in found.values()}) == len(kinds)
+    assert all(contrast(look.colour, theme.ground) >= 3 for look in found.values())
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: str(theme.name))
+def test_caches_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None:
+    found = cache_looks(list(get_args(CacheName)), theme)
+    assert len({look.colour for look in found.values()}) == len({look.marker for look in found.values()}) == 3
     assert all(contrast(look.colour, theme.ground) >= 3 for look in found.values())
 
 

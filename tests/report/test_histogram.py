@@ -51,7 +51,7 @@ def test_examples_of_real_buckets_read_as_the_corpus_does(store: Store) -> None:
         number = int(example["id"].removeprefix("ex-"))
         text = "".join(piece["text"] for piece in example["pieces"])
         assert text.startswith(f"Adding {number} and {number} gives {2 * number}.")
-        assert text.endswith(("Voilà 𝛑!<|end|>", "Done.<|end|>"))
+        assert text.endswith(("Voilà 𝛑!<|eot_id|>", "Done.<|eot_id|>"))
         assert example["prompt"] == f"What is {number} plus {number}?"
 
 

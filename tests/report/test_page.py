@@ -72,7 +72,7 @@ def test_the_browser_is_told_to_load_nothing(page: Elements) -> None:
 def test_embedded_figures_load_nothing_either(page: Elements) -> None:
     images = [image["src"] for image in page.named("img")]
     images += [source["srcset"] for source in page.named("source")]
-    assert len(images) == 12
+    assert len(images) == 16
     for image in images:
         svg = base64.b64decode(image.partition("base64,")[2]).decode()
         assert svg.rstrip().endswith("</svg>")
@@ -82,11 +82,13 @@ def test_embedded_figures_load_nothing_either(page: Elements) -> None:
 
 def test_figures_are_told_in_words(page: Elements, results: dict[str, Any]) -> None:
     alts = [image["alt"] for image in page.named("img")]
-    assert len(alts) == 3
+    assert len(alts) == 4
     first = results["tasks"]["demo"]["curves"]["trims"][0]
     assert f"trims: {100 * first['accuracy']:.0f} % at 1.0" in alts[0]
-    assert "bucket edges in nats" in alts[1]
-    assert "trims-s0 validation" in alts[2]
+    slowest = results["tasks"]["demo"]["caches"]["none"][0]
+    assert f"none: {100 * slowest['accuracy']:.0f} % at {slowest['tokens_per_second']:.0f}" in alts[1]
+    assert "bucket edges in nats" in alts[2]
+    assert "trims-s0 validation" in alts[3]
 
 
 def test_phones_and_screen_readers_are_served(page: Elements) -> None:
@@ -106,6 +108,13 @@ def test_findings_caveats_and_provenance_are_on_the_page(page: Elements, results
         assert line in text
     for row in results["stages"]:
         assert row["fingerprint"] in text
+
+
+def test_the_page_says_with_which_rule_and_cache_the_curves_were_decoded(page: Elements) -> None:
+    text = " ".join("".join(page.text).split())
+    assert "Curves and comparisons are decoded with rule threshold: a forward reveals the most" in text
+    assert "Cache dual: columns outside the current block keep the keys and values" in text
+    assert "That is faster and approximate. The table of caches shows what that does" in text
 
 
 def test_markup_in_answers_is_shown_and_not_obeyed(page: Elements) -> None:

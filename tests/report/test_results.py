@@ -53,6 +53,59 @@ def test_cells_hold_the_numbers_of_their_samples(tmp_path: Path) -> None:
     assert task["comparisons"][0]["one_token_per_forward"]["value"] == pytest.approx(0.05)
 
 
+def test_curves_and_cells_are_those_of_the_main_cache_and_the_grid_has_all(
+    results: dict[str, Any], parents: dict[str, Artifact]
+) -> None:
+    task = results["tasks"]["demo"]
+    assert (task["rule"], task["cache"]) == ("threshold", "dual")
+    assert len(task["cells"]) == 5 * 4
+    assert {cell["cache"] for cell in task["cells"]} == {"dual"}
+    assert task["caches"]["dual"] == task["curves"]["untuned"]
+    listed = json.loads(parents["sweep/untuned"].file("cells.json").read_text())
+    for cache in ("dual", "none"):
+        wanted = [row for row in listed if row["cache"] == cache]
+        points = task["caches"][cache]
+        assert [point["threshold"] for point in points] == [None, 0.9, 0.6, 0.3]
+        for name in ("tokens_per_second", "n"):
+            assert [point[name] for point in points] == pytest.approx([row[name] for row in wanted])
+        assert [point["accuracy"] for point in points] == [row["n_correct"] / row["n"] for row in wanted]
+        assert [point["tpf"] for point in points] == pytest.approx(
+            [row["tokens"] / row["forwards"] for row in wanted], abs=1e-6
+        )
+    assert task["caches"]["dual"][0]["tokens_per_second"] > task["caches"]["none"][0]["tokens_per_second"]
+
+
+def test_methods_and_caches_are_tabled_with_accuracy_parallelism_and_speed(
+    report: Path, results: dict[str, Any]
+) -> None:
+    text = (report / "table.md").read_text(encoding="utf-8")
+    task = results["tasks"]["demo"]
+    for curves in (task["curves"], task["caches"]):
+        points = [next(point for point in curve if point["threshold"] == 0.6) for curve in curves.values()]
+        shown = [
+            f"{100 * p['accuracy']:.1f} [{100 * p['low']:.1f}, {100 * p['high']:.1f}] | {p['tpf']:.2f}"
+            f" | {p['tokens_per_second']:.0f}"
+            for p in points
+        ]
+        assert f"| threshold 0.6 | {' | '.join(shown)} |" in text
+    assert "n = 40, means of 2 seeds;" in text
+
+
+def test_without_further_caches_there_is_no_grid_and_the_exact_one_is_called_exact(tmp_path: Path) -> None:
+    world = ReportWorld(tmp_path)
+    results = collect(world.config(), world.parents(), load_tokenizer(world.config().student.model))
+    assert results["tasks"]["demo"]["caches"] == {}
+    assert "Cache none: every forward sees the canvas as it is, which is exact." in table_markdown(results)
+
+
+def test_points_of_a_rising_rule_go_from_the_least_parallel_to_the_most(tmp_path: Path) -> None:
+    world = ReportWorld(tmp_path, sweep={"rule": "entropy"})
+    results = collect(world.config(), world.parents(), load_tokenizer(world.config().student.model))
+    points = results["tasks"]["demo"]["curves"]["untuned"]
+    assert [point["threshold"] for point in points] == [None, 0.3, 0.6, 0.9]
+    assert "| entropy 0.6 nats |" in table_markdown(results)
+
+
 def test_collecting_twice_gives_the_same_bytes(world: ReportWorld, parents: dict[str, Artifact]) -> None:
     config = world.config()
     tokenizer = load_tokenizer(config.student.model)

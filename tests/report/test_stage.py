@@ -52,7 +52,7 @@ def test_the_artifact_lists_page_results_table_and_figures(world: ReportWorld, r
         "figures/curve-demo.svg",
     ):
         assert artifact.file(name).stat().st_size > 0
-    assert artifact.manifest.counts == {"n_in": 20, "n_out": 20}
+    assert artifact.manifest.counts == {"n_in": 24, "n_out": 24}
 
 
 def test_a_second_run_is_cached(world: ReportWorld, report: Path) -> None:

@@ -63,6 +63,9 @@ def test_every_sample_of_every_cell_is_stored(swept: Path) -> None:
         ):
             assert len(tokens) == len(steps) == len(confidences) == 16
             assert [step == -1 for step in steps] == [value is None for value in confidences]
+        assert [[value is None for value in row] for row in table["entropy"].to_pylist()] == [
+            [value is None for value in row] for row in table["confidence"].to_pylist()
+        ]
         assert provenance(path)["provenance"]["batch_size"] == 4
 
 
@@ -116,6 +119,9 @@ def test_a_second_run_is_cached(swept: Path) -> None:
         "train.lr=0.5",
         "student.device=auto",
         "name=b",
+        "sweep.cache=none",
+        "sweep.compare_caches=[none]",
+        "sweep.sampling.temperature=0",
     ],
 )
 def test_what_changes_no_sample_keeps_the_artifact(swept: Path, override: str) -> None:
@@ -129,6 +135,11 @@ def test_what_changes_no_sample_keeps_the_artifact(swept: Path, override: str) -
         "sweep.gen_length=24",
         "sweep.block_length=16",
         "sweep.stop_at_end=false",
+        "sweep.cache=dual",
+        "sweep.compare_caches=[dual]",
+        "sweep.rule=entropy",
+        "sweep.sampling.suppress=[3]",
+        "sweep.stop_strings=[x]",
         "sweep.tasks.demo.limit=2",
         "student.dtype=bfloat16",
         "corpus.system_prompt=x",
@@ -136,6 +147,38 @@ def test_what_changes_no_sample_keeps_the_artifact(swept: Path, override: str) -
 )
 def test_what_changes_samples_changes_the_artifact(swept: Path, override: str) -> None:
     assert _fingerprint(config_of(swept, override)) != _fingerprint(config_of(swept))
+
+
+def test_further_caches_of_the_untuned_student_leave_tuned_ones_alone(swept: Path) -> None:
+    further = config_of(swept, "sweep.compare_caches=[prefix, dual]")
+    assert _fingerprint(further, TUNED) == _fingerprint(config_of(swept), TUNED)
+    assert _fingerprint(further) != _fingerprint(config_of(swept))
+
+
+def test_each_cache_has_cells_of_its_own(tmp_path: Path, swept: Path) -> None:
+    write_sweep_world(tmp_path, cache="dual", compare_caches=["none"])
+    artifact = _run(config_of(tmp_path)).artifact
+    rows = json.loads(artifact.file("cells.json").read_text())
+    assert [(row["cache"], row["threshold"]) for row in rows] == [
+        (cache, threshold) for cache in ("dual", "none") for threshold in (None, 0.9, 0.3)
+    ]
+    assert {row["rule"] for row in rows} == {"threshold"}
+    dual = read_table(artifact.file("cells/demo-t0.9-dual.parquet"), SAMPLES)
+    assert set(dual["cache"].to_pylist()) == {"dual"}
+    exact = timeless(artifact)
+    for unit in CELLS:
+        assert exact[unit] == timeless(sweep_untuned(swept))[unit]
+
+
+def test_a_task_is_decoded_by_another_rule_with_options(tmp_path: Path) -> None:
+    sampling = {"temperature": 0.5, "suppress": ["<|eot_id|>", "<|endoftext|>"]}
+    write_sweep_world(tmp_path, rule="entropy", thresholds=[1.0, 9.0], sampling=sampling)
+    artifact = _run(config_of(tmp_path)).artifact
+    path = artifact.file("cells/demo-t9.parquet")
+    table = read_table(path, SAMPLES)
+    assert set(table["finished"].to_pylist()) == {False}
+    assert set(table["n_forwards"].to_pylist()) == {2}
+    assert provenance(path)["provenance"]["sampling"]["suppress"] == ["<|eot_id|>", "<|endoftext|>"]
 
 
 def test_other_problems_or_another_student_change_the_artifact(tmp_path: Path) -> None:

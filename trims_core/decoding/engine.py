@@ -97,6 +97,7 @@ def decode(
     settings: DecodeSettings,
     on_step: Callable[[int, int], None] | None = None,
     watch: Watch | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[Decoded]:
     """The decoded canvases, in the order of the prompts.
 
@@ -104,6 +105,7 @@ def decode(
         prompts: token ids, any lengths ≥ 1; longest ones are decoded first to keep padding short.
         on_step: called after every forward with the finished sequences and their total.
         watch: called after every forward with the canvases that took part.
+        numbers: one per prompt, by which its noise is drawn above temperature 0; default: its place.
 
     Raises:
         ConfigError: settings that do not fit together, or an empty prompt.
@@ -113,7 +115,7 @@ def decode(
     for place, prompt in enumerate(prompts):
         if not len(prompt):
             raise ConfigError(f"prompt {place} is empty: expected at least one token")
-    loop = _Loop(student, settings)
+    loop = _Loop(student, settings, range(len(prompts)) if numbers is None else numbers)
     waiting = deque(sorted(range(len(prompts)), key=lambda place: -len(prompts[place])))
     decoded: dict[int, Decoded] = {}
     with torch.inference_mode():
@@ -136,9 +138,10 @@ def decode(
 class _Loop:
     """The batch, and what happens to it at every step."""
 
-    def __init__(self, student: Denoiser, settings: DecodeSettings) -> None:
+    def __init__(self, student: Denoiser, settings: DecodeSettings, numbers: Sequence[int]) -> None:
         self._student = student
         self._settings = settings
+        self._numbers = numbers
         self._device = next(student.model.parameters()).device
         self.canvas = Canvas(
             settings.rule.block_lengths(settings.gen_length, settings.block_length),
@@ -210,7 +213,7 @@ class _Loop:
         parts: list[torch.Tensor] = []
         for sample, step, count in zip(self.canvas.samples, self.canvas.steps, counts, strict=True):
             generator = torch.Generator(self._device)
-            generator.manual_seed(draw_seed(self._settings.sampling.seed, sample, step))
+            generator.manual_seed(draw_seed(self._settings.sampling.seed, self._numbers[sample], step))
             parts.append(
                 torch.rand(count, vocab_size, dtype=torch.float64, device=self._device, generator=generator)
             )

@@ -55,7 +55,7 @@ def decode_parallel(
         threads = [
             threading.Thread(
                 target=_work,
-                args=(worker, student, [prompts[i] for i in share], settings, n_inside, stop, reports),
+                args=(worker, student, prompts, share, settings, n_inside, stop, reports),
                 name=f"decode-{worker}",
                 daemon=True,
             )
@@ -93,6 +93,7 @@ def _work(
     worker: int,
     student: Denoiser,
     prompts: Sequence[Sequence[int]],
+    share: Sequence[int],
     settings: DecodeSettings,
     n_inside: int,
     stop: threading.Event,
@@ -105,13 +106,13 @@ def _work(
 
     torch.set_num_threads(n_inside)
     try:
-        result = decode(student, prompts, settings, tell)
+        result = decode(student, [prompts[place] for place in share], settings, tell, numbers=share)
     except _StoppedError:
         return
     except BaseException as error:  # noqa: BLE001 - carried to the calling thread and raised there
         reports.put(_Report(worker, 0, error=error))
         return
-    reports.put(_Report(worker, len(prompts), result=result))
+    reports.put(_Report(worker, len(share), result=result))
 
 
 def _listen(

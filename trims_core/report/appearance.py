@@ -96,6 +96,13 @@ def looks(methods: Sequence[Mapping[str, Any]], theme: Theme) -> dict[str, Look]
     return out
 
 
+def cache_looks(names: Sequence[str], theme: Theme) -> dict[str, Look]:
+    """Colour, marker and line of each cache: the exact one grey like the untuned student."""
+    colours = {"none": theme.untuned, "prefix": theme.standard[0], "dual": theme.trims[0]}
+    markers = {"none": "s", "prefix": "^", "dual": "o"}
+    return {name: Look(colours[name], markers[name], _DASHES if name == "none" else "-") for name in names}
+
+
 def bucket_colours(k: int) -> list[tuple[str, str]]:
     """(background, text) per bucket, hardest first: dark red to pale yellow, darker where harder.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from trims_core.points import MEANINGS, point_text
+
 _WIDE_POINTS: Final = 3.0
 """A half-width of more percentage points than this is worth a sentence."""
 _UNFINISHED_FRACTION: Final = 0.05
@@ -77,7 +79,7 @@ def _unfinished(task: str, found: Mapping[str, Any]) -> Iterator[str]:
     if worst["n_unfinished"] > _UNFINISHED_FRACTION * worst["n"]:
         total = sum(cell["n_unfinished"] for cell in found["cells"])
         answers = sum(cell["n"] for cell in found["cells"])
-        at = "one token per forward" if worst["threshold"] is None else f"threshold {worst['threshold']:g}"
+        at = point_text(found["rule"], worst["threshold"])
         yield (
             f"{task}: {total} of {answers} answers have no end token within {found['gen_length']} positions;"
             f" most with {worst['model']} at {at} ({worst['n_unfinished']} of {worst['n']})."
@@ -86,6 +88,7 @@ def _unfinished(task: str, found: Mapping[str, Any]) -> Iterator[str]:
 
 def _flat(task: str, found: Mapping[str, Any]) -> Iterator[str]:
     """Silent where a curve has no extent, or no accuracy that could fall."""
+    further = "higher" if MEANINGS[found["rule"]].rising else "lower"
     for name, points in found["curves"].items():
         by_tpf = sorted(points, key=lambda point: point["tpf"])
         extent = by_tpf[-1]["tpf"] / by_tpf[0]["tpf"]
@@ -94,7 +97,7 @@ def _flat(task: str, found: Mapping[str, Any]) -> Iterator[str]:
         if by_tpf[-1]["high"] >= by_tpf[0]["low"]:
             yield (
                 f"{task}: the accuracy of {name} does not fall measurably from {by_tpf[0]['tpf']:.1f} to"
-                f" {by_tpf[-1]['tpf']:.1f} tokens per forward; lower thresholds would show where it does."
+                f" {by_tpf[-1]['tpf']:.1f} tokens per forward; {further} thresholds would show where it does."
             )
 
 

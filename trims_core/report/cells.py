@@ -1,7 +1,7 @@
 """The sweep's cells, read from the artifacts and checked before anything is drawn.
 
-A cell is one model on one task at one threshold. All cells of a task must be there and must hold the
-same problems, because methods are compared problem by problem.
+A cell is one model on one task with one cache at one threshold. All cells of a task must be there and must
+hold the same problems, because methods are compared problem by problem.
 
 Shapes: N problems of a task, ordered by sample id.
 """
@@ -19,13 +19,14 @@ import numpy.typing as npt
 
 from trims_core.config import TrimsConfig
 from trims_core.errors import ReportError
+from trims_core.points import RuleName, point_text
 from trims_core.schema import SAMPLES, read_table
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-CellKey = tuple[str, str, float | None]
-"""Model, task, threshold (None: one token per forward)."""
+CellKey = tuple[str, str, str, float | None]
+"""Model, task, cache, threshold (None: one token per forward)."""
 
 _SHOWN_AT_MOST: Final = 12
 _COUNTED: Final = [
@@ -33,6 +34,7 @@ _COUNTED: Final = [
     "variant",
     "seed",
     "task",
+    "cache",
     "threshold",
     "sample_id",
     "correct",
@@ -44,12 +46,14 @@ _COUNTED: Final = [
 
 @dataclass(frozen=True)
 class Cell:
-    """One model on one task at one threshold; arrays are per problem, ordered by sample id."""
+    """One model on one task with one cache at one threshold; arrays are per problem, ordered by sample id."""
 
     model: str
     variant: str | None
     seed: int | None
     task: str
+    cache: str
+    rule: RuleName
     threshold: float | None
     sample_ids: tuple[str, ...]
     correct_N: npt.NDArray[np.float64]
@@ -65,8 +69,8 @@ class Cell:
 
     @property
     def key(self) -> CellKey:
-        """Model, task and threshold."""
-        return (self.model, self.task, self.threshold)
+        """Model, task, cache and threshold."""
+        return (self.model, self.task, self.cache, self.threshold)
 
     @property
     def n(self) -> int:
@@ -99,23 +103,30 @@ class Coverage:
     reduced: tuple[str, ...]
 
 
-def describe(key: CellKey) -> str:
-    """A cell's name for messages: `trims-s0 on demo at threshold 0.9`."""
-    model, task, threshold = key
-    at = "one token per forward" if threshold is None else f"threshold {threshold:g}"
-    return f"{model} on {task} at {at}"
+def describe(key: CellKey, rule: RuleName) -> str:
+    """A cell's name for messages: `trims-s0 on demo at threshold 0.9 with cache dual`."""
+    model, task, cache, threshold = key
+    with_cache = "" if cache == "none" else f" with cache {cache}"
+    return f"{model} on {task} at {point_text(rule, threshold)}{with_cache}"
 
 
 def expected_keys(config: TrimsConfig) -> list[CellKey]:
     """Every cell the settings ask for, in the order of the settings."""
-    models = ["untuned"] if config.sweep.untuned else []
+    sweep = config.sweep
+    models = [("untuned", sweep.caches(tuned=False))] if sweep.untuned else []
     models += [
-        f"{variant}-s{seed}"
+        (f"{variant}-s{seed}", sweep.caches(tuned=True))
         for variant in config.train.variants
         for seed in dict.fromkeys(config.train.seeds)
     ]
-    thresholds = (None, *dict.fromkeys(config.sweep.thresholds))
-    return [(model, task, t) for model in models for task in config.sweep.tasks for t in thresholds]
+    thresholds = (None, *dict.fromkeys(sweep.thresholds))
+    return [
+        (model, task, cache, threshold)
+        for model, caches in models
+        for task in sweep.tasks
+        for cache in caches
+        for threshold in thresholds
+    ]
 
 
 def load_cells(
@@ -136,12 +147,12 @@ def load_cells(
         for cell in read_cells(artifact):
             found[cell.key] = cell
     keys = expected_keys(config)
-    missing = [describe(key) for key in keys if key not in found]
+    missing = [describe(key, config.sweep.rule) for key in keys if key not in found]
     if missing and not partial:
         raise ReportError(
-            f"{len(missing)} of {len(keys)} cells are missing: {_some(missing)}; expected every model, task"
-            " and threshold of the settings. Redo the sweep with --refresh sweep, or draw what is there with"
-            " --set report.partial=true"
+            f"{len(missing)} of {len(keys)} cells are missing: {_some(missing)}; expected every model, task,"
+            " cache and threshold of the settings. Redo the sweep with --refresh sweep, or draw what is there"
+            " with --set report.partial=true"
         )
     cells = [found[key] for key in keys if key in found]
     if not cells:
@@ -153,18 +164,18 @@ def load_cells(
 def read_cells(artifact: Artifact) -> list[Cell]:
     """The cells of one sweep artifact. Raises: ReportError where samples and cells.json contradict."""
     listed = json.loads(artifact.file("cells.json").read_text(encoding="utf-8"))
-    summaries = {(row["model"], row["task"], row["threshold"]): row for row in listed}
+    summaries = {(row["model"], row["task"], row["cache"], row["threshold"]): row for row in listed}
     cells = []
     for path in artifact.files(prefix="cells/", suffix=".parquet"):
         columns = read_table(path, SAMPLES).select(_COUNTED).to_pydict()
         if not columns["sample_id"]:
             raise ReportError(f"{path}: a cell without problems; expected at least one. Use --refresh sweep")
-        key = (columns["model"][0], columns["task"][0], columns["threshold"][0])
+        key = (columns["model"][0], columns["task"][0], columns["cache"][0], columns["threshold"][0])
         if key not in summaries:
-            raise ReportError(f"{path}: {describe(key)} is not in cells.json; redo it with --refresh sweep")
+            raise ReportError(f"{path}: the cell {key} is not in cells.json; redo it with --refresh sweep")
         cells.append(_cell(path, columns, summaries.pop(key)))
     if summaries:
-        names = [describe(key) for key in summaries]
+        names = [describe(key, row["rule"]) for key, row in summaries.items()]
         raise ReportError(
             f"cells.json lists cells without samples: {_some(names)}; redo it with --refresh sweep"
         )
@@ -183,6 +194,8 @@ def _cell(path: Path, columns: Mapping[str, Sequence[Any]], summary: Mapping[str
         variant=columns["variant"][0],
         seed=columns["seed"][0],
         task=columns["task"][0],
+        cache=columns["cache"][0],
+        rule=summary["rule"],
         threshold=columns["threshold"][0],
         sample_ids=tuple(ids[i] for i in order),
         correct_N=ordered("correct"),
@@ -217,7 +230,7 @@ def _check_summary(cell: Cell, summary: Mapping[str, Any]) -> None:
     ]
     if wrong:
         raise ReportError(
-            f"cells.json, {describe(cell.key)}: {'; '.join(wrong)}. Redo it with --refresh sweep"
+            f"cells.json, {describe(cell.key, cell.rule)}: {'; '.join(wrong)}. Redo it with --refresh sweep"
         )
 
 
@@ -229,7 +242,7 @@ def _same_problems(cells: Sequence[Cell], *, partial: bool) -> tuple[list[Cell],
         group = [cell for cell in cells if cell.task == task]
         shared = set(group[0].sample_ids).intersection(*(cell.sample_ids for cell in group))
         largest = max(cell.n for cell in group)
-        short = [f"{describe(cell.key)} (n = {cell.n})" for cell in group if cell.n < largest]
+        short = [f"{describe(cell.key, cell.rule)} (n = {cell.n})" for cell in group if cell.n < largest]
         if len(shared) == largest:
             out += group
             continue

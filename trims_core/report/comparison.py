@@ -16,6 +16,7 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from trims_core.config import TrimsConfig
 from trims_core.curves import aup, wilson_interval
+from trims_core.points import parallelism_order
 from trims_core.report.cells import Cell
 
 Floats = npt.NDArray[np.float64]
@@ -73,13 +75,15 @@ def pairs_to_compare(methods: Sequence[Mapping[str, Any]]) -> list[tuple[str, st
 
 
 def points_of(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """One method's curve: per threshold the mean over seeds with a Wilson 95 % interval, and each seed.
+    """One method's curve with one cache: per threshold the mean over seeds with a Wilson 95 % interval, and
+    each seed, from the least parallel point to the most parallel.
 
     The interval is that of one run with the seeds' mean number of right answers: n is the number of
     problems, because the seeds answer the same ones.
     """
     points = []
-    for threshold in sorted({cell.threshold for cell in cells}, key=_by_threshold):
+    thresholds = sorted({c.threshold for c in cells}, key=partial(parallelism_order, cells[0].rule))
+    for threshold in thresholds:
         group = [cell for cell in cells if cell.threshold == threshold]
         low, high = wilson_interval(float(np.mean([cell.n_correct for cell in group])), group[0].n)
         points.append(
@@ -87,6 +91,7 @@ def points_of(cells: Sequence[Cell]) -> list[dict[str, Any]]:
                 "threshold": threshold,
                 "tpf": rounded(np.mean([cell.tpf for cell in group])),
                 "accuracy": rounded(np.mean([cell.n_correct / cell.n for cell in group])),
+                "tokens_per_second": rounded(np.mean([cell.tokens_per_second for cell in group])),
                 "low": rounded(low),
                 "high": rounded(high),
                 "n": group[0].n,
@@ -96,6 +101,7 @@ def points_of(cells: Sequence[Cell]) -> list[dict[str, Any]]:
                         "seed": cell.seed,
                         "tpf": rounded(cell.tpf),
                         "accuracy": rounded(cell.n_correct / cell.n),
+                        "tokens_per_second": rounded(cell.tokens_per_second),
                     }
                     for cell in group
                 ],
@@ -271,11 +277,6 @@ def interval_text(row: Mapping[str, float], digits: int, scale: float = 1.0) -> 
 def rounded(value: Any) -> float:
     """Six decimals, no negative zero: equal on every machine."""
     return round(float(value), 6) + 0.0
-
-
-def _by_threshold(threshold: float | None) -> float:
-    """Orders cells from least to most parallel: one token per forward first, then falling thresholds."""
-    return float("-inf") if threshold is None else -threshold
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from trims_core.points import parallelism_order
 from trims_core.report.cells import Cell
 from trims_core.report.comparison import method_of, rounded
 from trims_core.schema import BUCKETS, CORPUS, SAMPLES, read_table
@@ -107,8 +109,8 @@ def answers_side_by_side(cells: Sequence[Cell], count: int) -> dict[str, Any]:
     shared = set.intersection(*({c.threshold for c in mine if c.model == model} for model in first.values()))
     if not shared:
         return {"threshold": None, "problems": []}
-    falling = sorted(shared, key=lambda t: 2.0 if t is None else t, reverse=True)
-    threshold = falling[len(falling) // 2]
+    by_parallelism = sorted(shared, key=partial(parallelism_order, cells[0].rule))
+    threshold = by_parallelism[len(by_parallelism) // 2]
     wanted = chosen(mine[0].sample_ids, count)
     by_model = {
         cell.model: _rows([cell.path], SAMPLES, "sample_id", wanted)

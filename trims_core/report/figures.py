@@ -16,7 +16,16 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from trims_core.report.appearance import VARIANTS, Look, Shape, Theme, bucket_colours, looks
+from trims_core.points import MEANINGS
+from trims_core.report.appearance import (
+    VARIANTS,
+    Look,
+    Shape,
+    Theme,
+    bucket_colours,
+    cache_looks,
+    looks,
+)
 from trims_core.report.losses import block_means
 
 _DPI: Final = 160
@@ -35,6 +44,11 @@ def draw_all(results: Results, folder: Path, progress: Callable[[str], None] = l
     """
     jobs: dict[str, Callable[[Figure, Theme, Shape], None]] = {
         f"curve-{task}": partial(draw_curve, results=results, task=task) for task in results["tasks"]
+    }
+    jobs |= {
+        f"caches-{task}": partial(draw_caches, found=found, task=task)
+        for task, found in results["tasks"].items()
+        if found["caches"]
     }
     jobs["difficulty"] = partial(draw_difficulty, found=results["buckets"])
     if results["losses"]:
@@ -97,8 +111,9 @@ def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, tas
     styles = looks(results["methods"], theme)
     axes = figure.subplots()
     for name, points in found["curves"].items():
-        _draw_method(axes, theme, styles[name], name, points, found["aup"][name])
-    _label_thresholds(axes, theme, next(iter(found["curves"].values())))
+        label = f"{name}  (AUP {found['aup'][name]['value']:.0f})"
+        _draw_points(axes, theme, styles[name], label, points, "tpf")
+    _label_thresholds(axes, theme, next(iter(found["curves"].values())), MEANINGS[found["rule"]].word)
     ring: dict[str, Any] = {
         "marker": "o",
         "markersize": 10,
@@ -108,7 +123,8 @@ def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, tas
     axes.plot([], [], linestyle="none", markeredgewidth=1.4, label="one token per forward", **ring)
     seeds = max(point["n_seeds"] for points in found["curves"].values() for point in points)
     averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
-    about = f"{found['n']} problems{averaged}; bands: 95 % intervals"
+    cache = "" if found["cache"] == "none" else f", cache {found['cache']}"
+    about = f"{found['n']} problems{averaged}{cache}; bands: 95 % intervals"
     _head(axes, theme, shape, f"Accuracy against parallelism: {task}", about)
     axes.set_xlabel("tokens per forward  (more parallel →)")
     axes.set_ylabel("accuracy, %")
@@ -118,16 +134,32 @@ def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, tas
     _legend(figure, axes, shape)
 
 
-def _draw_method(
-    axes: Any, theme: Theme, look: Look, name: str, points: Sequence[Results], aup: Mapping[str, float]
+def draw_caches(figure: Figure, theme: Theme, shape: Shape, found: Results, task: str) -> None:
+    """Accuracy against tokens per second: a line per cache of the untuned student, Wilson bands."""
+    axes = figure.subplots()
+    styles = cache_looks(list(found["caches"]), theme)
+    for name, points in found["caches"].items():
+        approximate = "exact" if name == "none" else "approximate"
+        _draw_points(axes, theme, styles[name], f"{name}  ({approximate})", points, "tokens_per_second")
+    about = f"untuned student, {found['n']} problems; bands: 95 % intervals"
+    _head(axes, theme, shape, f"Caches: {task}", about)
+    axes.set_xlabel("tokens per second  (faster →)")
+    axes.set_ylabel("accuracy, %")
+    axes.set_xlim(left=0)
+    _legend(figure, axes, shape, title="cache")
+
+
+def _draw_points(
+    axes: Any, theme: Theme, look: Look, label: str, points: Sequence[Results], along: str
 ) -> None:
+    """A line through the points in the order of tokens per forward, its band, seeds, and the ringed point."""
     points = sorted(points, key=lambda point: point["tpf"])
-    x = [point["tpf"] for point in points]
+    x = [point[along] for point in points]
     y, low, high = ([100 * point[key] for point in points] for key in ("accuracy", "low", "high"))
     axes.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
     seeds = [seed for point in points if point["n_seeds"] > 1 for seed in point["seeds"]]
     axes.plot(
-        [seed["tpf"] for seed in seeds],
+        [seed[along] for seed in seeds],
         [100 * seed["accuracy"] for seed in seeds],
         linestyle="none",
         marker=look.marker,
@@ -145,12 +177,12 @@ def _draw_method(
         color=look.colour,
         markeredgecolor=theme.ground,
         markeredgewidth=0.9,
-        label=f"{name}  (AUP {aup['value']:.0f})",
+        label=label,
         zorder=3,
     )
     ringed = [point for point in points if point["threshold"] is None]
     axes.plot(
-        [point["tpf"] for point in ringed],
+        [point[along] for point in ringed],
         [100 * point["accuracy"] for point in ringed],
         linestyle="none",
         marker="o",
@@ -162,7 +194,7 @@ def _draw_method(
     )
 
 
-def _label_thresholds(axes: Any, theme: Theme, points: Sequence[Results]) -> None:
+def _label_thresholds(axes: Any, theme: Theme, points: Sequence[Results], word: str) -> None:
     """Each point's threshold, on a thin line below its interval; the smallest says what the numbers are."""
     labelled = [point for point in points if point["threshold"] is not None]
     smallest = min((point["threshold"] for point in labelled), default=None)
@@ -171,7 +203,7 @@ def _label_thresholds(axes: Any, theme: Theme, points: Sequence[Results]) -> Non
         y, bottom = 100 * point["accuracy"], 100 * point["low"]
         axes.plot([x, x], [y, bottom], color=theme.faint, linewidth=0.7, alpha=0.6, zorder=1)
         axes.annotate(
-            f"threshold {threshold:g}" if threshold == smallest else f"{threshold:g}",
+            f"{word} {threshold:g}" if threshold == smallest else f"{threshold:g}",
             (x, bottom),
             xytext=(0, -4),
             textcoords="offset points",

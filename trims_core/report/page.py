@@ -15,14 +15,17 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from trims_core.points import point_text
 from trims_core.report.appearance import VARIANTS, bucket_colours
 from trims_core.report.tables import (
+    caches_table,
     cells_table,
+    decoding_text,
     differences_table,
     methods_table,
+    points_table,
     sentences,
     stages_table,
-    threshold_text,
 )
 
 
@@ -35,7 +38,6 @@ def render_page(results: Mapping[str, Any], figures: Path) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["threshold"] = threshold_text
     template = environment.from_string(_resource("page.html"))
     return template.render(
         results=results,
@@ -59,6 +61,19 @@ def curve_alt(task: str, found: Mapping[str, Any]) -> str:
         shown = ", ".join(f"{100 * point['accuracy']:.0f} % at {point['tpf']:.1f}" for point in by_tpf)
         lines.append(f"{name}: {shown}")
     return f"Accuracy against tokens per forward on {task}, {found['n']} problems. " + "; ".join(lines) + "."
+
+
+def caches_alt(task: str, found: Mapping[str, Any]) -> str:
+    """The figure of the caches in words."""
+    lines = []
+    for name, points in found["caches"].items():
+        shown = (f"{100 * point['accuracy']:.0f} % at {point['tokens_per_second']:.0f}" for point in points)
+        lines.append(f"{name}: {', '.join(shown)}")
+    return (
+        f"Accuracy against tokens per second of the untuned student with each cache on {task}. "
+        + "; ".join(lines)
+        + "."
+    )
 
 
 def difficulty_alt(found: Mapping[str, Any]) -> str:
@@ -86,7 +101,14 @@ def _task(results: Mapping[str, Any], task: str, figures: Path) -> dict[str, Any
         "name": task,
         "found": found,
         "curve": _picture(figures, f"curve-{task}", curve_alt(task, found)),
+        "decoding": decoding_text(found),
         "methods": methods_table(task, found),
+        "points": points_table(task, found),
+        "caches": caches_table(task, found) if found["caches"] else None,
+        "caches_picture": _picture(figures, f"caches-{task}", caches_alt(task, found))
+        if found["caches"]
+        else None,
+        "answers_at": point_text(found["rule"], found["answers"]["threshold"]),
         "differences": differences_table(task, found) if found["comparisons"] else None,
         "cells": cells_table(task, found),
     }

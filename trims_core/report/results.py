@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trims_core.config import TrimsConfig
 from trims_core.curves import wilson_interval
+from trims_core.errors import ReportError
 from trims_core.report.caveats import caveats_of
 from trims_core.report.cells import Cell, Coverage, load_cells
 from trims_core.report.comparison import (
@@ -32,7 +33,7 @@ from trims_core.report.losses import losses_of
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 1
+RESULTS_VERSION: Final = 2
 
 
 def collect(
@@ -94,6 +95,13 @@ def to_json(results: Mapping[str, Any]) -> bytes:
 def _task_results(
     config: TrimsConfig, task: str, cells: Sequence[Cell], methods: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
+    with_further_caches = cells
+    cells = [cell for cell in cells if cell.cache == config.sweep.cache]
+    if not cells:
+        raise ReportError(
+            f"task {task}: no cell with cache {config.sweep.cache}, which the curves are made of; redo the"
+            " sweep with --refresh sweep"
+        )
     resampled, levels, y_max = resample_methods(cells, config.report.bootstrap_samples)
     n = cells[0].n
     pairs = [(a, b) for a, b in pairs_to_compare(methods) if a in resampled and b in resampled]
@@ -101,6 +109,8 @@ def _task_results(
         "benchmark": config.sweep.tasks[task].benchmark,
         "n": n,
         "y_max_percent": rounded(y_max),
+        "rule": config.sweep.rule,
+        "cache": config.sweep.cache,
         "stop_at_end": cells[0].stop_at_end,
         "gen_length": config.sweep.gen_length,
         "block_length": config.sweep.block_length,
@@ -113,8 +123,18 @@ def _task_results(
         },
         "comparisons": [compare(a, b, task, resampled, levels, n) for a, b in pairs],
         "cells": [_cell_row(cell) for cell in cells],
+        "caches": _caches(with_further_caches),
         "answers": answers_side_by_side(cells, config.report.examples),
     }
+
+
+def _caches(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
+    """The untuned student's curve with each cache; empty where it was swept with one only."""
+    untuned = [cell for cell in cells if cell.variant is None]
+    caches = list(dict.fromkeys(cell.cache for cell in untuned))
+    if len(caches) < 2:
+        return {}
+    return {cache: points_of([cell for cell in untuned if cell.cache == cache]) for cache in caches}
 
 
 def _aup_row(values: Resampled) -> dict[str, Any]:
@@ -132,6 +152,7 @@ def _cell_row(cell: Cell) -> dict[str, Any]:
         "model": cell.model,
         "method": method_of(cell),
         "seed": cell.seed,
+        "cache": cell.cache,
         "threshold": cell.threshold,
         "n": cell.n,
         "n_correct": cell.n_correct,

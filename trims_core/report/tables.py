@@ -7,11 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
 from trims_core.report.comparison import interval_text
 
 DASH: Final = "–"
+_CACHE_SAYS: Final = {
+    "none": "every forward sees the canvas as it is, which is exact",
+    "prefix": "columns before the current block keep the keys and values they had when it began",
+    "dual": "columns outside the current block keep the keys and values they had when it began",
+}
+_POINT_UNITS: Final = "accuracy with [95 %], TPF = tokens per forward, tokens/s: decoding time only"
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,65 @@ def between(row: Mapping[str, float], digits: int = 1, scale: float = 100.0) -> 
     value = row["value"] if "value" in row else row["accuracy"]
     low, high = row["low"], row["high"]
     return f"{scale * value:.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+
+
+def decoding_text(found: Mapping[str, Any]) -> str:
+    """With which rule and cache the curves of a task were decoded, and what the cache approximates."""
+    text = f"Curves and comparisons are decoded with rule {found['rule']}: a forward reveals"
+    text += f" {MEANINGS[found['rule']].says}. Cache {found['cache']}: {_CACHE_SAYS[found['cache']]}."
+    if found["cache"] == "none":
+        return text
+    shown = " The table of caches shows what that does to the untuned student." if found["caches"] else ""
+    return f"{text} That is faster and approximate.{shown}"
+
+
+def points_table(task: str, found: Mapping[str, Any]) -> TextTable:
+    """Accuracy, tokens per forward and tokens per second of every method at every point."""
+    seeds = max(point["n_seeds"] for points in found["curves"].values() for point in points)
+    averaged = f", means of {seeds} seeds" if seeds > 1 else ""
+    caption = (
+        f"{task}: every method at every point (n = {found['n']}{averaged}; {_POINT_UNITS}, {_load(found)})"
+    )
+    return _points_grid(caption, found["curves"], found["rule"])
+
+
+def caches_table(task: str, found: Mapping[str, Any]) -> TextTable:
+    """The same of the untuned student with every cache."""
+    caption = (
+        f"{task}: the untuned student with every cache (n = {found['n']}; {_POINT_UNITS}, {_load(found)});"
+        " none is exact, prefix and dual approximate"
+    )
+    return _points_grid(caption, found["caches"], found["rule"])
+
+
+def _points_grid(
+    caption: str, curves: Mapping[str, Sequence[Mapping[str, Any]]], rule: RuleName
+) -> TextTable:
+    """A row per point, three columns per curve."""
+    by_point = {name: {point["threshold"]: point for point in points} for name, points in curves.items()}
+    thresholds = sorted(set().union(*by_point.values()), key=partial(parallelism_order, rule))
+    header = ["point"]
+    for name in curves:
+        header += [f"{name}: accuracy, %", "TPF", "tokens/s"]
+    rows = []
+    for threshold in thresholds:
+        row = [point_text(rule, threshold)]
+        for points in by_point.values():
+            row += _point_texts(points.get(threshold))
+        rows.append(tuple(row))
+    return TextTable(caption, tuple(header), tuple(rows))
+
+
+def _point_texts(point: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if point is None:
+        return (DASH, DASH, DASH)
+    return (between(point), f"{point['tpf']:.2f}", f"{point['tokens_per_second']:.0f}")
+
+
+def _load(found: Mapping[str, Any]) -> str:
+    """Under what load the tokens per second hold: `batch × threads 8 × 2`."""
+    loads = dict.fromkeys(f"{cell['batch_size']} × {cell['workers']}" for cell in found["cells"])
+    return f"batch × threads {', '.join(loads)}"
 
 
 def methods_table(task: str, found: Mapping[str, Any]) -> TextTable:
@@ -113,7 +180,8 @@ def cells_table(task: str, found: Mapping[str, Any]) -> TextTable:
     stopped = "decoding stops at the end token" if found["stop_at_end"] else "the whole canvas is decoded"
     return TextTable(
         f"{task}: all cells (TPF = tokens up to and including the first end token / forwards; {stopped};"
-        f" canvas {found['gen_length']}, blocks of {found['block_length']}; tokens/s: decoding time only)",
+        f" canvas {found['gen_length']}, blocks of {found['block_length']}; rule {found['rule']}, cache"
+        f" {found['cache']}; tokens/s: decoding time only)",
         ("model", "threshold", "n", "accuracy, %", "TPF", "tokens/s", "batch × threads", "unfinished"),
         rows,
     )
@@ -154,10 +222,13 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         if lines:
             parts.append(f"## {heading}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
     for task, found in results["tasks"].items():
-        tables = [methods_table(task, found)]
+        tables = [methods_table(task, found), points_table(task, found)]
+        tables += [caches_table(task, found)] if found["caches"] else []
         tables += [differences_table(task, found)] if found["comparisons"] else []
         tables.append(cells_table(task, found))
-        parts.append(f"## {task}\n\n" + "\n".join(table.markdown() for table in tables))
+        parts.append(
+            f"## {task}\n\n{decoding_text(found)}\n\n" + "\n".join(table.markdown() for table in tables)
+        )
     parts.append("## Stages\n\n" + stages_table(results).markdown())
     return "\n".join(parts)
 

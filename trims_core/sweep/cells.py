@@ -1,4 +1,4 @@
-"""The grid of a sweep: one cell per task and decoding point, and the numbers of a finished cell."""
+"""The grid of a sweep: one cell per task, cache and decoding point, and the numbers of a finished cell."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from typing import Any
 
 from trims_core.config import SweepConfig
 from trims_core.curves import tokens_per_forward, wilson_interval
+from trims_core.points import CacheName, RuleName, point_text
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One task decoded by one model at one threshold; None: one token per forward."""
+    """One task decoded by one model with one cache at one point of a reveal rule."""
 
     task: str
+    cache: CacheName
+    rule: RuleName
     threshold: float | None
+    """What the rule compares with; None: one token per forward."""
 
     @property
     def unit(self) -> str:
-        """Name in the journal and in file names."""
-        return f"{self.task}-t{'one' if self.threshold is None else format(self.threshold, '.10g')}"
+        """Name in the journal and in file names: `demo-t0.9`, `demo-tone-dual`."""
+        name = f"{self.task}-t{'one' if self.threshold is None else format(self.threshold, '.10g')}"
+        return name if self.cache == "none" else f"{name}-{self.cache}"
 
     @property
     def file(self) -> str:
@@ -28,15 +33,21 @@ class Cell:
         return f"cells/{self.unit}.parquet"
 
     def text(self) -> str:
-        """For messages: `demo at threshold 0.9`."""
-        point = "one token per forward" if self.threshold is None else f"threshold {self.threshold:g}"
-        return f"{self.task} at {point}"
+        """For messages: `demo at threshold 0.9`, `demo at entropy 0.1 nats with cache dual`."""
+        point = f"{self.task} at {point_text(self.rule, self.threshold)}"
+        return point if self.cache == "none" else f"{point} with cache {self.cache}"
 
 
-def grid(config: SweepConfig) -> list[Cell]:
-    """All cells in the order of the settings; per task the one-token point first, equal thresholds once."""
+def grid(config: SweepConfig, *, tuned: bool) -> list[Cell]:
+    """All cells of a model in the order of the settings; per task and cache the one-token point first, equal
+    thresholds once."""
     points: tuple[float | None, ...] = (None, *dict.fromkeys(config.thresholds))
-    return [Cell(task, threshold) for task in config.tasks for threshold in points]
+    return [
+        Cell(task, cache, config.rule, threshold)
+        for task in config.tasks
+        for cache in config.caches(tuned=tuned)
+        for threshold in points
+    ]
 
 
 def summarise(
@@ -60,6 +71,8 @@ def summarise(
     return {
         **identity,
         "task": cell.task,
+        "cache": cell.cache,
+        "rule": cell.rule,
         "threshold": cell.threshold,
         "n": n,
         "n_correct": n_correct,
@@ -79,14 +92,14 @@ def summarise(
 def table(summaries: Sequence[Mapping[str, Any]]) -> str:
     """The cells as a Markdown table, for the artifact's card."""
     lines = [
-        "| task | threshold | accuracy (95 %) | tokens per forward | tokens/s | unfinished | n |",
-        "|---|---|---|---|---|---|---|",
+        "| task | cache | point | accuracy (95 %) | tokens per forward | tokens/s | unfinished | n |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in summaries:
-        threshold = "one token" if row["threshold"] is None else f"{row['threshold']:g}"
+        point = point_text(row["rule"], row["threshold"])
         interval = f"{100 * row['wilson_low']:.1f}–{100 * row['wilson_high']:.1f}"
         lines.append(
-            f"| {row['task']} | {threshold} | {100 * row['accuracy']:.1f} % ({interval}) | {row['tpf']:.2f}"
-            f" | {row['tokens_per_second']:.0f} | {row['n_unfinished']} | {row['n']} |"
+            f"| {row['task']} | {row['cache']} | {point} | {100 * row['accuracy']:.1f} % ({interval})"
+            f" | {row['tpf']:.2f} | {row['tokens_per_second']:.0f} | {row['n_unfinished']} | {row['n']} |"
         )
     return "\n".join(lines)

@@ -1,11 +1,11 @@
-"""Decoding and grading the problems of one cell. Imports torch inside `load_runner` and `run` only."""
+"""Decoding and grading the problems of one cell. Imports torch inside functions only."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,9 @@ class Runner:
     ) -> None:
         from trims_core.decoding import default_workers
         from trims_core.rendering import Renderer
+        from trims_core.sweep.rules import sampling_for
 
+        self._sampling = sampling_for(config.sampling, student.tokenizer, student.family.vocab_size)
         self.workers = default_workers(student)
         self._student = student
         self._tokenizer = student.tokenizer
@@ -69,12 +71,13 @@ class Runner:
             ConfigError: a prompt and the canvas do not fit into the student's context.
         """
         from trims_core.decoding import decode_parallel
+        from trims_core.sweep.rules import decode_settings
 
         prompts = self._prompts_of(task)
-        settings = self._settings(cell)
+        settings = decode_settings(self._config, cell, self._sampling)
         try:
             if not self._is_warm:
-                self._warm_up(prompts[0])
+                self._warm_up(prompts[0], settings)
             started = time.perf_counter()
             decoded = decode_parallel(self._student, prompts, settings, self.workers, on_step)
             seconds = time.perf_counter() - started
@@ -82,25 +85,14 @@ class Runner:
             raise SweepError(f"cell {cell.text()}: {error}") from error
         return CellResult(self._columns(cell, task, decoded), seconds)
 
-    def _warm_up(self, prompt: list[int]) -> None:
+    def _warm_up(self, prompt: list[int], settings: DecodeSettings) -> None:
         """One short decoding, so that no cell's time contains what happens only once."""
-        from trims_core.decoding import DecodeSettings, TopK, decode
+        from trims_core.decoding import TopK, decode
 
         length = self._config.block_length
-        decode(self._student, [prompt], DecodeSettings(TopK(1), length, length, batch_size=1))
+        short = replace(settings, rule=TopK(min(2, length)), gen_length=length, batch_size=1)
+        decode(self._student, [prompt], short)
         self._is_warm = True
-
-    def _settings(self, cell: Cell) -> DecodeSettings:
-        from trims_core.decoding import DecodeSettings, Threshold, one_per_forward
-
-        config = self._config
-        return DecodeSettings(
-            rule=one_per_forward(config.gen_length) if cell.threshold is None else Threshold(cell.threshold),
-            gen_length=config.gen_length,
-            block_length=config.block_length,
-            stop_at_end=config.stop_at_end,
-            batch_size=config.batch_size,
-        )
 
     def _prompts_of(self, task: TaskProblems) -> list[list[int]]:
         if task.name not in self._prompts:
@@ -123,15 +115,12 @@ class Runner:
             )
 
     def _columns(self, cell: Cell, task: TaskProblems, decoded: Sequence[Decoded]) -> dict[str, list[Any]]:
-        # the end token itself is no text; an answer without one is the whole canvas
-        shown = [item.token_ids[: item.n_tokens - item.finished] for item in decoded]
-        texts = self._tokenizer.batch_decode(
-            shown, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        texts = self._texts(decoded)
         again = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         answers = [task.benchmark.extract(text) for text in texts]
         return {
             "task": [cell.task] * len(decoded),
+            "cache": [cell.cache] * len(decoded),
             "threshold": [cell.threshold] * len(decoded),
             "sample_id": [problem.id for problem in task.problems],
             "prompt": [problem.messages[-1]["content"] for problem in task.problems],
@@ -151,13 +140,34 @@ class Runner:
             "token_ids": [item.token_ids for item in decoded],
             "reveal_step": [item.reveal_step for item in decoded],
             "confidence": [item.confidence for item in decoded],
+            "entropy": [item.entropy for item in decoded],
         }
+
+    def _texts(self, decoded: Sequence[Decoded]) -> list[str]:
+        """The answers up to the end token or before a stop string; without either the whole canvas."""
+        end_ids = self._student.family.end_ids
+        shown = [item.token_ids[: item.n_tokens] for item in decoded]
+        texts = self._tokenizer.batch_decode(
+            [ids[:-1] if ids[-1] in end_ids else ids for ids in shown],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+        for string in self._config.stop_strings:
+            texts = [text.partition(string)[0] for text in texts]
+        return texts
 
 
 def load_runner(config: TrimsConfig, adapter: Path | None) -> Runner:
-    """The student with its adapter (None: untuned), on its device, ready to decode."""
-    from trims_core.students import load_student
+    """The student with its adapter (None: untuned), on its device, ready to decode.
 
+    Raises:
+        ConfigError: settings that no decoding is defined for (before the student is loaded), or tokens to
+            suppress that it does not have.
+    """
+    from trims_core.students import load_student
+    from trims_core.sweep.rules import check_settings
+
+    check_settings(config.sweep)
     wanted = config.student
     logger.info("sweep: loading %s%s", wanted.model, "" if adapter is None else f" with {adapter}")
     student = load_student(

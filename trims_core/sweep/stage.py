@@ -17,6 +17,7 @@ from trims_core.benchmarks import get_benchmark
 from trims_core.config import TrimsConfig
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
+from trims_core.points import MEANINGS
 from trims_core.schema import SAMPLES, write_table
 from trims_core.stage import Outcome, StageSpec, Work, stage_key
 from trims_core.store import Artifact, StageKey
@@ -25,7 +26,7 @@ from trims_core.sweep.runner import Runner, TaskProblems, load_runner
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
 _TELL_EVERY_S: Final = 1.0
 _SUMMARY_UNIT: Final = "summary"
 _IDENTITY: Final = ("model", "variant", "seed")
@@ -33,7 +34,10 @@ _IDENTITY: Final = ("model", "variant", "seed")
 
 def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
     """Depends on the adapter (its parent), the student's files, the problems, and how they are decoded."""
-    fields = {name: value for name, value in config.sweep.result_fields().items() if name != "untuned"}
+    caches = config.sweep.caches(tuned=_is_tuned(node))
+    about_others = ("untuned", "compare_caches")
+    fields = {n: value for n, value in config.sweep.result_fields().items() if n not in about_others}
+    fields |= {"compare_caches": list(caches[1:])} if caches[1:] else {}
     student = config.student.result_fields()
     fields["student"] = {name: student[name] for name in student if name not in ("model", "revision")}
     fields["system_prompt"] = config.corpus.system_prompt
@@ -48,14 +52,15 @@ def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digest
 
 
 def produce(work: Work) -> Outcome:
-    """Writes cells/<task>-t<threshold>.parquet and cells.json.
+    """Writes cells/<task>-t<threshold>[-<cache>].parquet and cells.json.
 
     Raises:
+        ConfigError: settings that no decoding is defined for, or tokens the student does not have.
         SweepError: a cell failed; the message names it, finished cells are kept.
         InputError: problems that cannot be read.
     """
     tasks = _load_tasks(work.config)
-    cells = grid(work.config.sweep)
+    cells = grid(work.config.sweep, tuned=_is_tuned(work.node))
     pending = [cell for cell in cells if not work.staging.is_done(cell.unit)]
     if pending:
         progress = _SweepProgress(work, tasks, cells)
@@ -85,6 +90,10 @@ def produce(work: Work) -> Outcome:
 SPEC: Final = StageSpec(name="sweep", version=VERSION, key=key, produce=produce)
 
 
+def _is_tuned(node: Node) -> bool:
+    return node.params["variant"] is not None
+
+
 def _load_tasks(config: TrimsConfig) -> dict[str, TaskProblems]:
     tasks = {}
     for name, task in config.sweep.tasks.items():
@@ -112,7 +121,7 @@ def _run_cell(work: Work, runner: Runner, cell: Cell, task: TaskProblems, progre
     }
     path = work.staging.path / cell.file
     path.parent.mkdir(parents=True, exist_ok=True)
-    n_rows = write_table(path, SAMPLES, {**repeated, **result.columns}, _provenance(work, conditions))
+    n_rows = write_table(path, SAMPLES, {**repeated, **result.columns}, _provenance(work, cell, conditions))
     fault_point("sweep.after_samples")
     summary = summarise(cell, identity, result.columns, result.seconds, conditions)
     work.staging.record(cell.unit, {cell.file: n_rows}, summary)
@@ -120,7 +129,7 @@ def _run_cell(work: Work, runner: Runner, cell: Cell, task: TaskProblems, progre
     fault_point("sweep.after_cell")
 
 
-def _provenance(work: Work, conditions: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(work: Work, cell: Cell, conditions: Mapping[str, Any]) -> dict[str, Any]:
     sweep = work.config.sweep
     return {
         "student": work.config.student.model,
@@ -128,6 +137,10 @@ def _provenance(work: Work, conditions: Mapping[str, Any]) -> dict[str, Any]:
         "dtype": work.config.student.dtype,
         "gen_length": sweep.gen_length,
         "block_length": sweep.block_length,
+        "cache": cell.cache,
+        "rule": cell.rule,
+        "sampling": sweep.sampling.result_fields(),
+        "stop_strings": list(sweep.stop_strings),
         "counting": "tokens up to and including the first end token; forwards the sequence took part in",
         **conditions,
     }
@@ -169,8 +182,9 @@ def _card(work: Work, summaries: list[dict[str, Any]]) -> str:
     stop = "stops at the end token" if sweep.stop_at_end else "fills the whole canvas"
     about = (
         f"Model `{work.node.params['model']}` on canvases of {sweep.gen_length} positions in blocks of"
-        f" {sweep.block_length}; decoding {stop}. Tokens/s is decoding time alone, {sweep.batch_size}"
-        f" sequences per batch, {summaries[0]['workers']} thread(s). Tokens are counted up to and including"
-        " the first end token."
+        f" {sweep.block_length}; decoding {stop}. A forward reveals {MEANINGS[sweep.rule].says} (rule"
+        f" `{sweep.rule}`). Caches other than none approximate. Tokens/s is decoding time alone,"
+        f" {sweep.batch_size} sequences per batch, {summaries[0]['workers']} thread(s). Tokens are counted up"
+        " to and including the first end token."
     )
     return f"{about}\n\n{table(summaries)}\n"

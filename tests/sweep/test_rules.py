@@ -1,0 +1,111 @@
+"""Every rule and option of the settings reaches the decoder, and undefined pairs are refused."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from trims_core.config import SweepConfig
+from trims_core.decoding import (
+    DreamThreshold,
+    EntropyThreshold,
+    Factor,
+    MultiBlock,
+    RevealRule,
+    Sampling,
+    Threshold,
+    TopK,
+)
+from trims_core.errors import ConfigError
+from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
+from trims_core.settings import parse_config
+from trims_core.sweep.cells import grid
+from trims_core.sweep.rules import RULES, check_settings, decode_settings
+
+RAW = {"tasks": {"demo": {"benchmark": "demo"}}, "gen_length": 32, "block_length": 8}
+
+
+def sweep(**settings: Any) -> SweepConfig:
+    """A sweep's settings."""
+    return SweepConfig.model_validate({**RAW, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, Threshold(0.5)),
+        ({"rule": "factor"}, Factor(0.5)),
+        ({"rule": "factor_compat"}, Factor(0.5, compat=True)),
+        ({"rule": "entropy"}, EntropyThreshold(0.5)),
+        ({"rule": "multi_block", "multi_block_add": 0.25}, MultiBlock(0.5, add=0.25)),
+        (
+            {"rule": "dream_official", "dream_steps": 8, "block_length": 32},
+            DreamThreshold(0.5, 8),
+        ),
+    ],
+)
+def test_a_rules_name_gives_that_rule_at_the_threshold(
+    settings: dict[str, Any], expected: RevealRule
+) -> None:
+    config = sweep(thresholds=[0.5], **settings)
+    one, point = (decode_settings(config, cell, Sampling()).rule for cell in grid(config, tuned=True))
+    assert one == TopK(32)
+    assert point == expected
+    check_settings(config)
+
+
+def test_every_rule_of_the_settings_has_a_constructor_and_a_meaning() -> None:
+    assert set(RULES) == set(MEANINGS) == set(get_args(RuleName))
+
+
+def test_cache_lengths_and_stop_strings_reach_the_decoder() -> None:
+    config = sweep(cache="prefix", stop_strings=["\n\n"], stop_at_end=False, batch_size=3)
+    found = decode_settings(config, grid(config, tuned=True)[1], Sampling(seed=3))
+    assert (found.cache.name, found.stop_strings, found.stop_at_end) == ("prefix", ("\n\n",), False)
+    assert (found.gen_length, found.block_length, found.batch_size) == (32, 8, 3)
+    assert found.sampling == Sampling(seed=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"thresholds": [0.5, 1.5, 0.0]}, "thresholds 1.5, 0 with rule threshold: expected a probability"),
+        ({"rule": "entropy", "thresholds": [-1.0]}, "thresholds -1 with rule entropy: expected 0 nats"),
+        ({"rule": "factor", "thresholds": [0.0]}, "thresholds 0 with rule factor: expected a number above 0"),
+        ({"rule": "entropy"}, "rule entropy without thresholds"),
+        ({"rule": "multi_block", "thresholds": [0.5], "cache": "dual"}, "rule multi_block with cache dual"),
+        (
+            {"rule": "multi_block", "thresholds": [0.5], "compare_caches": "prefix"},
+            "rule multi_block with cache prefix",
+        ),
+        ({"sampling": {"guidance": 1.0}, "cache": "dual"}, "sampling.guidance with cache dual"),
+        ({"rule": "dream_official", "thresholds": [0.9], "dream_steps": 8}, "set block_length to gen_length"),
+        (
+            {"rule": "dream_official", "thresholds": [0.9], "cache": "dual", "compare_caches": ["none"]},
+            "rule dream_official with cache none: set dream_steps",
+        ),
+    ],
+)
+def test_what_no_decoding_is_defined_for_is_refused_in_the_settings(
+    settings: dict[str, Any], message: str
+) -> None:
+    minimal = {"corpus": {"path": "x"}, "scores": {"model": "x"}, "student": {"model": "x"}, "name": "x"}
+    with pytest.raises(ConfigError) as refusal:
+        parse_config({**minimal, "sweep": {**RAW, **settings}})
+    assert message in str(refusal.value)
+
+
+def test_what_the_decoder_refuses_is_told_with_the_cell() -> None:
+    config = sweep(rule="dream_official", thresholds=[0.9], cache="dual").model_copy(update={"cache": "none"})
+    with pytest.raises(ConfigError, match=r"sweep, demo at threshold 0\.9: dream_official without cache"):
+        check_settings(config)
+
+
+def test_points_are_named_and_ordered_as_their_rule_means_them() -> None:
+    assert point_text("factor", 1.5) == "factor 1.5"
+    assert point_text("multi_block", 0.4) == "entropy 0.4 nats"
+    assert point_text("entropy", None) == "one token per forward"
+    by_confidence = sorted([0.3, None, 0.9], key=lambda t: parallelism_order("threshold", t))
+    by_entropy = sorted([0.3, None, 0.9], key=lambda t: parallelism_order("entropy", t))
+    assert (by_confidence, by_entropy) == ([None, 0.9, 0.3], [None, 0.3, 0.9])
