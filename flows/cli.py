@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from flows import cli_demo, cli_export, cli_run, cli_serve, cli_store
+from flows import cli_chat, cli_demo, cli_export, cli_generate, cli_run, cli_serve, cli_store
 from trims_core import __version__
 from trims_core.errors import InterruptedRunError, TrimsError
 
@@ -84,6 +84,8 @@ app.command("verify", epilog="Example:  trims verify data/store --deep")(cli_sto
 app.command("ls", epilog="Example:  trims ls data/store --stage scores")(cli_store.ls)
 app.command("clean", epilog="Example:  trims clean data/store --staging --older-than 1d")(cli_store.clean)
 app.command("export", epilog=cli_export.EXAMPLES)(cli_export.export)
+app.command("generate", epilog=cli_generate.EXAMPLES)(cli_generate.generate)
+app.command("chat", epilog=cli_chat.EXAMPLES)(cli_chat.chat)
 app.command("serve", epilog="Example:  trims serve --port 4200")(cli_serve.serve)
 app.add_typer(cli_demo.app, name="demo")
 

@@ -96,6 +96,14 @@ class DreamThreshold(_DreamRule):
     def levels(self) -> tuple[float, ...]:
         return (self.tau,)
 
+    def check(self, gen_length: int, block_length: int, cache: str) -> None:
+        super().check(gen_length, block_length, cache)
+        if not 0.0 < self.tau <= 1.0 or self.steps < 1:
+            raise ConfigError(
+                f"dream threshold {self.tau} with {self.steps} steps: expected a probability above 0 and up to"
+                " 1, and at least one step"
+            )
+
     def choose(self, proposals: Proposals) -> torch.Tensor:
         progress = proposals.progress
         confidence_BG = proposals.confidence_BG

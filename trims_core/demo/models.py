@@ -19,7 +19,7 @@ from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from trims_core.demo.cards import model_card
-from trims_core.demo.measurements import measure_student, measure_teacher
+from trims_core.demo.measurements import CANVAS, measure_student, measure_teacher
 from trims_core.demo.pretraining import ALONE, Progress, Recipe, Role, Share, Trainer
 from trims_core.demo.tokenizers import save_tokenizer, student_tokenizer, teacher_tokenizer
 from trims_core.students import save_official
@@ -141,6 +141,8 @@ def export(trainer: Trainer, out_dir: Path) -> None:
     else:
         family = student_family(trainer.tokenizer)
         save_official(model, family.config, trainer.tokenizer, partial, family=family)
+        suggested = json.dumps({"max_new_tokens": CANVAS}, indent=2) + "\n"
+        (partial / "generation_config.json").write_text(suggested, encoding="utf-8")
     (partial / "model.safetensors").chmod(0o644)
     write_card(trainer, partial)
     log = "".join(json.dumps(entry) + "\n" for entry in trainer.log)

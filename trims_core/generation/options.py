@@ -1,0 +1,127 @@
+"""How answers are generated, in the words of a command line: the only defaults of `generate` and `chat`.
+
+An option that the chosen rule does not read is refused, never ignored. Importing this imports no torch.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+
+from trims_core.errors import ConfigError
+from trims_core.generation.named_rules import BLOCK_LENGTH, READ_BY_SOME, RULES, RuleKind
+
+GEN_LENGTH: Final = 256
+"""Canvas where neither the user nor the checkpoint says, as in the published runs."""
+CACHE_NAMES: Final = ("auto", "none", "prefix", "dual")
+
+
+def _option(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Everything that can be chosen about a generation; None takes what the rule or the student suggests."""
+
+    rule: str = _option("threshold", f"How positions are chosen: {', '.join(RULES)} (docs/decoding.md).")
+    threshold: float | None = _option(
+        None, "Confidence for threshold and dream_threshold (0.9); nats for entropy and multi_block (0.5)."
+    )
+    steps: int | None = _option(
+        None,
+        "Forwards per canvas: topk, eoser, dream_steps (one per position), dream_threshold (one per 32).",
+    )
+    factor: float | None = _option(None, "Of factor and factor_compat (1.0).")
+    gamma_min: float | None = _option(
+        None, "What the confidence of end tokens is first multiplied by: eoser (0.4), eoser_ass (0.01)."
+    )
+    add: float | None = _option(
+        None, "Share of a block revealed before multi_block works on the next one too (0.1)."
+    )
+    ass_blocks: int | None = _option(None, "Blocks of ass and eoser_ass (1).")
+    cache: str = _option("auto", "none (exact), prefix or dual (approximate); auto: dual if the rule has it.")
+    gen_length: int | None = _option(
+        None, f"Positions of the canvas (max_new_tokens in generation_config.json, else {GEN_LENGTH})."
+    )
+    block_length: int | None = _option(None, f"Positions of a block ({BLOCK_LENGTH}).")
+    temperature: float = _option(0.0, "Gumbel noise of this size; 0: the most probable token.")
+    seed: int = _option(0, "Of the noise; the same seed gives the same text.")
+    top_p: float = _option(1.0, "Propose from the smallest set of tokens of this probability.")
+    top_k: int | None = _option(None, "Propose from so many most probable tokens.")
+    guidance: float = _option(0.0, "Classifier-free guidance scale; not defined with a cache.")
+    suppress: tuple[str, ...] = _option(
+        (), "Never propose this token: eos, eot, an id or the token's text; may be repeated."
+    )
+    begin_suppress: tuple[str, ...] = _option((), "Reveal this token last; may be repeated.")
+    stop: tuple[str, ...] = _option((), "End the answer before this text; may be repeated.")
+    stop_at_end: bool = _option(True, "End at the end token, or decode the whole canvas.")
+    batch_size: int = _option(8, "Prompts decoded together; changes speed only.")
+
+    def rule_kind(self) -> RuleKind:
+        """What there is to know about the chosen rule.
+
+        Raises:
+            ConfigError: an unknown rule or cache, or an option that the rule does not read.
+        """
+        if self.rule not in RULES:
+            raise ConfigError(
+                f"rule {self.rule!r}: expected one of {', '.join(RULES)}{_hint(self.rule, RULES)}"
+            )
+        if self.cache not in CACHE_NAMES:
+            raise ConfigError(f"cache {self.cache!r}: expected one of {', '.join(CACHE_NAMES)}")
+        kind = RULES[self.rule]
+        unread = [name for name in READ_BY_SOME if name not in kind.reads and getattr(self, name) is not None]
+        if unread:
+            raise ConfigError(
+                f"{', '.join(unread)} with rule {self.rule}: not read by it, only"
+                f" {', '.join(kind.reads)}; leave {unread[0]} out, or choose another rule"
+            )
+        return kind
+
+    def with_text(self, name: str, text: str) -> GenerateOptions:
+        """The same with one option as this text says; no text puts its default back.
+
+        Raises:
+            ConfigError: no such option, or not a value of its type.
+        """
+        key = name.replace("-", "_")
+        by_name = {item.name: item for item in fields(self)}
+        if key not in by_name:
+            raise ConfigError(f"{name}: no such option; there are {', '.join(by_name)}{_hint(key, by_name)}")
+        default: Any = by_name[key].default
+        value = _parsed(key, text, get_type_hints(GenerateOptions)[key]) if text else default
+        change: dict[str, Any] = {key: value}
+        return replace(self, **change)
+
+    def changed(self) -> dict[str, Any]:
+        """The options that are not at their defaults."""
+        return {
+            item.name: getattr(self, item.name)
+            for item in fields(self)
+            if getattr(self, item.name) != item.default
+        }
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    found = get_close_matches(name, list(known), 1)
+    return f". Did you mean {found[0]}?" if found else ""
+
+
+def _parsed(name: str, text: str, hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is tuple:
+        return (text,)
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"{name} {text!r}: expected true or false")
+        return text.lower() == "true"
+    try:
+        return hint(text)
+    except ValueError as error:
+        kind = "a whole number" if hint is int else "a number"
+        raise ConfigError(f"{name} {text!r}: expected {kind}") from error
