@@ -100,8 +100,8 @@ class DreamThreshold(_DreamRule):
         super().check(gen_length, block_length, cache)
         if not 0.0 < self.tau <= 1.0 or self.steps < 1:
             raise ConfigError(
-                f"dream threshold {self.tau} with {self.steps} steps: expected a probability above 0 and up to"
-                " 1, and at least one step"
+                f"dream threshold {self.tau} with {self.steps} steps: expected a probability above 0 and up"
+                " to 1, and at least one step"
             )
 
     def choose(self, proposals: Proposals) -> torch.Tensor:

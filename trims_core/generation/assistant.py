@@ -190,15 +190,13 @@ class Assistant:
         return fits
 
     def _ids(self, option: str, names: Iterable[str]) -> frozenset[int]:
-        """Token ids of `eos`, `eot`, numbers, or texts of tokens."""
+        """Token ids of `eos`, `eot`, ids (all digits), or texts of tokens."""
         family = self.student.family
         known: Mapping[str, int | None] = {"eos": family.eos_id, "eot": family.eot_id}
         vocabulary = self.student.tokenizer.get_vocab() if names else {}
         found: set[int] = set()
         for name in names:
-            number = known.get(name, vocabulary.get(name))
-            if number is None and name.isdecimal():
-                number = int(name)
+            number = int(name) if name.isdecimal() else known.get(name, vocabulary.get(name))
             if number is None or number >= family.vocab_size:
                 raise ConfigError(
                     f"{option} {name!r}: the student has no such token; expected eos, eot, a token's text"
