@@ -60,6 +60,7 @@ def test_curves_and_cells_are_those_of_the_main_cache_and_the_grid_has_all(
     assert (task["rule"], task["cache"]) == ("threshold", "dual")
     assert len(task["cells"]) == 5 * 4
     assert {cell["cache"] for cell in task["cells"]} == {"dual"}
+    assert list(task["caches"]) == ["none", "dual"]
     assert task["caches"]["dual"] == task["curves"]["untuned"]
     listed = json.loads(parents["sweep/untuned"].file("cells.json").read_text())
     for cache in ("dual", "none"):

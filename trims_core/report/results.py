@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from trims_core.config import TrimsConfig
 from trims_core.curves import wilson_interval
 from trims_core.errors import ReportError
+from trims_core.points import CacheName
 from trims_core.report.caveats import caveats_of
 from trims_core.report.cells import Cell, Coverage, load_cells
 from trims_core.report.comparison import (
@@ -129,9 +130,9 @@ def _task_results(
 
 
 def _caches(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
-    """The untuned student's curve with each cache; empty where it was swept with one only."""
+    """The untuned student's curve with each cache, the exact one first; empty where it has one only."""
     untuned = [cell for cell in cells if cell.variant is None]
-    caches = list(dict.fromkeys(cell.cache for cell in untuned))
+    caches = [name for name in get_args(CacheName) if any(cell.cache == name for cell in untuned)]
     if len(caches) < 2:
         return {}
     return {cache: points_of([cell for cell in untuned if cell.cache == cache]) for cache in caches}
