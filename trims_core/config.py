@@ -276,7 +276,7 @@ class SamplingConfig(Section):
     guidance: Annotated[float, Field(ge=0)] = 0.0
     """Classifier-free guidance scale; doubles the rows of a forward, not defined with a cache."""
     suppress: Annotated[tuple[TokenName, ...], BeforeValidator(_as_tuple)] = ()
-    """Tokens never proposed, as text or id: ["<|endoftext|>", 126081]."""
+    """Tokens never proposed: eos, eot, a token's text or its id, as in ["<|endoftext|>", 126081]."""
     begin_suppress: Annotated[tuple[TokenName, ...], BeforeValidator(_as_tuple)] = ()
     """Tokens proposed with confidence 0, so that they are revealed last."""
 
@@ -298,7 +298,8 @@ class SweepConfig(Section):
     multi_block_add: Annotated[float, Field(gt=0, le=1), OMITTED_AT_DEFAULT] = 0.1
     """Revealed share of the newest block from which on the next is worked on; read with rule: multi_block."""
     dream_steps: Annotated[Annotated[int, Field(ge=1)] | None, OMITTED_AT_DEFAULT] = None
-    """gen_length / dream_steps is the quota per forward; read with rule: dream_official and cache: none."""
+    """gen_length / dream_steps is the quota per forward (default: 32, as published); read with rule:
+    dream_official and cache: none."""
     cache: Annotated[CacheName, OMITTED_AT_DEFAULT] = "none"
     """Keys and values kept between forwards: none (exact), those before the block (prefix), or on both sides
     of it (dual). Caches approximate; all methods are compared with this one."""
@@ -350,13 +351,10 @@ class SweepConfig(Section):
             problems.append(f"rule multi_block with cache {stores}: several blocks are open; use cache none")
         if stores and self.sampling.guidance:
             problems.append(f"sampling.guidance with cache {stores}: not defined; use cache none")
-        if self.rule == "dream_official" and "none" in caches:
-            if self.dream_steps is None:
-                problems.append("rule dream_official with cache none: set dream_steps")
-            if self.block_length != self.gen_length:
-                problems.append(
-                    f"rule dream_official with cache none: set block_length to gen_length ({self.gen_length})"
-                )
+        if self.rule == "dream_official" and "none" in caches and self.block_length != self.gen_length:
+            problems.append(
+                f"rule dream_official with cache none: set block_length to gen_length ({self.gen_length})"
+            )
         return problems
 
 

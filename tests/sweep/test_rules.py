@@ -18,10 +18,11 @@ from trims_core.decoding import (
     TopK,
 )
 from trims_core.errors import ConfigError
+from trims_core.generation.named_rules import RULES
 from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
 from trims_core.settings import parse_config
 from trims_core.sweep.cells import grid
-from trims_core.sweep.rules import RULES, check_settings, decode_settings
+from trims_core.sweep.rules import check_settings, decode_settings
 
 RAW = {"tasks": {"demo": {"benchmark": "demo"}}, "gen_length": 32, "block_length": 8}
 
@@ -56,7 +57,7 @@ def test_a_rules_name_gives_that_rule_at_the_threshold(
 
 
 def test_every_rule_of_the_settings_has_a_constructor_and_a_meaning() -> None:
-    assert set(RULES) == set(MEANINGS) == set(get_args(RuleName))
+    assert set(MEANINGS) == set(get_args(RuleName)) <= set(RULES)
 
 
 def test_cache_lengths_and_stop_strings_reach_the_decoder() -> None:
@@ -83,7 +84,7 @@ def test_cache_lengths_and_stop_strings_reach_the_decoder() -> None:
         ({"rule": "dream_official", "thresholds": [0.9], "dream_steps": 8}, "set block_length to gen_length"),
         (
             {"rule": "dream_official", "thresholds": [0.9], "cache": "dual", "compare_caches": ["none"]},
-            "rule dream_official with cache none: set dream_steps",
+            "rule dream_official with cache none: set block_length to gen_length (32)",
         ),
     ],
 )

@@ -23,7 +23,7 @@ ONE, POINT = (Cell("demo", "none", "threshold", value) for value in (None, 0.9))
 
 
 class _Family:
-    mask_id, eos_id, end_ids, context_length = MASK, EOS, frozenset({EOS, EOT}), 256
+    mask_id, eos_id, eot_id, end_ids, context_length = MASK, EOS, EOT, frozenset({EOS, EOT}), 256
     lookback, vocab_size = 0, VOCABULARY
 
 
@@ -113,8 +113,9 @@ def test_an_answer_ends_before_a_stop_string_and_keeps_its_last_token_without_on
     assert (found["text"], found["n_tokens"]) == ([text], [len(text) + 1])
 
 
-def test_suppressed_tokens_are_found_by_text_and_id_and_never_appear() -> None:
-    sampling = {"suppress": ["<|eot_id|>", EOS]}
+@pytest.mark.parametrize("tokens", [["<|eot_id|>", EOS], ["eot", "eos"]])
+def test_suppressed_tokens_are_found_by_name_text_and_id_and_never_appear(tokens: list[str | int]) -> None:
+    sampling = {"suppress": tokens}
     runner = _runner(_Parrot("The answer is 5."), sampling=sampling)
     found = runner.run(POINT, _task("5"), lambda *_: None).columns
     assert found["finished"] == [False]

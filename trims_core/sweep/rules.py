@@ -5,48 +5,25 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from trims_core.config import SamplingConfig, SweepConfig
-from trims_core.decoding import (
-    CACHES,
-    DecodeSettings,
-    DreamThreshold,
-    EntropyThreshold,
-    Factor,
-    MultiBlock,
-    RevealRule,
-    Sampling,
-    Threshold,
-    one_per_forward,
-)
+from trims_core.decoding import CACHES, DecodeSettings, RevealRule, Sampling, one_per_forward
 from trims_core.errors import ConfigError
-from trims_core.points import RuleName
+from trims_core.generation.named_rules import make_rule
+from trims_core.points import MEANINGS
 from trims_core.sweep.cells import Cell, grid
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-RULES: Final[Mapping[RuleName, Callable[[SweepConfig, float], RevealRule]]] = {
-    "threshold": lambda _, value: Threshold(value),
-    "factor": lambda _, value: Factor(value),
-    "factor_compat": lambda _, value: Factor(value, compat=True),
-    "entropy": lambda _, value: EntropyThreshold(value),
-    "multi_block": lambda config, value: MultiBlock(value, add=config.multi_block_add),
-    "dream_official": lambda config, value: DreamThreshold(value, config.dream_steps or config.gen_length),
-}
-"""The rule that a threshold belongs to, by its name in the settings."""
+    from trims_core.students import Student
 
 
 def decode_settings(config: SweepConfig, cell: Cell, sampling: Sampling) -> DecodeSettings:
     """How a cell is decoded."""
-    rule: RevealRule = one_per_forward(config.gen_length)
-    if cell.threshold is not None:
-        rule = RULES[cell.rule](config, cell.threshold)
     return DecodeSettings(
-        rule=rule,
+        rule=_rule(config, cell),
         gen_length=config.gen_length,
         block_length=config.block_length,
         stop_at_end=config.stop_at_end,
@@ -67,13 +44,24 @@ def check_settings(config: SweepConfig) -> None:
             raise ConfigError(f"sweep, {cell.text()}: {error}") from error
 
 
-def sampling_for(config: SamplingConfig, tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> Sampling:
+def sampling_for(config: SamplingConfig, student: Student) -> Sampling:
     """The settings with tokens by their ids. Raises: ConfigError naming a token the student does not have."""
     return replace(
         _without_tokens(config),
-        suppress_ids=_ids_of("suppress", config.suppress, tokenizer, vocab_size),
-        begin_suppress_ids=_ids_of("begin_suppress", config.begin_suppress, tokenizer, vocab_size),
+        suppress_ids=_ids_of("suppress", config.suppress, student),
+        begin_suppress_ids=_ids_of("begin_suppress", config.begin_suppress, student),
     )
+
+
+def _rule(config: SweepConfig, cell: Cell) -> RevealRule:
+    if cell.threshold is None:
+        return one_per_forward(config.gen_length)
+    given = {
+        "factor" if MEANINGS[cell.rule].word == "factor" else "threshold": cell.threshold,
+        "add": config.multi_block_add,
+        "steps": config.dream_steps,
+    }
+    return make_rule(cell.rule, given, config.gen_length)
 
 
 def _without_tokens(config: SamplingConfig) -> Sampling:
@@ -87,17 +75,15 @@ def _without_tokens(config: SamplingConfig) -> Sampling:
     )
 
 
-def _ids_of(
-    field: str, tokens: Iterable[str | int], tokenizer: PreTrainedTokenizerFast, vocab_size: int
-) -> frozenset[int]:
-    vocabulary = tokenizer.get_vocab() if tokens else {}
-    found: dict[str | int, int | None] = {
-        token: vocabulary.get(token) if isinstance(token, str) else token for token in tokens
-    }
-    unknown = [token for token, number in found.items() if number is None or number >= vocab_size]
+def _ids_of(field: str, tokens: Sequence[str | int], student: Student) -> frozenset[int]:
+    family, tokenizer = student.family, student.tokenizer
+    by_text = {**tokenizer.get_vocab(), "eos": family.eos_id, "eot": family.eot_id} if tokens else {}
+    found = {token: by_text.get(token) if isinstance(token, str) else token for token in tokens}
+    unknown = [token for token, number in found.items() if number is None or number >= family.vocab_size]
     if unknown:
         raise ConfigError(
-            f"sweep.sampling.{field}: the student has no token {', '.join(map(repr, unknown))}; expected"
-            f" texts as in its tokenizer.json (such as {tokenizer.eos_token!r}) or ids below {vocab_size}"
+            f"sweep.sampling.{field}: the student has no token {', '.join(map(repr, unknown))}; expected eos,"
+            f" eot, texts as in its tokenizer.json (such as {tokenizer.eos_token!r}), or ids below"
+            f" {family.vocab_size}"
         )
     return frozenset(number for number in found.values() if number is not None)

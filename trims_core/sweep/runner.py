@@ -53,7 +53,7 @@ class Runner:
         from trims_core.rendering import Renderer
         from trims_core.sweep.rules import sampling_for
 
-        self._sampling = sampling_for(config.sampling, student.tokenizer, student.family.vocab_size)
+        self._sampling = sampling_for(config.sampling, student)
         self.workers = default_workers(student)
         self._student = student
         self._tokenizer = student.tokenizer
