@@ -123,7 +123,8 @@ class CanvasView:
         parts: list[Text | Window] = []
         for place in sorted(canvases):
             if self._headings:
-                parts.append(Text(self._headings[place], style="dim", no_wrap=True, overflow="ellipsis"))
+                heading = " ".join(self._headings[place].split())
+                parts.append(Text(heading, style="dim", no_wrap=True, overflow="ellipsis"))
             before = self._drawn.get(place)
             text = canvas_text(canvases[place], before, self._mask_id, self._end_ids, self._to_text)
             parts.append(Window(text, n_rows))

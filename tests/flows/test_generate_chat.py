@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -73,6 +75,53 @@ def test_a_mistake_in_a_pipe_ends_the_command(student: str, line: str, message: 
     code, text, notes = chat(student, line, QUESTION)
     assert (code, text) == (2, "")
     assert message in notes
+
+
+@pytest.fixture
+def keyboard(monkeypatch: pytest.MonkeyPatch) -> list[str | type[BaseException]]:
+    """What is typed at a terminal, line by line; an exception is a key that raises it. Ends with Ctrl-D."""
+    typed: list[str | type[BaseException]] = []
+
+    def read(_prompt: str) -> str:
+        line = typed.pop(0) if typed else EOFError
+        if isinstance(line, str):
+            return line
+        raise line
+
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True), stdout=io.StringIO())
+    monkeypatch.setattr("flows.cli_chat.sys", terminal)
+    monkeypatch.setattr("builtins.input", read)
+    return typed
+
+
+def test_a_mistake_at_a_terminal_is_told_and_forgiven(
+    student: str, keyboard: list[str | type[BaseException]]
+) -> None:
+    keyboard += ["/rest", "/set threshold 2", QUESTION, "/set threshold", "", QUESTION]
+    code, text, notes = chat(student)
+    assert (code, text.count("The answer is 8.")) == (0, 1)
+    assert "error: /rest: no such command" in notes
+    assert "error: threshold 2.0: expected a probability" in notes
+    assert " tokens in " in notes.splitlines()[-1]
+
+
+def test_ctrl_c_stops_an_answer_and_at_the_prompt_ends(
+    student: str, keyboard: list[str | type[BaseException]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoding, asked = Assistant.answers, []
+
+    def answers(self: Assistant, *given: object) -> object:
+        asked.append(given)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return decoding(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Assistant, "answers", answers)
+    keyboard += [QUESTION, "/stats", QUESTION, "/stats", KeyboardInterrupt, QUESTION]
+    code, text, notes = chat(student)
+    assert (code, text.count("The answer is 8."), len(asked)) == (0, 1, 2)
+    assert "stopped; this turn is forgotten\nno turns yet\n" in notes
+    assert "1 turns: " in notes
 
 
 def test_help_names_every_command(student: str) -> None:

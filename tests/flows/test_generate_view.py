@@ -88,10 +88,10 @@ def test_frames_that_come_too_fast_are_left_out() -> None:
 
 def test_canvases_of_a_batch_stand_below_their_prompts() -> None:
     console = terminal()
-    drawn = CanvasView(console, MASK, {END}, letters, ["first?", "second?"])
+    drawn = CanvasView(console, MASK, {END}, letters, ["first?", "second\n?"])
     rows = console.render_lines(drawn.frame({1: [1, MASK], 0: [0, MASK]}), pad=False)
     plain = ["".join(segment.text for segment in row) for row in rows]
-    assert plain == ["first?", f"a{MASKED}", "second?", f"b{MASKED}"]
+    assert plain == ["first?", f"a{MASKED}", "second ?", f"b{MASKED}"]
 
 
 @pytest.fixture(scope="module")

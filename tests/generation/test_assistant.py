@@ -73,7 +73,7 @@ def test_the_whole_canvas_is_decoded_on_request(demo: Assistant) -> None:
         ({"rule": "entropy", "block_length": 16}, "dual", 16),
         ({"rule": "multi_block"}, "none", 32),
         ({"guidance": 0.5}, "none", 32),
-        ({"rule": "dream_threshold"}, "none", 64),
+        ({"rule": "dream_official"}, "none", 64),
         ({"rule": "dream_steps", "cache": "dual"}, "dual", 32),
         ({"gen_length": 8}, "dual", 8),
     ],
@@ -91,7 +91,7 @@ def test_defaults_fit_the_rule(
         ({"rule": "multi_block", "cache": "dual"}, "multi_block with cache dual: not defined"),
         ({"guidance": 1.0, "cache": "prefix"}, "guidance 1 with cache prefix: not defined"),
         ({"threshold": 1.5}, "threshold 1.5: expected a probability"),
-        ({"rule": "dream_threshold", "threshold": 2.0}, "expected a probability"),
+        ({"rule": "dream_official", "threshold": 2.0}, "expected a probability"),
         ({"gen_length": 40}, "gen_length 40 with block_length 32"),
         ({"gen_length": 4096}, "tokens, which leaves 40.. of the student's context of 4096"),
         (
@@ -148,7 +148,7 @@ def test_a_dream_student_answers_too(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 256}))
     dream = Assistant.load(str(folder))
-    for rule in ("threshold", "dream_threshold", "dream_steps"):
+    for rule in ("threshold", "dream_official", "dream_steps"):
         answer = dream.answer("Hi", system="Short.", rule=rule, gen_length=8, stop_at_end=False)
         assert min(answer.decoded.reveal_step) >= 0
 

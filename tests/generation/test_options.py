@@ -35,7 +35,7 @@ DEFAULTS: dict[str, RevealRule] = {
     "ass": Ass(1),
     "eoser_ass": Eoser(Ass(1), 0.01),
     "dream_steps": DreamSteps(64),
-    "dream_threshold": DreamThreshold(0.9, 2),
+    "dream_official": DreamThreshold(0.9, 2),
 }
 
 
@@ -47,7 +47,7 @@ def test_every_rule_name_makes_its_rule_with_its_defaults(name: str) -> None:
 def test_given_values_replace_the_defaults() -> None:
     assert make_rule("multi_block", {"threshold": 0.3, "add": 0.5}, 64) == MultiBlock(0.3, 0.5)
     assert make_rule("eoser", {"steps": 8, "gamma_min": 0.0}, 64) == Eoser(TopK(8), 0.0)
-    assert make_rule("dream_threshold", {"threshold": 0.8, "steps": 4}, 64) == DreamThreshold(0.8, 4)
+    assert make_rule("dream_official", {"threshold": 0.8, "steps": 4}, 64) == DreamThreshold(0.8, 4)
 
 
 def test_an_option_the_rule_does_not_read_is_refused_with_what_it_reads() -> None:

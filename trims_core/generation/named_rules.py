@@ -42,7 +42,7 @@ RULES: Final[Mapping[str, RuleKind]] = {
     "ass": RuleKind({"ass_blocks": 1}, has_blocks=False),
     "eoser_ass": RuleKind({"ass_blocks": 1, "gamma_min": 0.01}, has_blocks=False),
     "dream_steps": RuleKind({"steps": None, "block_length": None}, has_blocks=False, tempered=True),
-    "dream_threshold": RuleKind(
+    "dream_official": RuleKind(
         {"threshold": 0.9, "steps": None, "block_length": None}, has_blocks=False, tempered=True
     ),
 }
@@ -57,7 +57,7 @@ def make_rule(name: str, given: Mapping[str, Value], gen_length: int) -> RevealR
 
     Args:
         given: values of options it reads; None for the default.
-        gen_length: decides the default steps: one per position, for dream_threshold one per 32 positions
+        gen_length: decides the default steps: one per position, for dream_official one per 32 positions
             (a quota of 32 per forward, as published).
 
     Raises:
@@ -88,7 +88,7 @@ def make_rule(name: str, given: Mapping[str, Value], gen_length: int) -> RevealR
             return decoding.Eoser(decoding.Ass(value["ass_blocks"]), value["gamma_min"])
         case "dream_steps":
             return decoding.DreamSteps(steps)
-        case "dream_threshold":
+        case "dream_official":
             quota_steps = value["steps"] or max(1, gen_length // BLOCK_LENGTH)
             return decoding.DreamThreshold(value["threshold"], quota_steps)
     return decoding.TopK(steps)

@@ -29,11 +29,11 @@ class GenerateOptions:
 
     rule: str = _option("threshold", f"How positions are chosen: {', '.join(RULES)} (docs/decoding.md).")
     threshold: float | None = _option(
-        None, "Confidence for threshold and dream_threshold (0.9); nats for entropy and multi_block (0.5)."
+        None, "Confidence for threshold and dream_official (0.9); nats for entropy and multi_block (0.5)."
     )
     steps: int | None = _option(
         None,
-        "Forwards per canvas: topk, eoser, dream_steps (one per position), dream_threshold (one per 32).",
+        "Forwards per canvas: topk, eoser, dream_steps (one per position), dream_official (one per 32).",
     )
     factor: float | None = _option(None, "Of factor and factor_compat (1.0).")
     gamma_min: float | None = _option(
