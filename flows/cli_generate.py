@@ -45,7 +45,7 @@ class ModelOptions:
 
     def load(self, model: str) -> Assistant:
         """The student, ready to answer."""
-        # threads that sleep while they wait: on shared cores spinning ones make a small student 80 times slower
+        # threads that sleep while they wait: on shared cores spinning ones make a small student far slower
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from transformers.utils import logging as transformers_logging
 

@@ -89,7 +89,7 @@ def test_a_text_that_is_no_such_value_is_refused(name: str, text: str) -> None:
 def test_options_and_names_need_no_torch(project_root: Path) -> None:
     program = (
         "import sys\n"
-        "from trims_core.generation import GenerateOptions\n"
+        "from trims_core.generation import Conversation, GenerateOptions\n"
         "GenerateOptions().rule_kind()\n"
         "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )

@@ -1,13 +1,16 @@
-"""Several turns with a student, its history rendered by the student's own template."""
+"""Several turns with a student, its history rendered by the student's own template. Imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from trims_core.decoding.engine import Watch
-from trims_core.generation.assistant import Answer, Assistant
 from trims_core.generation.options import GenerateOptions
 from trims_core.rendering import Message
+
+if TYPE_CHECKING:
+    from trims_core.decoding.engine import Watch
+    from trims_core.generation.assistant import Answer, Assistant
 
 
 class Conversation:
