@@ -64,6 +64,21 @@ def test_logits_that_are_not_finite_are_an_error_that_says_so(value: float) -> N
         decode(student, [[1]], DecodeSettings(Threshold(0.5), 8, 4))
 
 
+@pytest.mark.parametrize("of_mask", [-torch.inf, 0.0])
+@pytest.mark.parametrize("block_length", [1, 4])
+def test_a_model_that_rules_out_everything_but_the_mask_is_an_error(
+    of_mask: float, block_length: int
+) -> None:
+    def logits_of(ids_BL: torch.Tensor) -> torch.Tensor:
+        logits_BLV = torch.full((*ids_BL.shape, VOCABULARY), -torch.inf)
+        logits_BLV[..., MASK] = of_mask
+        return logits_BLV
+
+    message = f"non-finite logits at {block_length} of {block_length} masked positions"
+    with pytest.raises(SweepError, match=message):
+        decode(FakeStudent(logits_of), [[1]], DecodeSettings(TopK(4), 4, block_length))
+
+
 def test_logits_outside_the_candidates_may_be_anything() -> None:
     def logits_of(ids_BL: torch.Tensor) -> torch.Tensor:
         logits_BLV = torch.zeros(*ids_BL.shape, VOCABULARY)

@@ -99,6 +99,22 @@ def test_a_nucleus_and_top_k_keep_only_probable_tokens() -> None:
         assert drawn & {1, 2, 3, 4}
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("limit", [{"top_k": 1}, {"top_p": 0.9}], ids=["top_k", "top_p"])
+def test_a_nucleus_that_the_mask_fills_alone_leaves_the_likeliest_other_token(
+    limit: dict[str, float], temperature: float
+) -> None:
+    def logits_of(ids_BL: torch.Tensor) -> torch.Tensor:
+        logits_BLV = torch.zeros(*ids_BL.shape, VOCABULARY)
+        logits_BLV[..., MASK], logits_BLV[..., 7] = 8.0, 5.0
+        return logits_BLV
+
+    sampling = Sampling(temperature=temperature, **limit)
+    (found,) = decode(FakeStudent(logits_of), [[1]], replace(SLOW, sampling=sampling))
+    assert found.token_ids == [7] * 4
+    assert found.confidence == [pytest.approx(1 / (1 + math.exp(3)), rel=1e-5)] * 4
+
+
 def test_tempered_confidence_is_that_of_the_softmax_at_the_temperature() -> None:
     sampling = Sampling(temperature=0.5, top_k=1, tempered_confidence=False)
     (plain,) = decode(scripted([7], [2.0]), [[1]], DecodeSettings(TopK(1), 1, 1, sampling=sampling))

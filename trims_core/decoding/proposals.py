@@ -104,7 +104,7 @@ def propose(
         levels: confidences a rule compares with.
 
     Raises:
-        SweepError: a candidate's logits are not finite (NaN, +inf, or −inf for every token).
+        SweepError: a candidate's logits are not finite (NaN, +inf, or −inf for every token but [MASK]).
     """
     kind = candidate_BG.device.type
     counts = candidate_BG.sum(dim=1).tolist()
@@ -121,7 +121,9 @@ def propose(
         )
         close_N = _close(answers.rest_N, levels)
         if close_N.any():
-            answers.rest_N[close_N] = _exact_rest(logits_NV[close_N], answers.token_N[close_N], sampling)
+            answers.rest_N[close_N] = _exact_rest(
+                logits_NV[close_N], mask_id, answers.token_N[close_N], sampling
+            )
         parts.append(answers)
     found = _joined(parts)
     token_N, rest_N = found.token_N, found.rest_N
@@ -155,22 +157,32 @@ def _joined(parts: Iterable[_Answers]) -> _Answers:
     return _Answers(torch.cat(tokens), torch.cat(rests), torch.cat(entropies))
 
 
-def _prepared(logits_NV: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+def _prepared(logits_NV: torch.Tensor, mask_id: int, sampling: Sampling) -> torch.Tensor:
     """Float32 logits with suppressed tokens out of reach, tempered and cut to the nucleus if asked."""
     logits_NV = logits_NV.float()
     if sampling.suppress_ids:
         logits_NV[:, sorted(sampling.suppress_ids)] = _NEVER
     if sampling.tempered_confidence and sampling.temperature > 0:
         logits_NV = logits_NV / sampling.temperature
+    if sampling.top_p < 1 or sampling.top_k is not None:
+        return _nucleus(logits_NV, mask_id, sampling)
+    return logits_NV
+
+
+def _nucleus(logits_NV: torch.Tensor, mask_id: int, sampling: Sampling) -> torch.Tensor:
+    """The most probable tokens alone, the others out of reach; one besides [MASK] is always among them."""
+    kept_NV = logits_NV
     if sampling.top_p < 1:
-        sorted_NV, order_NV = logits_NV.sort(dim=-1, descending=True)
+        sorted_NV, order_NV = kept_NV.sort(dim=-1, descending=True)
         probability_NV = sorted_NV.softmax(dim=-1)
         outside_NV = probability_NV.cumsum(dim=-1) - probability_NV > sampling.top_p
-        logits_NV = logits_NV.scatter(1, order_NV, sorted_NV.masked_fill(outside_NV, _NEVER))
-    if sampling.top_k is not None and sampling.top_k < logits_NV.shape[1]:
-        least_N1 = logits_NV.topk(sampling.top_k, dim=-1).values[:, -1:]
-        logits_NV = logits_NV.masked_fill(logits_NV < least_N1, _NEVER)
-    return logits_NV
+        kept_NV = kept_NV.scatter(1, order_NV, sorted_NV.masked_fill(outside_NV, _NEVER))
+    if sampling.top_k is not None and sampling.top_k < kept_NV.shape[1]:
+        least_N1 = kept_NV.topk(sampling.top_k, dim=-1).values[:, -1:]
+        kept_NV = kept_NV.masked_fill(kept_NV < least_N1, _NEVER)
+    mask = torch.tensor([mask_id], device=logits_NV.device)
+    best_N1 = logits_NV.index_fill(1, mask, -torch.inf).argmax(dim=-1, keepdim=True)
+    return kept_NV.scatter(1, best_N1, logits_NV.gather(1, best_N1))
 
 
 def _chosen(
@@ -178,7 +190,7 @@ def _chosen(
 ) -> torch.Tensor:
     """int64 [N]: the token proposed at each candidate, never [MASK]; puts every logit back."""
     mask_N = logits_NV[:, mask_id].clone()
-    logits_NV[:, mask_id] = _NEVER
+    logits_NV[:, mask_id] = -torch.inf
     if uniform_NV is None:
         token_N = logits_NV.argmax(dim=-1)
     else:
@@ -192,7 +204,7 @@ def _answers(
     logits_NV: torch.Tensor, mask_id: int, uniform_NV: torch.Tensor | None, sampling: Sampling
 ) -> _Answers:
     """The proposed tokens, how sure the model is of them, and the entropy of what it says."""
-    logits_NV = _prepared(logits_NV, sampling)
+    logits_NV = _prepared(logits_NV, mask_id, sampling)
     token_N = _chosen(logits_NV, mask_id, uniform_NV, sampling)
     own_N1 = token_N[:, None]
     entropy_N, rest_N = _entropy_and_rest(logits_NV, own_N1)
@@ -202,6 +214,8 @@ def _answers(
         hidden = torch.tensor(sorted(sampling.begin_suppress_ids), device=logits_NV.device)
         _, rest_N = _entropy_and_rest(logits_NV.index_fill(1, hidden, _NEVER), own_N1)
         rest_N = torch.where(torch.isin(token_N, hidden), torch.inf, rest_N)
+    # nothing but [MASK] was possible
+    rest_N[torch.isneginf(logits_NV.gather(1, own_N1)[:, 0])] = torch.nan
     return _Answers(token_N, rest_N, entropy_N)
 
 
@@ -218,10 +232,12 @@ def _entropy_and_rest(logits_NV: torch.Tensor, own_N1: torch.Tensor) -> tuple[to
     return entropy_N, others_N.double() / own_N.double()
 
 
-def _exact_rest(logits_NV: torch.Tensor, token_N: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+def _exact_rest(
+    logits_NV: torch.Tensor, mask_id: int, token_N: torch.Tensor, sampling: Sampling
+) -> torch.Tensor:
     """(1 − p)/p of the proposed tokens by a float64 softmax, float64 [N]; equal where the sum's order alone
     makes a difference (1e-13)."""
-    wide_NV = _prepared(logits_NV, sampling).double()
+    wide_NV = _prepared(logits_NV, mask_id, sampling).double()
     wide_NV[:, sorted(sampling.begin_suppress_ids)] = _NEVER
     own_N1 = token_N[:, None]
     share_NV = torch.exp(wide_NV - wide_NV.gather(1, own_N1)).scatter_(1, own_N1, 0.0)
