@@ -351,6 +351,11 @@ class SweepConfig(Section):
             problems.append(f"rule multi_block with cache {stores}: several blocks are open; use cache none")
         if stores and self.sampling.guidance:
             problems.append(f"sampling.guidance with cache {stores}: not defined; use cache none")
+        if self.sampling.begin_suppress and self.rule in ("entropy", "multi_block"):
+            problems.append(
+                f"sampling.begin_suppress with rule {self.rule}: it sets confidences to 0 and this rule goes"
+                " by entropies; use sampling.suppress, or another rule"
+            )
         if self.rule == "dream_official" and "none" in caches and self.block_length != self.gen_length:
             problems.append(
                 f"rule dream_official with cache none: set block_length to gen_length ({self.gen_length})"

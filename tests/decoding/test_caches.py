@@ -109,6 +109,13 @@ def test_the_shift_makes_the_column_before_a_block_predict_its_first_position() 
             DecodeSettings(Threshold(0.5), 16, 8, cache=CACHES["dual"], sampling=Sampling(guidance=1.0)),
             "guidance 1 with cache dual: not defined",
         ),
+        *(
+            (
+                DecodeSettings(rule, 8, 8, sampling=Sampling(begin_suppress_ids=frozenset({3}))),
+                f"begin_suppress with {type(rule).__name__}: not defined",
+            )
+            for rule in (EntropyThreshold(0.5), MultiBlock(0.5), DreamSteps(8))
+        ),
         (DecodeSettings(Eoser(Threshold(0.5)), 16, 8), "eoser over Threshold: not defined"),
         (DecodeSettings(Ass(5), 16, 16), "ass with 5 blocks on 16 positions"),
         (DecodeSettings(DreamSteps(8), 16, 8), "no blocks; set block_length to gen_length"),

@@ -81,6 +81,10 @@ def test_cache_lengths_and_stop_strings_reach_the_decoder() -> None:
             "rule multi_block with cache prefix",
         ),
         ({"sampling": {"guidance": 1.0}, "cache": "dual"}, "sampling.guidance with cache dual"),
+        (
+            {"rule": "entropy", "thresholds": [0.5], "sampling": {"begin_suppress": ["eos"]}},
+            "sampling.begin_suppress with rule entropy",
+        ),
         ({"rule": "dream_official", "thresholds": [0.9], "dream_steps": 8}, "set block_length to gen_length"),
         (
             {"rule": "dream_official", "thresholds": [0.9], "cache": "dual", "compare_caches": ["none"]},

@@ -54,6 +54,10 @@ class DreamSteps(_DreamRule):
     steps: int
     score: Literal["entropy", "confidence"] = "entropy"
 
+    @property
+    def reads_confidence(self) -> bool:
+        return self.score == "confidence"
+
     def check(self, gen_length: int, block_length: int, cache: str) -> None:
         super().check(gen_length, block_length, cache)
         n_blocks = gen_length // block_length

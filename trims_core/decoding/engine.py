@@ -65,6 +65,11 @@ class DecodeSettings:
                 f"guidance {self.sampling.guidance:g} with cache {self.cache.name}: not defined, because the"
                 " cache would hold keys and values of one of the two canvases only; use cache: none"
             )
+        if self.sampling.begin_suppress_ids and not self.rule.reads_confidence:
+            raise ConfigError(
+                f"begin_suppress with {type(self.rule).__name__}: not defined, because it sets confidences to"
+                " 0 and this rule goes by entropies; use suppress, or a rule that goes by confidences"
+            )
         self.rule.check(self.gen_length, self.block_length, self.cache.name)
 
 

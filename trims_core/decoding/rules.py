@@ -31,6 +31,11 @@ class RevealRule:
         """Confidences that `choose` compares with; float64 decides near them."""
         return ()
 
+    @property
+    def reads_confidence(self) -> bool:
+        """Whether confidences decide what is revealed; False where entropies alone do."""
+        return True
+
     def block_lengths(self, gen_length: int, block_length: int) -> tuple[int, ...]:
         """Lengths of the canvas' blocks from left to right."""
         return (block_length,) * (gen_length // block_length)
@@ -174,6 +179,10 @@ class EntropyThreshold(RevealRule):
         super().check(gen_length, block_length, cache)
         if self.tau < 0:
             raise ConfigError(f"entropy threshold {self.tau}: expected 0 nats or more")
+
+    @property
+    def reads_confidence(self) -> bool:
+        return False
 
     def choose(self, proposals: Proposals) -> torch.Tensor:
         return first(-proposals.entropy_BG) | (proposals.entropy_BG <= self.tau)
