@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,21 @@ def test_an_option_the_rule_does_not_read_is_refused_with_what_it_reads() -> Non
         GenerateOptions(steps=8).rule_kind()
     with pytest.raises(ConfigError, match="block_length with rule ass"):
         GenerateOptions(rule="ass", block_length=8).rule_kind()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "topk", "steps": 0}, "steps 0: expected at least 1"),
+        ({"gen_length": 0}, "gen_length 0: expected at least 1"),
+        ({"block_length": -1}, "block_length -1: expected at least 1"),
+        ({"stop": "Q:"}, r"stop 'Q:': expected a tuple of texts, such as \('Q:',\)"),
+        ({"suppress": "eos"}, "suppress 'eos': expected a tuple"),
+    ],
+)
+def test_a_value_that_would_be_taken_for_another_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        GenerateOptions(**options).rule_kind()
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:

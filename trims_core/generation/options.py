@@ -65,7 +65,8 @@ class GenerateOptions:
         """What there is to know about the chosen rule.
 
         Raises:
-            ConfigError: an unknown rule or cache, or an option that the rule does not read.
+            ConfigError: an unknown rule or cache, an option that the rule does not read, a length below 1, or
+                a single text where several are expected.
         """
         if self.rule not in RULES:
             raise ConfigError(
@@ -73,6 +74,12 @@ class GenerateOptions:
             )
         if self.cache not in CACHE_NAMES:
             raise ConfigError(f"cache {self.cache!r}: expected one of {', '.join(CACHE_NAMES)}")
+        for name in ("gen_length", "block_length", "steps"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise ConfigError(f"{name} {number}: expected at least 1, or none for the default")
+        for name in ("suppress", "begin_suppress", "stop"):
+            if isinstance(text := getattr(self, name), str):
+                raise ConfigError(f"{name} {text!r}: expected a tuple of texts, such as ({text!r},)")
         kind = RULES[self.rule]
         unread = [name for name in READ_BY_SOME if name not in kind.reads and getattr(self, name) is not None]
         if unread:
