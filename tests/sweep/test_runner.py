@@ -108,6 +108,9 @@ def test_an_answer_ends_before_a_stop_string_and_keeps_its_last_token_without_on
     assert (found["text"], found["finished"]) == (["4. The answer is 5."], [True])
     assert found["n_tokens"] == [len("4. The answer is 5.\nQ:")]
     assert found["n_tokens_text"] == [len("4. The answer is 5.")]
+    for nested in (["Q:", "\nQ:"], ["\nQ:", "Q:"]):
+        found = _runner(_Parrot(text), stop_strings=nested).run(ONE, _task("5"), lambda *_: None).columns
+        assert found["text"] == ["4. The answer is 5."]
     runner = _runner(_Parrot(text), stop_strings=["nowhere"])
     found = runner.run(ONE, _task("5"), lambda *_: None).columns
     assert (found["text"], found["n_tokens"]) == ([text], [len(text) + 1])

@@ -252,6 +252,12 @@ def _decoded(row: Finished, end: int) -> Decoded:
     )
 
 
+def before_stop(text: str, strings: Sequence[str]) -> str:
+    """The text before the first place where one of the strings begins; all of it where none does."""
+    starts = [place for string in strings if (place := text.find(string)) >= 0]
+    return text[: min(starts, default=len(text))]
+
+
 def _stop_position(tokenizer: Any, known_ids: list[int], strings: Sequence[str], otherwise: int) -> int:
     """The shortest beginning whose text contains a stop string, as the place of its last token."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trims_core.decoding import CACHES, Decoded, DecodeSettings, Sampling, decode
-from trims_core.decoding.engine import Watch
+from trims_core.decoding.engine import Watch, before_stop
 from trims_core.errors import ConfigError
 from trims_core.generation.named_rules import BLOCK_LENGTH, RuleKind, make_rule
 from trims_core.generation.options import GEN_LENGTH, GenerateOptions
@@ -212,8 +212,7 @@ class Assistant:
         text = str(
             self.student.tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         )
-        starts = [place for stop in stop_strings if (place := text.find(stop)) >= 0]
-        return text[: min(starts)] if starts else text
+        return before_stop(text, stop_strings)
 
 
 def _suggested_length(folder: Path) -> int:

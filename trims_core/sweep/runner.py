@@ -145,6 +145,8 @@ class Runner:
 
     def _texts(self, decoded: Sequence[Decoded]) -> list[str]:
         """The answers up to the end token or before a stop string; without either the whole canvas."""
+        from trims_core.decoding.engine import before_stop
+
         end_ids = self._student.family.end_ids
         shown = [item.token_ids[: item.n_tokens] for item in decoded]
         texts = self._tokenizer.batch_decode(
@@ -152,9 +154,7 @@ class Runner:
             skip_special_tokens=True,
             clean_up_tokenization_spaces=False,
         )
-        for string in self._config.stop_strings:
-            texts = [text.partition(string)[0] for text in texts]
-        return texts
+        return [before_stop(text, self._config.stop_strings) for text in texts]
 
 
 def load_runner(config: TrimsConfig, adapter: Path | None) -> Runner:
