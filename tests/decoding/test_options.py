@@ -12,7 +12,7 @@ from fakes.decoding_students import END, MASK, VOCABULARY, FakeStudent, TinyTran
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trims_core.decoding import DecodeSettings, Sampling, Threshold, TopK, decode
+from trims_core.decoding import DecodeSettings, Sampling, Threshold, TopK, decode, proposals
 
 SLOW = DecodeSettings(TopK(4), 4, 4, False)
 
@@ -97,6 +97,29 @@ def test_a_nucleus_and_top_k_keep_only_probable_tokens() -> None:
         drawn = {token for item in decoded for token in item.token_ids}
         assert drawn <= set(range(1, 9))
         assert drawn & {1, 2, 3, 4}
+
+
+def test_noise_is_drawn_for_as_many_sequences_as_the_head_takes_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = DecodeSettings(Threshold(0.3), 8, 8, False, 6, sampling=Sampling(temperature=0.8, seed=5))
+    prompts = [[i + 1] * (i + 1) for i in range(6)]
+    whole = decode(TinyTransformer(seed=3), prompts, wanted)
+    rows: list[int] = []
+
+    def counting(
+        logits_NV: torch.Tensor, mask_id: int, noise_NV: torch.Tensor, sampling: Sampling
+    ) -> torch.Tensor:
+        assert noise_NV.untyped_storage().nbytes() == noise_NV.numel() * 8
+        rows.append(len(noise_NV))
+        return chosen(logits_NV, mask_id, noise_NV, sampling)
+
+    chosen = proposals._chosen
+    monkeypatch.setattr(proposals, "_chosen", counting)
+    monkeypatch.setitem(proposals._HEAD_LOGITS, "cpu", 16 * VOCABULARY)
+    parts = decode(TinyTransformer(seed=3), prompts, wanted)
+    assert max(rows) == 16
+    assert [item.token_ids for item in parts] == [item.token_ids for item in whole]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -212,18 +213,25 @@ class _Loop:
         return chosen_BG | (first(proposals.confidence_BG) & stuck_B[:, None])
 
     def _noise(self, candidate_BG: torch.Tensor) -> Callable[[slice], torch.Tensor]:
-        """Uniform numbers for every candidate: those of its sequence's own generator for this forward."""
-        vocab_size = self._student.family.vocab_size
+        """Uniform numbers for a range of candidates that holds all those of some sequences: each sequence's
+        are those of its own generator for this forward, drawn when asked for."""
         counts = candidate_BG.sum(dim=1).tolist()
-        parts: list[torch.Tensor] = []
-        for sample, step, count in zip(self.canvas.samples, self.canvas.steps, counts, strict=True):
-            generator = torch.Generator(self._device)
-            generator.manual_seed(draw_seed(self._settings.sampling.seed, self._numbers[sample], step))
-            parts.append(
-                torch.rand(count, vocab_size, dtype=torch.float64, device=self._device, generator=generator)
-            )
-        uniform_NV = torch.cat(parts).clamp(min=torch.finfo(torch.float64).tiny)
-        return lambda chunk: uniform_NV[chunk]
+        starts = [0, *accumulate(counts)]
+        rows = list(zip(starts, counts, self.canvas.samples, self.canvas.steps, strict=False))
+
+        def uniform(chunk: slice) -> torch.Tensor:
+            drawn = [self._uniform(*row) for start, *row in rows if chunk.start <= start < chunk.stop]
+            return torch.cat(drawn)
+
+        return uniform
+
+    def _uniform(self, count: int, sample: int, step: int) -> torch.Tensor:
+        """float64 [count, V] in (0, 1)."""
+        generator = torch.Generator(self._device)
+        generator.manual_seed(draw_seed(self._settings.sampling.seed, self._numbers[sample], step))
+        shape = (count, self._student.family.vocab_size)
+        drawn = torch.rand(shape, dtype=torch.float64, device=self._device, generator=generator)
+        return drawn.clamp_(min=torch.finfo(torch.float64).tiny)
 
     def _stop_positions(self) -> torch.Tensor:
         """int64 [B]: the token that completes a stop string in each revealed beginning; G where none."""
