@@ -45,7 +45,7 @@ class Student:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The tokenizer, with mask and end tokens registered and the family's chat template.
+        """The tokenizer, with the mask token registered and the family's chat template.
 
         Raises:
             ConfigError: the checkpoint came without tokenizer files.
