@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trims_core.decoding import DecodeSettings, Sampling, Threshold, TopK, decode, proposals
+from trims_core.errors import ConfigError
 
 SLOW = DecodeSettings(TopK(4), 4, 4, False)
 
@@ -169,6 +170,14 @@ def test_a_stop_string_ends_a_sequence_where_its_last_token_is() -> None:
     assert found.token_ids == [1, 2, 3, 4, MASK, MASK]
     (all_at_once,) = decode(student, [[1]], replace(wanted, rule=Threshold(0.01)))
     assert (all_at_once.n_tokens, all_at_once.n_forwards) == (4, 1)
+
+
+def test_a_special_token_as_a_stop_string_is_refused_because_texts_have_none() -> None:
+    student = scripted([1, 2, 3, 4])
+    student.tokenizer = _Letters()
+    student.tokenizer.all_special_tokens = ["<|im_start|>"]
+    with pytest.raises(ConfigError, match=r"'<\|im_start\|>' is a special token"):
+        decode(student, [[1]], replace(SLOW, stop_strings=("x", "<|im_start|>")))
 
 
 def test_the_surest_is_found_among_probabilities_that_float32_rounds_to_one() -> None:

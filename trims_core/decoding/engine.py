@@ -121,6 +121,8 @@ def decode(
     for place, prompt in enumerate(prompts):
         if not len(prompt):
             raise ConfigError(f"prompt {place} is empty: expected at least one token")
+    if settings.stop_strings:
+        _refuse_special(student, settings.stop_strings)
     loop = _Loop(student, settings, range(len(prompts)) if numbers is None else numbers)
     waiting = deque(sorted(range(len(prompts)), key=lambda place: -len(prompts[place])))
     decoded: dict[int, Decoded] = {}
@@ -242,6 +244,15 @@ class _Loop:
         ):
             found.append(_stop_position(tokenizer, ids[:n_known], self._settings.stop_strings, len(ids)))
         return torch.tensor(found, device=self._device)
+
+
+def _refuse_special(student: Any, stop_strings: Sequence[str]) -> None:
+    special = set(getattr(student.tokenizer, "all_special_tokens", ())) & set(stop_strings)
+    if special:
+        raise ConfigError(
+            f"stop string {sorted(special)[0]!r} is a special token, which texts are decoded without, so it"
+            f" would never be found; expected plain text (end tokens stop a sequence by themselves)"
+        )
 
 
 def _decoded(row: Finished, end: int) -> Decoded:
