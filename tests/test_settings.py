@@ -115,7 +115,7 @@ def test_result_fields_leave_out_what_does_not_change_results(tmp_path: Path) ->
     config: TrimsConfig = parse_config(raw_config(tmp_path))
     assert "path" not in config.corpus.result_fields()
     assert {"batch_size", "max_rejected_fraction"}.isdisjoint(config.scores.result_fields())
-    assert "launch" not in config.train.result_fields()
+    assert {"launch", "save_steps"}.isdisjoint(config.train.result_fields())
     assert "device" not in config.student.result_fields()
     assert "path" not in config.sweep.result_fields()["tasks"]["demo"]
     assert config.train.result_fields()["lora"]["r"] == config.train.lora.r

@@ -219,7 +219,8 @@ class TrainConfig(Section):
     loss_norm: Literal["token", "sequence", "batch"] = "token"
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     eval_steps: Annotated[int, Field(ge=1)] = 100
-    save_steps: Annotated[int, Field(ge=1)] = 100
+    save_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
+    """How often a checkpoint is kept: what a crash may cost."""
     gradient_checkpointing: bool = False
     deepspeed: str | None = None
     """A DeepSpeed JSON file; default: configs/deepspeed/zero2.json's settings, built in."""
