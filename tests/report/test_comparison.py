@@ -172,6 +172,7 @@ def test_a_small_difference_on_the_same_problems_is_told_apart() -> None:
 
 def test_being_behind_is_said_the_other_way_round() -> None:
     row = two_methods(ones(40), ones(70))
+    assert row["verdict"] == "behind"
     assert str(row["sentence"]).startswith("standard is ahead of trims")
 
 

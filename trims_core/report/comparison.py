@@ -234,7 +234,8 @@ def _differences_by_seed(
 
 
 def _verdict(row: Mapping[str, Any], task: str) -> tuple[str, str]:
-    """One word and one plain sentence. `ahead` needs an interval without zero and seeds that agree."""
+    """One word on a − b and one plain sentence. `ahead` and `behind` need an interval without zero and
+    seeds that agree."""
     a, b, n, difference = row["a"], row["b"], row["n"], row["aup"]
     seeds = list(row["aup_by_seed"].values())
     agree = all(value > 0 for value in seeds) or all(value < 0 for value in seeds)
@@ -252,7 +253,8 @@ def _verdict(row: Mapping[str, Any], task: str) -> tuple[str, str]:
         )
     else:
         of_seeds = f", {len(seeds)} seeds" if len(seeds) > 1 else ", one training seed"
-        word, text = "ahead", f"{ahead} is ahead of {behind} on {task} (n = {n}{of_seeds}): {numbers}."
+        word = "ahead" if ahead == a else "behind"
+        text = f"{ahead} is ahead of {behind} on {task} (n = {n}{of_seeds}): {numbers}."
     return word, text + ("" if told_apart else _levels_apart(row["at_level"]))
 
 
