@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--caches", nargs="+", choices=tuple(CACHES), default=list(CACHES))
     parser.add_argument("--prompt", type=int, default=100)
     parser.add_argument("--per-forward", type=int, default=4)
-    parser.add_argument("--batches", type=int, nargs="+", default=[8])
+    parser.add_argument("--batches", type=int, nargs="*", default=[8])
     parser.add_argument("--shape", default="", help="a published shape with its full sizes, e.g. llada-8b")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
