@@ -119,7 +119,6 @@ class Canvas:
         rows.block_B = block_B
         return Progress(
             masked_BG=rows.masked_BG,
-            block_B=block_B,
             block_range_B2=self._ranges_K2[block_B],
             block_step_B=rows.block_step_B,
             step_B=rows.n_forwards_B,

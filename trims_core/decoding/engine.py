@@ -16,7 +16,6 @@ Shapes: B sequences in the batch, L prompt and canvas, G canvas positions, V voc
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +33,7 @@ from trims_core.decoding.protocol import Denoiser
 from trims_core.decoding.rules import RevealRule, first
 from trims_core.decoding.sampling import Sampling
 from trims_core.errors import ConfigError
+from trims_core.masking import draw_seed
 
 Watch = Callable[[Mapping[int, Sequence[int]]], None]
 """Told after every forward the canvases it changed: the prompt's place -> token ids, [MASK] where hidden."""
@@ -230,7 +230,9 @@ class _Loop:
     def _uniform(self, count: int, sample: int, step: int) -> torch.Tensor:
         """float64 [count, V] in (0, 1)."""
         generator = torch.Generator(self._device)
-        generator.manual_seed(draw_seed(self._settings.sampling.seed, self._numbers[sample], step))
+        generator.manual_seed(
+            draw_seed(self._settings.sampling.seed, step, str(self._numbers[sample]), "sampling")
+        )
         shape = (count, self._student.family.vocab_size)
         drawn = torch.rand(shape, dtype=torch.float64, device=self._device, generator=generator)
         return drawn.clamp_(min=torch.finfo(torch.float64).tiny)
@@ -291,10 +293,3 @@ def _stop_position(tokenizer: Any, known_ids: list[int], strings: Sequence[str],
         middle = (low + high) // 2
         low, high = (low, middle) if stops(middle) else (middle + 1, high)
     return low - 1
-
-
-def draw_seed(seed: int, sample: int, step: int) -> int:
-    """A generator seed for one forward of one sequence; well apart for neighbouring numbers."""
-    return int.from_bytes(
-        hashlib.blake2b(f"{seed}/{sample}/{step}".encode(), digest_size=8).digest(), "big"
-    ) % (1 << 63)

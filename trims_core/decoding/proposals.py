@@ -35,10 +35,9 @@ class Progress:
 
     masked_BG: torch.Tensor
     """bool: positions not yet revealed."""
-    block_B: torch.Tensor
-    """int64: the current block, the first with a masked position."""
     block_range_B2: torch.Tensor
-    """int64: its first position and the one behind its last."""
+    """int64: the first position of the current block, the first with a masked position, and the one behind
+    its last."""
     block_step_B: torch.Tensor
     """int64: forwards the sequence has already spent on it."""
     step_B: torch.Tensor
