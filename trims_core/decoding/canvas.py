@@ -129,7 +129,7 @@ class Canvas:
     def reveal(self, chosen_BG: torch.Tensor, proposals: Proposals) -> None:
         """Put the proposed tokens at the chosen positions and count the forward."""
         rows = self._rows
-        canvas_BG = rows.ids_BL[:, -self.gen_length :]
+        canvas_BG = self.canvases()
         canvas_BG.copy_(torch.where(chosen_BG, proposals.token_BG, canvas_BG))
         rows.masked_BG = rows.masked_BG & ~chosen_BG
         step_BG = rows.n_forwards_B[:, None].expand_as(chosen_BG)
@@ -155,13 +155,9 @@ class Canvas:
     def end_positions(self, end_ids: Collection[int]) -> torch.Tensor:
         """int64 [B]: where each sequence's first end token stands with everything before it revealed;
         G where there is none yet."""
-        rows = self._rows
-        is_end_BG = torch.isin(
-            rows.ids_BL[:, -self.gen_length :], torch.tensor(sorted(end_ids), device=self._device)
-        )
-        first_end_B = _first(is_end_BG & ~rows.masked_BG, self.gen_length)
-        first_masked_B = _first(rows.masked_BG, self.gen_length)
-        return torch.where(first_end_B < first_masked_B, first_end_B, self.gen_length)
+        is_end_BG = torch.isin(self.canvases(), torch.tensor(sorted(end_ids), device=self._device))
+        first_end_B = _first(is_end_BG & ~self._rows.masked_BG, self.gen_length)
+        return torch.where(first_end_B < self.first_masked(), first_end_B, self.gen_length)
 
     def full(self) -> torch.Tensor:
         """bool [B]: no masked position is left."""

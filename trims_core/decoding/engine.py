@@ -273,7 +273,18 @@ def _decoded(row: Finished, end: int) -> Decoded:
     )
 
 
-def before_stop(text: str, strings: Sequence[str]) -> str:
+def texts_of(decoded: Sequence[Decoded], student: Any, stop_strings: Sequence[str]) -> list[str]:
+    """The answers up to the end token or before a stop string; without either the whole canvas."""
+    shown = [item.token_ids[: item.n_tokens] for item in decoded]
+    texts = student.tokenizer.batch_decode(
+        [ids[:-1] if ids[-1] in student.family.end_ids else ids for ids in shown],
+        skip_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+    )
+    return [_before_stop(text, stop_strings) for text in texts]
+
+
+def _before_stop(text: str, strings: Sequence[str]) -> str:
     """The text before the first place where one of the strings begins; all of it where none does."""
     starts = [place for string in strings if (place := text.find(string)) >= 0]
     return text[: min(starts, default=len(text))]

@@ -40,11 +40,9 @@ def candidate_logits(
     number_BG = (candidate_BG.flatten().cumsum(0) - 1).view_as(candidate_BG)
     n_candidates = int(number_BG[-1, -1]) + 1
     hidden_ND: torch.Tensor | None = None
-    for feed, dropped in _feeds(canvas, progress, policy, lookback):
+    for feed in _feeds(canvas, progress, policy, lookback):
         hidden_BQD = _forward(student, canvas, feed)
         wanted_BQ, number_BQ = _fed(candidate_BG, number_BG, canvas, feed)
-        if dropped:
-            wanted_BQ[:, :dropped] = False
         if hidden_ND is None:
             hidden_ND = hidden_BQD.new_empty(n_candidates, hidden_BQD.shape[-1])
         hidden_ND[number_BQ[wanted_BQ]] = hidden_BQD[wanted_BQ]
@@ -60,27 +58,26 @@ def candidate_logits(
     return guided
 
 
-def _feeds(canvas: Canvas, progress: Progress, policy: CachePolicy, lookback: int) -> list[tuple[Feed, int]]:
-    """The forwards of this step, and how many leading columns of each are there only to predict."""
+def _feeds(canvas: Canvas, progress: Progress, policy: CachePolicy, lookback: int) -> list[Feed]:
+    """The forwards of this step. A column fed only to predict the next one is revealed: never a candidate."""
     width, device = canvas.ids_BL.shape[1], canvas.ids_BL.device
     all_columns = torch.arange(width, device=device)
     range_B2 = policy.feed(progress.block_range_B2, canvas.gen_length)
     if range_B2 is None:
-        return [(Feed(None, 0, all_columns.expand(len(canvas), -1)), 0)]
+        return [Feed(None, 0, all_columns.expand(len(canvas), -1))]
     warm = (progress.block_step_B == 0).tolist()
     ranges = (range_B2 + canvas.prompt_width).tolist()
     groups: dict[tuple[int, bool], list[int]] = {}
     for row, (start, end) in enumerate(ranges):
         groups.setdefault((width, True) if warm[row] else (end - start, False), []).append(row)
-    feeds: list[tuple[Feed, int]] = []
+    feeds: list[Feed] = []
     for (length, whole), members in groups.items():
         starts = [0 if whole else ranges[row][0] - lookback for row in members]
-        dropped = 0 if whole else lookback
-        n_fed = length + dropped
+        n_fed = length if whole else length + lookback
         columns_BQ = torch.tensor(starts, device=device)[:, None] + torch.arange(n_fed, device=device)
         rows = None if len(members) == len(canvas) else torch.tensor(members, device=device)
         same = starts[0] if len(set(starts)) == 1 else None
-        feeds.append((Feed(rows, same, columns_BQ), dropped))
+        feeds.append(Feed(rows, same, columns_BQ))
     return feeds
 
 

@@ -6,19 +6,20 @@ Shapes: none; everything here is about one or several conversations, the tensors
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trims_core.decoding import CACHES, Decoded, DecodeSettings, Sampling, decode
-from trims_core.decoding.engine import Watch, before_stop
+from trims_core.decoding.engine import Watch, texts_of
 from trims_core.errors import ConfigError
 from trims_core.generation.named_rules import BLOCK_LENGTH, RuleKind, make_rule
 from trims_core.generation.options import GEN_LENGTH, GenerateOptions
 from trims_core.rendering import Message, Renderer
 from trims_core.students import Student, load_student
 from trims_core.students.hub import checkpoint_folder
+from trims_core.students.tokenizer import token_id
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,10 @@ class Assistant:
         prompts = self.renderer.prompts(conversations)
         settings = self._settings(options, kind, max(map(len, prompts), default=0))
         found = decode(self.student, prompts, settings, watch=watch)
+        texts = texts_of(found, self.student, settings.stop_strings)
         return [
-            Answer(self._text(decoded, settings.stop_strings), decoded, settings, len(prompt))
-            for decoded, prompt in zip(found, prompts, strict=True)
+            Answer(text, decoded, settings, len(prompt))
+            for text, decoded, prompt in zip(texts, found, prompts, strict=True)
         ]
 
     def _settings(self, options: GenerateOptions, kind: RuleKind, n_prompt: int) -> DecodeSettings:
@@ -192,27 +194,16 @@ class Assistant:
     def _ids(self, option: str, names: Iterable[str]) -> frozenset[int]:
         """Token ids of `eos`, `eot`, ids (all digits), or texts of tokens."""
         family = self.student.family
-        known: Mapping[str, int | None] = {"eos": family.eos_id, "eot": family.eot_id}
-        vocabulary = self.student.tokenizer.get_vocab() if names else {}
         found: set[int] = set()
         for name in names:
-            number = int(name) if name.isdecimal() else known.get(name, vocabulary.get(name))
-            if number is None or number >= family.vocab_size:
+            number = token_id(int(name) if name.isdecimal() else name, family, self.student.tokenizer)
+            if number is None:
                 raise ConfigError(
                     f"{option} {name!r}: the student has no such token; expected eos, eot, a token's text"
                     f" such as {self.student.tokenizer.eos_token!r}, or an id below {family.vocab_size}"
                 )
             found.add(number)
         return frozenset(found)
-
-    def _text(self, decoded: Decoded, stop_strings: Sequence[str]) -> str:
-        shown = decoded.token_ids[: decoded.n_tokens]
-        if shown and shown[-1] in self.student.family.end_ids:
-            shown = shown[:-1]
-        text = str(
-            self.student.tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
-        return before_stop(text, stop_strings)
 
 
 def _suggested_length(folder: Path) -> int:

@@ -54,3 +54,13 @@ def read_tokenizer(folder: Path, family: Family) -> PreTrainedTokenizerFast | No
         )
     tokenizer.chat_template = family.chat_template
     return tokenizer
+
+
+def token_id(token: str | int, family: Family, tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """The id of `eos`, `eot`, a token's text, or an id; None where the student has no such token."""
+    if isinstance(token, str):
+        ends = {"eos": family.eos_id, "eot": family.eot_id}
+        number = ends[token] if token in ends else tokenizer.get_vocab().get(token)
+    else:
+        number = token
+    return None if number is None or number >= family.vocab_size else number

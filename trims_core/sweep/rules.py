@@ -14,6 +14,7 @@ from trims_core.decoding import CACHES, DecodeSettings, RevealRule, Sampling, on
 from trims_core.errors import ConfigError
 from trims_core.generation.named_rules import make_rule
 from trims_core.points import MEANINGS
+from trims_core.students.tokenizer import token_id
 from trims_core.sweep.cells import Cell, grid
 
 if TYPE_CHECKING:
@@ -77,9 +78,8 @@ def _without_tokens(config: SamplingConfig) -> Sampling:
 
 def _ids_of(field: str, tokens: Sequence[str | int], student: Student) -> frozenset[int]:
     family, tokenizer = student.family, student.tokenizer
-    by_text = {**tokenizer.get_vocab(), "eos": family.eos_id, "eot": family.eot_id} if tokens else {}
-    found = {token: by_text.get(token) if isinstance(token, str) else token for token in tokens}
-    unknown = [token for token, number in found.items() if number is None or number >= family.vocab_size]
+    found = {token: token_id(token, family, tokenizer) for token in tokens}
+    unknown = [token for token, number in found.items() if number is None]
     if unknown:
         raise ConfigError(
             f"sweep.sampling.{field}: the student has no token {', '.join(map(repr, unknown))}; expected eos,"

@@ -115,7 +115,9 @@ class Runner:
             )
 
     def _columns(self, cell: Cell, task: TaskProblems, decoded: Sequence[Decoded]) -> dict[str, list[Any]]:
-        texts = self._texts(decoded)
+        from trims_core.decoding.engine import texts_of
+
+        texts = texts_of(decoded, self._student, self._config.stop_strings)
         again = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         answers = [task.benchmark.extract(text) for text in texts]
         return {
@@ -142,19 +144,6 @@ class Runner:
             "confidence": [item.confidence for item in decoded],
             "entropy": [item.entropy for item in decoded],
         }
-
-    def _texts(self, decoded: Sequence[Decoded]) -> list[str]:
-        """The answers up to the end token or before a stop string; without either the whole canvas."""
-        from trims_core.decoding.engine import before_stop
-
-        end_ids = self._student.family.end_ids
-        shown = [item.token_ids[: item.n_tokens] for item in decoded]
-        texts = self._tokenizer.batch_decode(
-            [ids[:-1] if ids[-1] in end_ids else ids for ids in shown],
-            skip_special_tokens=True,
-            clean_up_tokenization_spaces=False,
-        )
-        return [before_stop(text, self._config.stop_strings) for text in texts]
 
 
 def load_runner(config: TrimsConfig, adapter: Path | None) -> Runner:
