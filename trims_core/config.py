@@ -6,6 +6,7 @@ budgets); they do not change results and never enter a fingerprint. Every other 
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -18,6 +19,7 @@ DType = Literal["float32", "bfloat16", "float16"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"] | dict[str, int | str]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+Level = Annotated[float, Field(gt=0)]
 
 
 class _Operational:
@@ -102,10 +104,12 @@ class CorpusConfig(Section):
 
 
 class ScoresConfig(Section):
-    """The autoregressive teacher and how it is run."""
+    """The teacher, usually an autoregressive model, and how it is run."""
 
     teacher: str = "vllm"
-    """`vllm` (offline engine in a child process), `transformers`, or a user's `package.module:Class`."""
+    """`vllm` (offline engine in a child process), `transformers`, a user's `package.module:Class`, or a
+    control for ablations: `student` (a masked diffusion checkpoint, the whole completion masked) or
+    `unigram` (token counts of the corpus; `model` gives tokenizer and limits only)."""
     model: str
     """A local checkpoint folder or a hub name."""
     revision: str | None = None
@@ -151,20 +155,53 @@ class StudentConfig(Section):
     device with Hugging Face's names. In training every process holds a whole student."""
 
 
+PadsKind = Literal["hidden", "last", "standard", "none"]
+
+
+class EndsConfig(Section):
+    """How the supervised ends behind an answer are masked and weighed: `train`'s settings for one variant."""
+
+    pads: PadsKind
+    rho: float
+    p_high: float
+    tokens: int
+    weight: float
+    hide_end_of_turn: bool
+
+    def result_fields(self) -> dict[str, Any]:
+        """Only what `pads` reads."""
+        fields = super().result_fields()
+        unread = {"last": set(), "none": {"rho", "p_high", "tokens", "weight", "hide_end_of_turn"}}
+        return {n: v for n, v in fields.items() if n not in unread.get(self.pads, {"rho", "p_high"})}
+
+
 class VariantConfig(Section):
     """One way to draw masks; several variants in a run give several adapters."""
 
     method: Literal["trims", "standard"] = "trims"
-    order: Literal["descending", "ascending", "random"] = "descending"
-    """descending: hard tokens visible first."""
+    order: Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"] = "descending"
+    """descending: hard tokens visible first. two_sided: so only while most is masked, the other way round
+    while little is. Controls: ascending, random; shifted (bucket ids moved by 10 tokens) and permuted (inside
+    each example) keep every example's buckets and detach them from its tokens."""
     rho: Fraction = 0.5
     """Probability that a sequence takes the trajectory mask instead of the standard one."""
     p_low: Fraction = 0.05
     p_high: Fraction = 0.95
-    loss_weight: Literal["inverse_t", "uniform", "inverse_p", "cart"] = "inverse_t"
-    """cart: by how much visible context is near (Dream's recipe), whatever the masking probability."""
+    loss_weight: Literal[
+        "inverse_t", "inverse_t_all", "uniform", "inverse_p", "balanced", "bucket_profile", "cart"
+    ] = "inverse_t"
+    """inverse_t: 1/t of the sequence's answer; easy tokens weigh more than hard ones in trajectories.
+    balanced: every bucket weighs the same on average. inverse_p: 1/p of the token. Controls: inverse_t_all (t
+    with the ends counted in), uniform, bucket_profile (standard masks with the weights that rho, p_low and
+    p_high give each bucket). cart: by how much visible context is near (Dream's recipe)."""
+    inverse_p_clip: Annotated[float, Field(ge=1)] = 5.0
+    """Largest weight of a token; read with loss_weight: inverse_p only."""
     cart_p: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Decay per position of what counts as near; read with loss_weight: cart only."""
+    pads: PadsKind | None = None
+    """This and the next two: another value than train's, to study what ends do."""
+    end_weight: Annotated[float, Field(ge=0)] | None = None
+    hide_end_of_turn: bool | None = None
 
 
 class LoraSettings(Section):
@@ -208,13 +245,25 @@ class TrainConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     lora: LoraSettings = Field(default_factory=LoraSettings)
     max_length: Annotated[int, Field(ge=2)] = 1024
-    """Student tokens; longer sequences lose the end of their completion."""
-    supervise_padding: bool = True
-    """Pad with the end token inside the loss (LLaDA's recipe: teaches when to stop)."""
+    """Student tokens; longer sequences lose the end of their completion, and are trained on no end then."""
+    pads: PadsKind = "hidden"
+    """End tokens behind an answer, inside the loss (LLaDA's recipe: they teach when to stop); how they are
+    masked: hidden (always: no end is ever context, as none is when decoding begins), last (with p_high in a
+    share pads_rho of the sequences, like standard tokens in the others), standard (like standard tokens), or
+    none (no such ends). Whatever is chosen holds for every order and method."""
+    pads_rho: Fraction = 0.5
+    """Read with pads: last only."""
+    end_tokens: Annotated[int, Field(ge=0)] = 32
+    """At most so many ends behind an answer; each pass over it draws their number. Sequences are
+    padded to the longest of the micro-batch; what lies beyond the ends is neither attended nor trained on."""
+    end_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor of the ends' loss; 0: they are context without loss."""
+    hide_end_of_turn: bool = False
+    """Whether the end of turn is masked like the ends behind it instead of like the answer."""
     pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1
     length_window: Annotated[int, Field(ge=1)] | None = None
     """Batches whose sequences are regrouped by length, so that micro-batches hold similar lengths; 1: none.
-    Default: 16 without supervise_padding, else 1, as fewer pads would then be fewer trained end tokens."""
+    Default: 16, or 1 where a batch is one micro-batch, whose steps would each see one length only."""
     mask_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     loss_norm: Literal["token", "sequence", "batch"] = "token"
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -237,7 +286,20 @@ class TrainConfig(Section):
     @property
     def window(self) -> int:
         """`length_window`, its default filled in."""
-        return self.length_window or (1 if self.supervise_padding else 16)
+        return self.length_window or (1 if self.micro_batch_size == self.batch_size else 16)
+
+    def ends_of(self, variant: VariantConfig) -> EndsConfig:
+        """How a variant's ends are masked and weighed."""
+        weight, hide = variant.end_weight, variant.hide_end_of_turn
+        pads = variant.pads or self.pads
+        return EndsConfig(
+            pads=pads,
+            rho=self.pads_rho,
+            p_high=variant.p_high,
+            tokens=0 if pads == "none" else self.end_tokens,
+            weight=self.end_weight if weight is None else weight,
+            hide_end_of_turn=pads != "none" and (self.hide_end_of_turn if hide is None else hide),
+        )
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
@@ -372,6 +434,13 @@ class ReportConfig(Section):
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
     partial: bool = False
     """Draw what is there although cells are missing or hold other problems; the report then says n of N."""
+    levels: Annotated[tuple[Level, ...], BeforeValidator(_as_tuple)] = (2.5, 4.0, 6.0)
+    """Tokens per forward at which methods are compared; one that a method's thresholds do not reach is left
+    out and named. If all are, or none is given: round numbers inside the range that all methods share."""
+    compare: tuple[tuple[Name, Name], ...] | None = None
+    """Pairs a, b whose differences a − b are shown, as in [[trims, trims-random]]; `untuned` is a name too.
+    Default: each trims variant − each standard one, descending order − each other order with otherwise the
+    same settings, each tuned one − untuned. Fewer pairs leave each of them more power (Holm)."""
 
 
 class TrimsConfig(Section):
@@ -396,4 +465,19 @@ class TrimsConfig(Section):
             )
         if "untuned" in self.train.variants:
             raise ValueError("train.variants: the name 'untuned' is taken by the student without an adapter")
+        if problems := self._wrong_pairs():
+            raise ValueError("; ".join(problems))
         return self
+
+    def _wrong_pairs(self) -> list[str]:
+        """What report.compare names that this run does not have."""
+        known = [*self.train.variants, *(["untuned"] if self.sweep.untuned else [])]
+        problems = []
+        for a, b in self.report.compare or ():
+            if a == b:
+                problems.append(f"report.compare: {a!r} is compared with itself; name two methods")
+            for name in sorted({a, b} - set(known)):
+                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
+                problems.append(f"report.compare: no method {name!r}; {hint}")
+        return problems

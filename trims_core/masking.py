@@ -1,8 +1,12 @@
-"""Which completion tokens are hidden from the student: trajectory-aware and standard masks.
+"""Which completion tokens are hidden from the student: trajectory-aware and standard masks, and the ends.
 
-Shape legend: B sequences, C completion positions (supervised pads included), K buckets; bucket 1 is the
-hardest, K the easiest. Everything here is a pure function of tensors and integers: a draw depends on
-(seed, epoch, example id) alone, so it is the same in another batch, on another rank and after a resume.
+Shape legend: B sequences, C completion positions, K buckets; bucket 1 is the hardest, K the easiest. A
+completion position is content (the answer and its end of turn), a supervised end behind the answer, or
+neither. Ends have a masking rule of their own, the same for every order: an end that is visible as context
+tells the student how long the answer is, which no canvas tells it when it decodes.
+
+Everything here is a pure function of tensors and integers: a draw depends on (seed, epoch, example id)
+alone, so it is the same in another batch, on another rank and after a resume.
 
 Source: TRIMS (arXiv 2604.00666) for the trajectory mask, LLaDA (arXiv 2502.09992) for the standard one,
 Dream (arXiv 2508.15487) for the weights by near context (CART).
@@ -21,24 +25,59 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-LossWeight = Literal["inverse_t", "uniform", "inverse_p", "cart"]
-Order = Literal["descending", "ascending", "random"]
+LossWeight = Literal[
+    "inverse_t", "inverse_t_all", "uniform", "inverse_p", "balanced", "bucket_profile", "cart"
+]
+Order = Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"]
+Pads = Literal["hidden", "last", "standard", "none"]
 
 INVERSE_T_OFFSET: Final = 1e-6
 """Added to t before the division, as dLLM's MDLM trainer does, so that runs can be compared."""
+SHIFT: Final = 10
+"""Tokens by which order `shifted` moves bucket ids: far enough to leave the word they belong to."""
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
-_N_SEQUENCE_DRAWS: Final = 3
+_N_SEQUENCE_DRAWS: Final = 4
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Uniform numbers in [0, 1), float32: three per sequence and one per completion position."""
+    """Uniform numbers in [0, 1), float32: four per sequence and one per completion position."""
 
     mixing_B: Tensor
     cut_B: Tensor
     noise_B: Tensor
+    ends_B: Tensor
     token_BC: Tensor
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """How trajectory masks are drawn.
+
+    rho: probability that a sequence takes the trajectory mask instead of the standard one. two_sided: see
+    `trajectory_probability`. epsilon: smallest t of the standard mask.
+    """
+
+    n_buckets: int
+    rho: float
+    p_low: float
+    p_high: float
+    epsilon: float = 1e-3
+    two_sided: bool = False
+
+
+@dataclass(frozen=True)
+class EndRule:
+    """How supervised ends are masked, whatever happens to the content.
+
+    hidden: always. last: with p_high in a share `rho` of the sequences, drawn apart from the trajectory's,
+    and with the sequence's t of the standard mask in the others. standard: with that t always.
+    """
+
+    pads: Pads
+    rho: float = 0.5
+    p_high: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -46,11 +85,13 @@ class Masks:
     """What is hidden and how much each hidden token counts.
 
     masked_BC: bool, only supervised positions. probability_BC: float32, 0 outside the supervised ones.
-    t_eff_B: float32, mean masking probability over the supervised positions. trajectory_B: bool.
+    content_BC, end_BC: bool. t_eff_B: float32, mean masking probability over the content. trajectory_B: bool.
     """
 
     masked_BC: Tensor
     probability_BC: Tensor
+    content_BC: Tensor
+    end_BC: Tensor
     t_eff_B: Tensor
     trajectory_B: Tensor
 
@@ -71,7 +112,8 @@ def draw(seeds: Sequence[int], n_positions: int) -> Draws:
         generator = torch.Generator().manual_seed(seed)
         rows.append(torch.rand(_N_SEQUENCE_DRAWS + n_positions, generator=generator))
     uniform = torch.stack(rows) if rows else torch.zeros(0, _N_SEQUENCE_DRAWS + n_positions)
-    return Draws(uniform[:, 0], uniform[:, 1], uniform[:, 2], uniform[:, _N_SEQUENCE_DRAWS:])
+    mixing_B, cut_B, noise_B, ends_B = uniform[:, :_N_SEQUENCE_DRAWS].unbind(1)
+    return Draws(mixing_B, cut_B, noise_B, ends_B, uniform[:, _N_SEQUENCE_DRAWS:])
 
 
 def standard_t(noise_B: Tensor, epsilon: float) -> Tensor:
@@ -79,65 +121,119 @@ def standard_t(noise_B: Tensor, epsilon: float) -> Tensor:
     return epsilon + (1.0 - epsilon) * noise_B
 
 
-def trajectory_probability(
-    bucket_BC: Tensor, cut_B: Tensor, n_buckets: int, p_low: float, p_high: float
-) -> Tensor:
+def trajectory_probability(bucket_BC: Tensor, cut_B: Tensor, ordering: Ordering) -> Tensor:
     """Masking probability per token, float32 [B, C]: p_low up to the cut (context), p_high behind it.
 
     The cut k = ⌊K·u⌋ is uniform over 0…K−1: k = 0 masks all with p_high, k = K−1 leaves the last bucket.
+    Two-sided: the first three eighths of the cuts are as they are (hard tokens are context first), in the
+    next three every token has the cut's mean probability, in the rest the order is turned round (the hard
+    tokens are what is still masked).
     """
-    k_B = torch.clamp((cut_B * n_buckets).long(), max=n_buckets - 1)
-    future_BC = bucket_BC.long() > k_B[:, None]
-    return torch.where(future_BC, p_high, p_low).to(torch.float32)
+    n_buckets, p_low, p_high = ordering.n_buckets, ordering.p_low, ordering.p_high
+    k_B1 = torch.clamp((cut_B * n_buckets).long(), max=n_buckets - 1)[:, None]
+    bucket_BC = bucket_BC.long()
+    if not ordering.two_sided:
+        return torch.where(bucket_BC > k_B1, p_high, p_low).to(torch.float32)
+    is_late_B1 = 8 * k_B1 >= 6 * n_buckets
+    is_even_B1 = (8 * k_B1 >= 3 * n_buckets) & ~is_late_B1
+    place_BC = torch.where(is_late_B1, n_buckets + 1 - bucket_BC, bucket_BC)
+    mean_B1 = (k_B1 * p_low + (n_buckets - k_B1) * p_high) / n_buckets
+    return torch.where(is_even_B1, mean_B1, torch.where(place_BC > k_B1, p_high, p_low)).to(torch.float32)
 
 
 def draw_masks(
-    bucket_BC: Tensor,
-    supervised_BC: Tensor,
-    draws: Draws,
-    *,
-    n_buckets: int,
-    rho: float,
-    p_low: float,
-    p_high: float,
-    epsilon: float,
+    bucket_BC: Tensor, content_BC: Tensor, end_BC: Tensor, draws: Draws, ordering: Ordering, ends: EndRule
 ) -> Masks:
     """The masks of a batch: each sequence takes the trajectory mask with probability rho, else the standard.
 
     Args:
         bucket_BC: integers 1…K in the order of training (see `order_buckets`); ignored where rho is 0.
-        supervised_BC: bool; only these may be masked and only these count in t_eff.
+        content_BC: bool; the answers' tokens. They alone follow the trajectory and count in t_eff.
+        end_BC: bool; supervised ends, disjoint from the content.
     """
-    trajectory_B = draws.mixing_B < rho
-    standard_BC = standard_t(draws.noise_B, epsilon)[:, None].expand_as(draws.token_BC)
-    ordered_BC = trajectory_probability(bucket_BC, draws.cut_B, n_buckets, p_low, p_high)
-    probability_BC = torch.where(trajectory_B[:, None], ordered_BC, standard_BC) * supervised_BC
-    masked_BC = (draws.token_BC < probability_BC) & supervised_BC
-    n_supervised_B = supervised_BC.sum(1).clamp(min=1)
-    t_eff_B = (probability_BC.double().sum(1) / n_supervised_B).float()
-    return Masks(masked_BC, probability_BC, t_eff_B, trajectory_B)
+    # 1. content: a trajectory's probabilities, or one t for all
+    trajectory_B = draws.mixing_B < ordering.rho
+    t_B = standard_t(draws.noise_B, ordering.epsilon)
+    ordered_BC = trajectory_probability(bucket_BC, draws.cut_B, ordering)
+    content_p_BC = torch.where(trajectory_B[:, None], ordered_BC, t_B[:, None]) * content_BC
+    # 2. ends: a rule that knows nothing of trajectories
+    end_p_B = end_probability(draws.ends_B, t_B, ends)
+    probability_BC = torch.where(end_BC, end_p_B[:, None], content_p_BC)
+    # 3. what is hidden, and t_eff over the content
+    masked_BC = (draws.token_BC < probability_BC) & (content_BC | end_BC)
+    n_content_B = content_BC.sum(1).clamp(min=1)
+    t_eff_B = (content_p_BC.double().sum(1) / n_content_B).float()
+    return Masks(masked_BC, probability_BC, content_BC, end_BC, t_eff_B, trajectory_B)
+
+
+def end_probability(ends_B: Tensor, t_B: Tensor, rule: EndRule) -> Tensor:
+    """Masking probability of a sequence's supervised ends, float32 [B]."""
+    if rule.pads == "hidden":
+        return torch.ones_like(t_B)
+    if rule.pads == "last":
+        return torch.where(ends_B < rule.rho, rule.p_high, t_B)
+    return t_B
 
 
 def loss_weights(
-    kind: LossWeight, masks: Masks, *, attended_BC: Tensor | None = None, cart_p: float = 0.3
+    kind: LossWeight,
+    masks: Masks,
+    *,
+    bucket_BC: Tensor | None = None,
+    profile_K: Tensor | None = None,
+    clip: float = 5.0,
+    attended_BC: Tensor | None = None,
+    cart_p: float = 0.3,
 ) -> Tensor:
     """Weight of each masked token's cross-entropy, float32 [B, C]; 0 where nothing is masked.
 
-    inverse_t: 1/t_eff of the sequence; inverse_p: 1/p of the token; uniform: 1; cart: see `cart_weights`.
+    inverse_t: 1/t_eff of the sequence. inverse_t_all: the same with the ends counted in t. balanced: 1/t_eff
+    divided by the bucket's `bucket_profile`, so that every bucket weighs 1 on average. bucket_profile: 1/t
+    times it, which gives standard masks the buckets' weights of trajectory masks. inverse_p: 1/p of the
+    token, at most `clip`. uniform: 1. cart: see `cart_weights`.
+
+    Ends weigh 1/p of their own (1 where they are hidden), so that they weigh 1 on average too; like any token
+    under uniform, inverse_p, cart and inverse_t_all.
 
     Args:
+        bucket_BC, profile_K: for balanced and bucket_profile alone; buckets in the order of training.
         attended_BC: bool, for cart alone: positions the model attends to, prompts among them; None: all.
     """
+    probability_BC = masks.probability_BC
+    inverse_t_BC = (1.0 / (masks.t_eff_B + INVERSE_T_OFFSET))[:, None].expand_as(probability_BC)
     if kind == "cart":
         visible_BC = ~masks.masked_BC if attended_BC is None else attended_BC & ~masks.masked_BC
         weight_BC = cart_weights(visible_BC, cart_p)
-    elif kind == "inverse_t":
-        weight_BC = (1.0 / (masks.t_eff_B + INVERSE_T_OFFSET))[:, None].expand_as(masks.probability_BC)
+    elif kind == "uniform":
+        weight_BC = torch.ones_like(probability_BC)
+    elif kind == "inverse_t_all":
+        n_B = (masks.content_BC | masks.end_BC).sum(1).clamp(min=1)
+        t_B = (probability_BC.double().sum(1) / n_B).float()
+        weight_BC = (1.0 / (t_B + INVERSE_T_OFFSET))[:, None].expand_as(probability_BC)
     elif kind == "inverse_p":
-        weight_BC = 1.0 / masks.probability_BC.clamp(min=INVERSE_T_OFFSET)
+        weight_BC = (1.0 / probability_BC.clamp(min=INVERSE_T_OFFSET)).clamp(max=clip)
     else:
-        weight_BC = torch.ones_like(masks.probability_BC)
+        weight_BC = inverse_t_BC
+        if kind != "inverse_t":
+            assert bucket_BC is not None and profile_K is not None
+            profile_BC = profile_K.float()[bucket_BC.long() - 1]
+            weight_BC = weight_BC / profile_BC if kind == "balanced" else weight_BC * profile_BC
+        weight_BC = torch.where(masks.end_BC, 1.0 / (probability_BC + INVERSE_T_OFFSET), weight_BC)
     return torch.where(masks.masked_BC, weight_BC, 0.0)
+
+
+def bucket_profile(ordering: Ordering) -> Tensor:
+    """Expected 1/t_eff weight of a token by its bucket, float64 [K], in sequences of equal-mass buckets.
+
+    1 − rho + rho·mean over the cuts of p(bucket, cut) / t(cut), t the mean of p over the buckets.
+    Source: own derivation; simulated in tests/test_masking.py.
+    """
+    n_buckets = ordering.n_buckets
+    bucket_KC = torch.arange(1, n_buckets + 1).expand(n_buckets, n_buckets)
+    cut_K = (torch.arange(n_buckets) + 0.5) / n_buckets
+    p_KC = trajectory_probability(bucket_KC, cut_K, ordering).double()
+    weight_KC = p_KC / (p_KC.mean(1, keepdim=True) + INVERSE_T_OFFSET)
+    return 1.0 - ordering.rho + ordering.rho * weight_KC.mean(0)
 
 
 def cart_weights(visible_BC: Tensor, p: float) -> Tensor:
@@ -159,35 +255,27 @@ def order_buckets(
 ) -> list[npt.NDArray[np.uint8]]:
     """The buckets in the order in which training shows tokens: 1 is shown first.
 
-    descending: as they are (hard tokens are context first); ascending: K+1−b; random: equal-mass buckets
-    of a hash of (seed, id, position) over all tokens given (sizes differ by at most 1), so that a token
-    keeps its place through the epochs.
+    descending, two_sided: as they are (hard tokens are context first); ascending: K+1−b; random: equal-mass
+    buckets of a hash of (seed, id, position) over all tokens given (sizes differ by at most 1), so that a
+    token keeps its place through the epochs. Controls, which keep every example's own buckets and detach them
+    from its tokens: shifted moves them by SHIFT positions, round the example's end; permuted sorts them by
+    that hash.
     """
-    if order == "descending":
+    if order in ("descending", "two_sided") or not sum(map(len, buckets)):
         return list(buckets)
     if order == "ascending":
         return [(n_buckets + 1 - bucket).astype(np.uint8) for bucket in buckets]
+    if order == "shifted":
+        return [np.roll(bucket, SHIFT) for bucket in buckets]
     lengths = [len(bucket) for bucket in buckets]
-    if not sum(lengths):
-        return list(buckets)
-    hashes = np.concatenate([position_hashes(seed, name, n) for name, n in zip(ids, lengths, strict=True)])
-    ranks = np.empty(len(hashes), np.int64)
-    ranks[np.argsort(hashes, kind="stable")] = np.arange(len(hashes))
-    shuffled = (ranks * n_buckets // len(hashes) + 1).astype(np.uint8)
+    hashes = [position_hashes(seed, name, n) for name, n in zip(ids, lengths, strict=True)]
+    if order == "permuted":
+        return [bucket[np.argsort(own)] for bucket, own in zip(buckets, hashes, strict=True)]
+    order_of = np.argsort(np.concatenate(hashes), kind="stable")
+    ranks = np.empty(len(order_of), np.int64)
+    ranks[order_of] = np.arange(len(order_of))
+    shuffled = (ranks * n_buckets // len(ranks) + 1).astype(np.uint8)
     return np.split(shuffled, np.cumsum(lengths)[:-1])
-
-
-def pad_buckets(
-    n_buckets: int, order: Order, seed: int, example_id: str, start: int, stop: int
-) -> npt.NDArray[np.uint8]:
-    """Buckets of supervised pads at completion positions start…stop−1: the easiest, put through the order.
-
-    Easiest means K when descending and 1 when ascending; in random order a pad is hashed like any token.
-    """
-    if order == "random":
-        high_bits = position_hashes(seed, example_id, stop)[start:] >> np.uint64(32)
-        return ((high_bits * np.uint64(n_buckets) >> np.uint64(32)) + np.uint64(1)).astype(np.uint8)
-    return np.full(max(stop - start, 0), 1 if order == "ascending" else n_buckets, np.uint8)
 
 
 def position_hashes(seed: int, example_id: str, n_positions: int) -> npt.NDArray[np.uint64]:

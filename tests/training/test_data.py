@@ -13,7 +13,7 @@ from trims_core.config import VariantConfig
 from trims_core.errors import InputError, SchemaError
 from trims_core.schema import BUCKETS, write_table
 from trims_core.training.data import MaskedExamples, load_examples
-from trims_core.training.plan import Entry, Padding, Schedule
+from trims_core.training.plan import Padding, Schedule
 
 TRIMS = VariantConfig()
 
@@ -45,13 +45,13 @@ def batches(examples, config, variant=TRIMS, *, epoch=0, entries=None, validatio
         seed=0,
         batch_size=8,
         micro_batch_size=micro,
-        padding=Padding(config.supervise_padding, config.pad_to_multiple_of, config.max_length),
+        padding=Padding(config.ends_of(variant).tokens, config.pad_to_multiple_of, config.max_length),
     )
     dataset = MaskedExamples(
         examples, config, variant, 0, mask_id=MASK_ID, pad_id=EOS_ID, validation=validation
     )
     chosen = range(len(examples.ids)) if entries is None else entries
-    return [dataset[part] for part in schedule.cut([Entry(i, epoch) for i in chosen], 0)]
+    return [dataset[part] for part in schedule.cut([schedule.entry(i, epoch) for i in chosen], 0)]
 
 
 def test_examples_do_not_depend_on_the_number_of_shards(tmp_path):
@@ -90,6 +90,7 @@ def test_truncation_cuts_the_end_of_the_completion_and_is_counted(tmp_path, capl
     assert examples.ids == ["fits", "long"]
     assert examples.input_ids[1].tolist() == [1, 2, 3, 4, 5] and examples.buckets[1].tolist() == [1, 2, 3]
     assert (examples.n_truncated, examples.n_without_completion) == (1, 1)
+    assert examples.ends_in_turn.tolist() == [True, False]
     assert "only-prompt" in caplog.text
 
 
@@ -106,35 +107,109 @@ def test_buckets_that_do_not_fit_are_refused_with_id_and_remedy(tmp_path, bucket
         load([shard])
 
 
-def test_prompts_are_never_masked_and_only_masked_positions_have_weight(tmp_path):
-    examples = load(write_bucket_shards(tmp_path))
-    everything = VariantConfig(rho=1.0, p_low=1.0, p_high=1.0)
-    for supervise in (True, False):
-        config = tiny_train(supervise_padding=supervise)
-        for batch in batches(examples, config, everything):
-            for row, name in enumerate(batch.ids):
-                index = examples.ids.index(name)
-                prompt, length = examples.prompt_lengths[index], examples.lengths[index]
-                end = batch.target_BL.shape[1] if supervise else length
-                expected = torch.zeros(batch.target_BL.shape[1], dtype=torch.bool)
-                expected[prompt:end] = True
-                assert torch.equal(batch.masked_BL[row], expected)
-            assert torch.equal(batch.weight_BL > 0, batch.masked_BL)
-            assert torch.equal(batch.noisy_BL == MASK_ID, batch.masked_BL)
-            assert torch.equal(batch.noisy_BL[~batch.masked_BL], batch.target_BL[~batch.masked_BL])
+EVERYTHING = VariantConfig(rho=1.0, p_low=1.0, p_high=1.0)
 
 
-def test_pads_are_end_tokens_attended_if_supervised_and_hidden_from_attention_if_not(tmp_path):
+def lengths_of(examples, batch):
+    """Prompt and whole lengths of a batch's rows, as columns."""
+    rows = [examples.ids.index(name) for name in batch.ids]
+    return (torch.from_numpy(values[rows])[:, None] for values in (examples.prompt_lengths, examples.lengths))
+
+
+@pytest.mark.parametrize("pads", ["hidden", "none"])
+def test_prompts_and_dead_columns_are_never_masked_and_only_masked_positions_have_weight(tmp_path, pads):
     examples = load(write_bucket_shards(tmp_path))
-    for supervise in (True, False):
-        batch = batches(examples, tiny_train(supervise_padding=supervise), micro=20)[0]
-        lengths = torch.tensor([int(examples.lengths[examples.ids.index(name)]) for name in batch.ids])
-        real_BL = torch.arange(batch.target_BL.shape[1])[None] < lengths[:, None]
-        assert (batch.target_BL[~real_BL] == EOS_ID).all() and not real_BL.all()
-        if supervise:
-            assert batch.attention_BL is None
-        else:
-            assert torch.equal(batch.attention_BL.bool(), real_BL)
+    n_dead = 0
+    for batch in batches(examples, tiny_train(pads=pads), EVERYTHING):
+        prompt_B1, length_B1 = lengths_of(examples, batch)
+        place_L = torch.arange(batch.target_BL.shape[1])
+        assert torch.equal(batch.content_BL, (place_L >= prompt_B1) & (place_L < length_B1))
+        assert torch.equal(batch.masked_BL, batch.content_BL | batch.end_BL)
+        assert torch.equal(batch.weight_BL > 0, batch.masked_BL)
+        assert torch.equal(batch.noisy_BL == MASK_ID, batch.masked_BL)
+        assert torch.equal(batch.noisy_BL[~batch.masked_BL], batch.target_BL[~batch.masked_BL])
+        assert batch.end_BL.any() == (pads == "hidden")
+        # ends follow the answer without a gap
+        n_ends_B1 = batch.end_BL.sum(1, keepdim=True)
+        assert torch.equal(batch.end_BL, (place_L >= length_B1) & (place_L < length_B1 + n_ends_B1))
+        attended_BL = place_L < length_B1 + n_ends_B1
+        n_dead += int((~attended_BL).sum())
+        assert torch.equal(batch.attention_BL.bool(), attended_BL)
+        assert (batch.target_BL[place_L >= length_B1] == EOS_ID).all()
+    assert n_dead > 0
+
+
+def test_where_no_column_is_dead_nothing_hides_from_attention(tmp_path):
+    examples = load(write_bucket_shards(tmp_path))
+    for batch in batches(examples, tiny_train(), micro=1):
+        assert batch.attention_BL is None
+
+
+@pytest.mark.parametrize("pads", ["hidden", "last", "standard"])
+@pytest.mark.parametrize("order", ["descending", "ascending", "random", "two_sided"])
+def test_ends_are_masked_alike_under_every_order_and_in_standard_masks(tmp_path, pads, order):
+    examples = load(write_bucket_shards(tmp_path))
+    standard, ordered = (
+        batches(load(write_bucket_shards(tmp_path), variant), tiny_train(pads=pads), variant, micro=20)[0]
+        for variant in (VariantConfig(method="standard"), VariantConfig(order=order, rho=1.0))
+    )
+    assert torch.equal(standard.end_BL, ordered.end_BL) and standard.end_BL.any()
+    assert torch.equal(standard.masked_BL & standard.end_BL, ordered.masked_BL & ordered.end_BL)
+    assert len(examples.ids) == len(ordered.ids)
+    if pads == "hidden":
+        assert torch.equal(ordered.masked_BL & ordered.end_BL, ordered.end_BL)
+
+
+def test_a_variant_may_differ_in_its_ends_alone(tmp_path):
+    examples = load(write_bucket_shards(tmp_path))
+    config = tiny_train(pads="hidden")
+    changed = {"pads": "standard", "end_weight": 0.25, "hide_end_of_turn": True}
+    for name, value in changed.items():
+        mine = batches(examples, config, VariantConfig(**{name: value}), micro=20)[0]
+        theirs = batches(examples, tiny_train(**{name: value}), VariantConfig(), micro=20)[0]
+        assert torch.equal(mine.noisy_BL, theirs.noisy_BL) and torch.equal(mine.weight_BL, theirs.weight_BL)
+
+
+def test_end_weight_scales_the_loss_of_ends_and_nothing_else(tmp_path):
+    examples = load(write_bucket_shards(tmp_path))
+    whole, quarter, none = (
+        batches(examples, tiny_train(end_weight=weight), micro=20)[0] for weight in (1.0, 0.25, 0.0)
+    )
+    for other, factor in ((quarter, 0.25), (none, 0.0)):
+        assert torch.equal(other.noisy_BL, whole.noisy_BL)
+        expected = torch.where(whole.end_BL, factor * whole.weight_BL, whole.weight_BL)
+        torch.testing.assert_close(other.weight_BL, expected)
+
+
+def test_a_hidden_end_of_turn_is_an_end_and_one_that_truncation_took_is_none(tmp_path):
+    rows = [("long", [1, 2, 3, 4, 5, 6], 2, [1, 2, 3, 4]), ("short", [1, 2, 3, 4], 2, [1, 2])]
+    examples = load([write_rows(tmp_path / "a.parquet", *rows)], max_length=5)
+    config = tiny_train(hide_end_of_turn=True, max_length=5, end_tokens=3)
+    (batch,) = batches(examples, config, VariantConfig(rho=1.0, p_low=0.0, p_high=0.0))
+    by_id = {name: row for row, name in enumerate(batch.ids)}
+    # nothing but ends is masked: none behind a truncated answer, the end of turn of the other
+    assert not batch.masked_BL[by_id["long"]].any() and not batch.end_BL[by_id["long"]].any()
+    assert batch.masked_BL[by_id["short"]].nonzero().flatten().tolist()[0] == 3
+    assert batch.content_BL[by_id["short"]].nonzero().flatten().tolist() == [2]
+    shown = batches(examples, tiny_train(max_length=5, end_tokens=0), VariantConfig(rho=1.0))[0]
+    assert shown.content_BL[by_id["short"]].nonzero().flatten().tolist() == [2, 3]
+
+
+def test_the_weights_of_an_example_do_not_depend_on_its_batch_mates(tmp_path):
+    examples = load(write_bucket_shards(tmp_path))
+    config = tiny_train(loss_norm="batch")
+    last, balanced = VariantConfig(method="standard", pads="last"), VariantConfig(loss_weight="balanced")
+    for variant in (TRIMS, last, balanced):
+        alone = {
+            batch.ids[0]: batch.weight_BL[0]
+            for i in range(20)
+            for batch in batches(examples, config, variant, entries=[i], micro=1)
+        }
+        together = batches(examples, config, variant, micro=20)[0]
+        for row, name in enumerate(together.ids):
+            n = len(alone[name])
+            torch.testing.assert_close(20 * together.weight_BL[row, :n], alone[name], rtol=1e-6, atol=0)
+            assert not together.weight_BL[row, n:].any()
 
 
 @pytest.mark.parametrize("variant", [TRIMS, VariantConfig(order="random"), VariantConfig(method="standard")])
@@ -152,8 +227,11 @@ def test_an_example_gets_the_same_masks_and_weights_in_any_split_of_its_global_b
     whole, split = rows(20), rows(3)
     assert whole.keys() == split.keys()
     for name in whole:
-        assert torch.equal(whole[name][0], split[name][0])
-        torch.testing.assert_close(whole[name][1], split[name][1], rtol=1e-6, atol=0)
+        # the rest of the longer row is dead
+        n = min(len(whole[name][0]), len(split[name][0]))
+        assert torch.equal(whole[name][0][:n], split[name][0][:n])
+        torch.testing.assert_close(whole[name][1][:n], split[name][1][:n], rtol=1e-6, atol=0)
+        assert not whole[name][1][n:].any()
 
 
 def test_epochs_draw_anew_and_the_same_epoch_repeats(tmp_path):
@@ -167,7 +245,7 @@ def test_epochs_draw_anew_and_the_same_epoch_repeats(tmp_path):
 def test_weights_sum_to_one_when_every_token_is_masked_with_weight_one(tmp_path):
     # every normalisation is a mean: of tokens, of sequence means, or of sequence sums
     examples = load(write_bucket_shards(tmp_path))
-    everything = VariantConfig(rho=1.0, p_low=1.0, p_high=1.0, loss_weight="uniform")
+    everything = EVERYTHING.model_copy(update={"loss_weight": "uniform"})
     for norm, expected in {"token": 1.0, "sequence": 1.0}.items():
         total = sum(
             b.weight_BL.sum().item() for b in batches(examples, tiny_train(loss_norm=norm), everything)
@@ -185,11 +263,14 @@ def test_validation_masks_are_standard_spread_over_t_and_the_same_for_every_vari
     order = list(range(40))
     config = tiny_train()
     ones = batches(examples, config, TRIMS, entries=order, validation=order, micro=40)[0]
-    other = VariantConfig(order="ascending", rho=1.0, loss_weight="uniform")
+    other = VariantConfig(order="ascending", rho=1.0, loss_weight="uniform", pads="last", end_weight=0.5)
     twos = batches(examples, config, other, entries=order, validation=order, micro=40)[0]
     assert torch.equal(ones.masked_BL, twos.masked_BL) and torch.equal(ones.weight_BL, twos.weight_BL)
+    # every end is hidden and weighs 1
+    assert ones.end_BL.any() and torch.equal(ones.masked_BL & ones.end_BL, ones.end_BL)
+    torch.testing.assert_close(ones.weight_BL[ones.end_BL], torch.ones(int(ones.end_BL.sum())))
     # stratified: example i of n has t in [i/n, (i+1)/n), so hidden shares grow along the order
-    n_masked = ones.masked_BL.sum(1).float()
+    n_masked = (ones.masked_BL & ones.content_BL).sum(1).float()
     assert n_masked[:10].mean() < n_masked[15:25].mean() < n_masked[30:].mean()
 
 

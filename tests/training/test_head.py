@@ -43,7 +43,8 @@ def test_value_and_every_gradient_equal_the_dense_ones_for_any_chunk(n_rows, row
     head, hidden_MD, target_M, scale_M = problem(n_rows, bias=bias, seed=seed)
     wanted = [hidden_MD, *head.parameters()]
     expected = dense(head, hidden_MD, target_M, scale_M)
-    found = head_cross_entropy(head, hidden_MD, target_M, scale_M, rows)
+    found, nll_M = head_cross_entropy(head, hidden_MD, target_M, scale_M, rows)
+    assert (nll_M * scale_M).sum().item() == pytest.approx(found.item(), rel=1e-5)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     pairs = zip(gradients(found, *wanted), gradients(expected, *wanted), strict=True)
     assert all(relative(mine, theirs) < 1e-5 for mine, theirs in pairs)
@@ -52,7 +53,7 @@ def test_value_and_every_gradient_equal_the_dense_ones_for_any_chunk(n_rows, row
 def test_a_frozen_head_gets_no_gradient_and_the_factor_behind_the_loss_arrives():
     head, hidden_MD, target_M, scale_M = problem()
     head.requires_grad_(False)
-    (head_cross_entropy(head, hidden_MD, target_M, scale_M, 5) * 4.0).backward()
+    (head_cross_entropy(head, hidden_MD, target_M, scale_M, 5)[0] * 4.0).backward()
     (expected,) = gradients(dense(head, hidden_MD, target_M, scale_M) * 4.0, hidden_MD)
     assert head.weight.grad is None
     assert relative(hidden_MD.grad, expected) < 1e-5
@@ -62,7 +63,7 @@ def test_logits_of_any_size_stay_finite():
     head, hidden_MD, target_M, scale_M = problem()
     with torch.no_grad():
         hidden_MD *= 1e4
-    loss = head_cross_entropy(head, hidden_MD, target_M, scale_M)
+    loss, _ = head_cross_entropy(head, hidden_MD, target_M, scale_M)
     (gradient,) = gradients(loss, hidden_MD)
     assert torch.isfinite(loss) and torch.isfinite(gradient).all()
     assert loss.item() == pytest.approx(dense(head, hidden_MD, target_M, scale_M).item(), rel=1e-5)
@@ -70,7 +71,7 @@ def test_logits_of_any_size_stay_finite():
 
 def test_half_precision_logits_are_summed_in_float32():
     head, hidden_MD, target_M, scale_M = problem(400, dtype=torch.bfloat16)
-    loss = head_cross_entropy(head, hidden_MD, target_M, scale_M, 64)
+    loss, _ = head_cross_entropy(head, hidden_MD, target_M, scale_M, 64)
     logits_MV = head(hidden_MD).double()
     nll_M = functional.cross_entropy(logits_MV, target_M, reduction="none")
     assert loss.dtype == torch.float32
@@ -83,7 +84,7 @@ def test_half_precision_logits_are_summed_in_float32():
 def test_small_weights_survive_float16_until_the_loss_scaling_arrives():
     head, hidden_MD, target_M, scale_M = problem(200, dtype=torch.float16)
     small_M = scale_M * 1e-7
-    (mine,) = gradients(head_cross_entropy(head, hidden_MD, target_M, small_M, 64) * 2.0**16, hidden_MD)
+    (mine,) = gradients(head_cross_entropy(head, hidden_MD, target_M, small_M, 64)[0] * 2.0**16, hidden_MD)
     theirs = torch.autograd.grad(
         dense(head.float(), exact_MD := hidden_MD.detach().float().requires_grad_(), target_M, small_M),
         exact_MD,
@@ -93,7 +94,7 @@ def test_small_weights_survive_float16_until_the_loss_scaling_arrives():
 
 def test_no_rows_give_zero_and_zero_gradients():
     head, hidden_MD, target_M, scale_M = problem(0)
-    loss = head_cross_entropy(head, hidden_MD, target_M, scale_M)
+    loss, _ = head_cross_entropy(head, hidden_MD, target_M, scale_M)
     (gradient,) = gradients(loss, hidden_MD)
     assert loss.item() == 0.0 and gradient.shape == hidden_MD.shape
 
@@ -103,7 +104,7 @@ def test_no_tensor_of_all_rows_times_the_vocabulary_is_ever_made():
     head, hidden_MD, target_M, scale_M = problem(n_rows, 4, vocab)
     head.requires_grad_(False)
     with Largest() as seen:
-        head_cross_entropy(head, hidden_MD, target_M, scale_M, rows).backward()
+        head_cross_entropy(head, hidden_MD, target_M, scale_M, rows)[0].backward()
     assert seen.n_elements == rows * vocab
     with Largest() as seen:
         dense(head, hidden_MD, target_M, scale_M).backward()

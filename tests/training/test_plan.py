@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -17,6 +18,7 @@ from trims_core.training.plan import (
     RankSampler,
     Schedule,
     accumulation_steps,
+    count_ends,
     count_steps,
     split_validation,
 )
@@ -27,11 +29,12 @@ def schedule(
     batch_size: int,
     micro_batch_size: int,
     *,
-    supervised: bool = True,
+    end_tokens: int = 0,
     seed: int = 0,
     shift: int = 0,
     n_steps: int | None = None,
     window: int = 1,
+    max_length: int = 4096,
 ):
     """n examples with lengths 5, 6, …; `shift` lists the same examples in another order."""
     order = [(i + shift) % n for i in range(n)]
@@ -43,7 +46,7 @@ def schedule(
         seed=seed,
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,
-        padding=Padding(supervised, 1, 4096),
+        padding=Padding(end_tokens, 1, max_length),
         n_steps=n_steps,
         window=window,
     )
@@ -63,7 +66,7 @@ def flat(parts):
 )
 def test_ranks_together_see_exactly_the_micro_batches_of_one_rank(n, topology, micro, n_steps, window):
     world, accumulation = topology
-    plan = schedule(n, 4 * micro, micro, supervised=False, n_steps=n_steps, window=window)
+    plan = schedule(n, 4 * micro, micro, end_tokens=3, n_steps=n_steps, window=window)
     alone = [batch for (batch,) in RankSampler(plan, n_steps, 4, 0)]
     ranks = [list(RankSampler(plan, n_steps, accumulation, rank, world)) for rank in range(world)]
     assert all(len(rank) == n_steps * accumulation for rank in ranks)
@@ -99,23 +102,38 @@ def test_the_order_in_which_examples_are_listed_does_not_matter():
     assert straight == shifted
 
 
-def test_supervised_pads_reach_the_longest_of_the_global_batch_and_are_counted():
-    parts = schedule(8, 8, 2).step(0)
-    assert [part.pad_to for part in parts] == [12] * 4
-    assert {part.n_supervised for part in parts} == {8 * (12 - 2)}
+@pytest.mark.parametrize("end_tokens", [0, 9])
+def test_padding_reaches_the_longest_of_the_micro_batch_and_only_content_and_ends_are_counted(end_tokens):
+    parts = schedule(8, 8, 2, end_tokens=end_tokens).step(0)
+    for part in parts:
+        assert part.pad_to == max(5 + e.example + e.n_ends for e in part.entries)
+    assert {part.n_supervised for part in parts} == {sum(3 + e.example + e.n_ends for e in flat(parts))}
 
 
-def test_unsupervised_pads_reach_the_longest_of_the_micro_batch_and_are_not_counted():
-    parts = schedule(8, 8, 2, supervised=False).step(0)
-    assert [part.pad_to for part in parts] == [max(5 + e.example for e in part.entries) for part in parts]
-    assert {part.n_supervised for part in parts} == {sum(3 + i for i in range(8))}
+def test_the_number_of_ends_is_drawn_for_each_pass_and_ignores_batch_mates_and_their_split():
+    passes = {}
+    for batch_size, micro, window in ((4, 4, 1), (8, 2, 1), (8, 2, 3)):
+        plan = schedule(16, batch_size, micro, end_tokens=9, window=window)
+        for entry in (e for step in range(48 // batch_size) for e in flat(plan.step(step))):
+            assert passes.setdefault((entry.example, entry.epoch), entry.n_ends) == entry.n_ends
+    assert len({passes[3, epoch] for epoch in range(3)}) > 1
+    drawn = [count_ends(0, epoch, f"id{i}", 9) for i in range(500) for epoch in range(2)]
+    assert all(abs(count - 100) < 5 * 10 for count in Counter(drawn).values())
+    assert sorted(Counter(drawn)) == list(range(10))
+    assert schedule(4, 4, 4, end_tokens=9, seed=1).entry(0, 0) != schedule(4, 4, 4, end_tokens=9).entry(0, 0)
+
+
+def test_ends_stop_at_max_length_and_a_truncated_answer_has_none():
+    plan = schedule(6, 6, 6, end_tokens=9, max_length=10)
+    found = [[plan.entry(example, epoch).n_ends for epoch in range(40)] for example in range(6)]
+    assert [max(counts) for counts in found] == [5, 4, 3, 2, 1, 0]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 9), st.booleans(), st.integers(0, 3))
-def test_grouping_by_length_trains_on_the_same_passes_each_once(n, window, n_steps, supervised, seed):
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 9), st.integers(0, 4), st.integers(0, 3))
+def test_grouping_by_length_trains_on_the_same_passes_each_once(n, window, n_steps, end_tokens, seed):
     plans = [
-        schedule(n, 6, 2, supervised=supervised, seed=seed, n_steps=n_steps, window=w) for w in (1, window)
+        schedule(n, 6, 2, end_tokens=end_tokens, seed=seed, n_steps=n_steps, window=w) for w in (1, window)
     ]
     plain, grouped = ([flat(plan.step(s)) for s in range(n_steps)] for plan in plans)
     assert all(len(step) == 6 for step in grouped)
@@ -131,7 +149,7 @@ def test_grouping_by_length_depends_on_neither_the_listing_nor_the_steps_asked_b
     def names(plan, steps, ids):
         return {step: [ids[e.example] for e in flat(plan.step(step))] for step in steps}
 
-    options = {"supervised": False, "n_steps": 12, "window": 4}
+    options = {"end_tokens": 3, "n_steps": 12, "window": 4}
     straight = names(schedule(30, 6, 2, **options), range(12), [f"id{i}" for i in range(30)])
     resumed = names(
         schedule(30, 6, 2, **options, shift=7), range(11, 4, -1), [f"id{(i + 7) % 30}" for i in range(30)]
@@ -141,7 +159,7 @@ def test_grouping_by_length_depends_on_neither_the_listing_nor_the_steps_asked_b
 
 
 def test_a_grouped_step_holds_short_and_long_sequences_in_micro_batches_of_like_length():
-    plan = schedule(64, 16, 4, supervised=False, n_steps=4, window=4)
+    plan = schedule(64, 16, 4, n_steps=4, window=4)
     for step in range(4):
         parts = plan.step(step)
         assert all(
@@ -151,21 +169,25 @@ def test_a_grouped_step_holds_short_and_long_sequences_in_micro_batches_of_like_
         assert [part.entries[0].example // 16 for part in parts] == [0, 1, 2, 3]
 
 
-def test_supervised_pads_are_grouped_by_whole_batches_if_asked_for():
-    plan = schedule(32, 8, 2, n_steps=4, window=4)
-    spans = [sorted(e.example for e in flat(plan.step(step))) for step in range(4)]
-    assert sorted(spans) == [list(range(i, i + 8)) for i in (0, 8, 16, 24)]
-    assert [{part.pad_to for part in plan.step(s)} for s in range(4)] == [{span[-1] + 5} for span in spans]
+def test_grouping_counts_the_ends_of_a_sequence_as_its_length():
+    plan = schedule(64, 16, 4, end_tokens=40, n_steps=4, window=4)
+    for step in range(4):
+        bounds = [
+            (min(lengths), max(lengths))
+            for part in plan.step(step)
+            for lengths in [[5 + e.example + e.n_ends for e in part.entries]]
+        ]
+        assert all(high <= low for (_, high), (low, _) in itertools.pairwise(bounds))
 
 
-def test_grouping_is_the_default_only_where_pads_are_not_trained_on():
-    assert TrainConfig().window == 1
-    assert TrainConfig(supervise_padding=False).window == 16
+def test_grouping_is_the_default_unless_a_step_is_one_micro_batch():
+    assert TrainConfig().window == 16
+    assert TrainConfig(batch_size=8, micro_batch_size=8).window == 1
     assert TrainConfig(length_window=3).window == 3
 
 
 @pytest.mark.parametrize("window", [1, 16])
-def test_lengths_of_reasoning_traces_need_at_most_a_tenth_of_padding_when_grouped(window):
+def test_lengths_of_reasoning_traces_need_at_most_a_tenth_of_dead_columns_when_grouped(window):
     # about log-normal, with the mean and the spread of the traces whose quantiles bench/padding.py holds
     lengths = np.exp(np.random.default_rng(0).normal(6.67, 0.49, 1000)).astype(np.int64).clip(248, 2048)
     plan = Schedule(
@@ -176,20 +198,19 @@ def test_lengths_of_reasoning_traces_need_at_most_a_tenth_of_padding_when_groupe
         seed=0,
         batch_size=32,
         micro_batch_size=4,
-        padding=Padding(False, 1, 2048),
+        padding=Padding(32, 1, 2048),
         n_steps=93,
         window=window,
     )
     parts = [part for step in range(93) for part in plan.step(step)]
     n_fed = sum(part.pad_to * len(part.entries) for part in parts)
-    share = 1 - sum(int(lengths[e.example]) for e in flat(parts)) / n_fed
+    share = 1 - sum(int(lengths[e.example]) + e.n_ends for e in flat(parts)) / n_fed
     assert (share <= 0.1) == (window == 16)
 
 
 @pytest.mark.parametrize(("longest", "expected"), [(1, 8), (8, 8), (9, 16), (17, 20), (20, 20)])
 def test_padding_rounds_up_but_never_beyond_max_length(longest, expected):
-    # a truncated completion must not be followed by end tokens
-    assert Padding(True, 8, 20).length(longest) == expected
+    assert Padding(32, 8, 20).length(longest) == expected
 
 
 @settings(max_examples=30, deadline=None)

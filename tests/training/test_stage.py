@@ -46,6 +46,11 @@ CHANGES = {
     "validation": {"train": {"validation_fraction": 0.1}},
     "dtype": {"student": {"dtype": "bfloat16"}},
     "grouping by length": {"train": {"length_window": 8}},
+    "ends": {"train": {"pads": "standard"}},
+    "number of ends": {"train": {"end_tokens": 5}},
+    "weight of ends": {"train": {"end_weight": 0.25}},
+    "end of turn": {"train": {"hide_end_of_turn": True}},
+    "own ends": {"train": {"variants": {"trims": {"pads": "last"}}}},
 }
 
 
@@ -71,7 +76,9 @@ SAME = {
     "unread epochs": {"train": {"epochs": 99}},
     "device": {"student": {"device": "auto"}},
     "trackers": {"train": {"report_to": ["tensorboard"], "logging_dir": "elsewhere"}},
-    "a default that was left out": {"train": {"length_window": 1}},
+    "a default that was left out": {"train": {"length_window": 16}},
+    "ends said twice": {"train": {"variants": {"trims": {"pads": "hidden", "end_weight": 1.0}}}},
+    "unread ends": {"train": {"pads_rho": 0.1}},
     "store": {"report": {"title": "other"}},
 }
 
@@ -101,7 +108,11 @@ def test_the_standard_method_does_not_depend_on_settings_it_does_not_read(finger
         variants = {"standard": {"method": "standard", **fields}}
         return fingerprint(node="train/standard-s0", train={"variants": variants})
 
-    assert standard(rho=0.25, order="random", p_low=0.2) == standard()
+    assert standard(rho=0.25, order="random", p_low=0.2, p_high=0.9) == standard()
+    assert standard(p_high=0.9, pads="last") != standard(pads="last")
+    assert standard(rho=0.25, loss_weight="bucket_profile") != standard(loss_weight="bucket_profile")
+    assert standard(inverse_p_clip=9, loss_weight="inverse_p") != standard(loss_weight="inverse_p")
+    assert standard(pads="none", end_weight=0.5) == standard(pads="none")
     assert standard(loss_weight="uniform") != standard()
     assert standard(cart_p=0.5) == standard()
     assert standard(loss_weight="cart", cart_p=0.5) != standard(loss_weight="cart")
@@ -124,7 +135,7 @@ def test_the_model_card_names_data_method_settings_and_how_to_load(tmp_path):
         "counts": {"n_examples": 20, "n_validation": 4, "n_truncated": 0, "n_without_completion": 0},
     }
     digests = {"student": "local:abc", "buckets": "def"}
-    finals = {"train_loss": 1.23456, "eval_loss": None}
+    finals = {"train_loss": 1.23456, "eval_loss": None, "eval_end_loss": None}
     trims = model_card(config, config.train.variants["trims"], 3, digests, result, finals)
     for expected in (
         "local:abc",
@@ -139,3 +150,4 @@ def test_the_model_card_names_data_method_settings_and_how_to_load(tmp_path):
     assert "| order | descending |" in trims
     standard = model_card(config, config.train.variants["standard"], 3, digests, result, finals)
     assert "order" not in standard
+    assert "| supervised ends | up to 32 behind an answer, masked: hidden |" in standard

@@ -35,18 +35,39 @@ NO_DROPOUT = LoraSettings(r=4, alpha=8, dropout=0.0)
 
 @pytest.mark.parametrize("norm", ["token", "sequence"])
 def test_one_batch_or_four_accumulated_give_the_same_losses_and_gradients(tmp_path, norm):
-    settings = [tiny_train(micro_batch_size=n, lora=NO_DROPOUT, loss_norm=norm) for n in (8, 2)]
+    # a window of its own groups micro-batches by their size, which is no split of the same batches
+    common = {"lora": NO_DROPOUT, "loss_norm": norm, "length_window": 1}
+    settings = [tiny_train(micro_batch_size=n, **common) for n in (8, 2)]
     whole, split = (train(tiny_spec(tmp_path / str(i), train=chosen)) for i, chosen in enumerate(settings))
     assert len(curve(whole)) == 10
     assert same_curves(whole, split, 1e-4)
 
 
-def test_without_supervised_padding_the_split_does_not_matter_either(tmp_path):
-    # a window of its own groups micro-batches by their size, which is no split of the same batches
-    common = {"lora": NO_DROPOUT, "supervise_padding": False, "max_steps": 2, "length_window": 1}
-    settings = [tiny_train(micro_batch_size=n, **common) for n in (8, 2)]
-    whole, split = (train(tiny_spec(tmp_path / str(i), train=chosen)) for i, chosen in enumerate(settings))
-    assert same_curves(whole, split, 1e-4)
+def test_metrics_tell_the_losses_of_content_and_ends_apart(tmp_path):
+    spec = train(tiny_spec(tmp_path, train=tiny_train(max_steps=2)))
+    rows = curve(spec)
+    assert all(0 < row["end_loss_share"] < 1 and 0 <= row["dead_columns"] < 1 for row in rows if "lr" in row)
+    evals = [row for row in rows if row["kind"] == "eval"]
+    assert evals and all(row["end_loss"] > 0 for row in evals)
+    # the ends' own loss does not enter the content's: an untrained student is about equally unsure of both
+    assert evals[0]["loss"] == pytest.approx(math.log(64), rel=0.2)
+    without = train(tiny_spec(tmp_path / "none", train=tiny_train(max_steps=2, pads="none", end_tokens=0)))
+    assert all(row["end_loss_share"] == 0 for row in curve(without) if "lr" in row)
+    assert all(row["end_loss"] is None for row in curve(without) if row["kind"] == "eval")
+
+
+def test_the_validation_loss_is_the_same_before_training_whatever_the_ends_and_masks(tmp_path):
+    settings = [
+        ({"pads": "hidden"}, VariantConfig()),
+        ({"pads": "none"}, VariantConfig(method="standard")),
+        ({"pads": "last", "end_weight": 0.25, "hide_end_of_turn": True}, VariantConfig(order="random")),
+    ]
+    found = []
+    for i, (ends, variant) in enumerate(settings):
+        chosen = tiny_train(max_steps=1, eval_steps=1, lora=NO_DROPOUT, **ends)
+        rows = curve(train(tiny_spec(tmp_path / str(i), train=chosen, variant=variant)))
+        found.append(next(row for row in rows if row["kind"] == "eval"))
+    assert found[0] == found[1] == found[2]
 
 
 def test_context_weights_train_too(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trims_core.config import TrimsConfig, VariantConfig
+from trims_core.config import EndsConfig, TrimsConfig, VariantConfig
 
 
 def model_card(
@@ -27,6 +27,7 @@ def model_card(
     method = "standard masked diffusion fine-tuning"
     if variant.method == "trims":
         method = f"TRIMS (trajectory-aware masks, {variant.order} order, mixing ρ = {variant.rho:g})"
+    ends = train.ends_of(variant)
     counts = result["counts"]
     n_trained = counts["n_examples"] - counts["n_validation"]
     trajectory = {
@@ -45,11 +46,14 @@ def model_card(
         "weight decay, gradient clip": f"{train.weight_decay:g}, {train.max_grad_norm:g}",
         "LoRA r, alpha, dropout": f"{train.lora.r}, {train.lora.alpha:g}, {train.lora.dropout:g}",
         "LoRA targets": ", ".join(train.lora.targets),
-        "max length, supervised padding": f"{train.max_length}, {train.supervise_padding}",
+        "max length": train.max_length,
+        "supervised ends": _ends(ends),
         "trainable parameters": f"{result['trainable_parameters']:,}",
         "examples trained on, held out": f"{n_trained}, {counts['n_validation']}",
+        "of them without an end of turn (truncated)": counts["n_truncated"],
         "final training loss": _number(finals["train_loss"]),
-        "final validation loss (nats per token, standard masks)": _number(finals["eval_loss"]),
+        "final validation loss (nats per content token, standard masks)": _number(finals["eval_loss"]),
+        "final validation loss of hidden ends (nats per token)": _number(finals["eval_end_loss"]),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""---
@@ -88,6 +92,15 @@ from trims_core.students import load_student
 student = load_student("{config.student.model}", adapter=Path("path/to/this/folder"))
 ```
 """
+
+
+def _ends(ends: EndsConfig) -> str:
+    if ends.pads == "none":
+        return "none behind an answer"
+    text = f"up to {ends.tokens} behind an answer, masked: {ends.pads}"
+    text += f" (in a share {ends.rho:g}, with {ends.p_high:g})" if ends.pads == "last" else ""
+    text += f", loss × {ends.weight:g}" if ends.weight != 1 else ""
+    return text + (", the end of turn with them" if ends.hide_end_of_turn else "")
 
 
 def _number(value: float | None) -> str:

@@ -1,14 +1,15 @@
 """Examples of the buckets artifact as the tensors of a micro-batch, masks and weights included.
 
 Shape legend: B sequences of a micro-batch, L padded length, C = completion positions, right-aligned to L
-only through each sequence's own prompt length.
+only through each sequence's own prompt length. A row of L: prompt, content (the answer and its end of turn),
+supervised ends, dead columns (neither attended nor trained on).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,15 @@ from trims_core.config import TrainConfig, VariantConfig
 from trims_core.errors import InputError, SchemaError
 from trims_core.masking import (
     Draws,
+    EndRule,
     Masks,
+    Ordering,
+    bucket_profile,
     draw,
     draw_masks,
     draw_seed,
     loss_weights,
     order_buckets,
-    pad_buckets,
 )
 from trims_core.schema import BUCKETS, read_table
 from trims_core.training.loss import normalise
@@ -40,14 +43,16 @@ logger = logging.getLogger(__name__)
 class Examples:
     """All usable examples, truncated to max_length; buckets in the order in which training shows tokens.
 
-    n_truncated lost the end of their completion; n_without_completion were left out, because their prompt
-    alone fills max_length.
+    n_truncated lost the end of their completion, their end of turn with it; n_without_completion were left
+    out, because their prompt alone fills max_length.
     """
 
     ids: list[str]
     input_ids: list[npt.NDArray[np.int64]]
     prompt_lengths: Lengths
     lengths: Lengths
+    ends_in_turn: npt.NDArray[np.bool_]
+    """Whether the last token is the end of turn: not after truncation."""
     buckets: list[npt.NDArray[np.uint8]]
     n_buckets: int
     n_truncated: int
@@ -76,6 +81,7 @@ def load_examples(
         input_ids=[row[1][:max_length] for row in kept],
         prompt_lengths=prompt_lengths,
         lengths=lengths,
+        ends_in_turn=np.array([len(row[1]) <= max_length for row in kept], np.bool_),
         buckets=[by_id[row[0]][: length - row[2]] for row, length in zip(kept, lengths, strict=True)],
         n_buckets=n_buckets,
         n_truncated=sum(len(row[1]) > max_length for row in kept),
@@ -132,17 +138,18 @@ def _report_lost(rows: Sequence[Row], kept: Sequence[Row], max_length: int) -> N
 class Batch:
     """A micro-batch on its way to the model.
 
-    noisy_BL: int64, [MASK] put in. target_BL: int64, the clean tokens. masked_BL: bool. weight_BL: float32,
-    weight of each masked token's cross-entropy, normalisation over the global batch included.
-    attention_BL: int64, or None where every position is attended (supervised pads).
+    noisy_BL: int64, [MASK] put in. target_BL: int64, the clean tokens. masked_BL, content_BL, end_BL: bool.
+    weight_BL: float32, weight of each masked token's cross-entropy, normalisation over the global batch
+    included. attention_BL: int64, or None where no column is dead.
     """
 
     noisy_BL: Tensor
     target_BL: Tensor
     masked_BL: Tensor
+    content_BL: Tensor
+    end_BL: Tensor
     weight_BL: Tensor
     attention_BL: Tensor | None
-    n_supervised: int
     dropout_seed: int
     ids: tuple[str, ...]
 
@@ -152,9 +159,10 @@ class Batch:
             "noisy_BL": self.noisy_BL,
             "target_BL": self.target_BL,
             "masked_BL": self.masked_BL,
+            "content_BL": self.content_BL,
+            "end_BL": self.end_BL,
             "weight_BL": self.weight_BL,
             "attention_BL": self.attention_BL,
-            "n_supervised": self.n_supervised,
             "dropout_seed": self.dropout_seed,
         }
 
@@ -163,7 +171,7 @@ class MaskedExamples(Dataset[Batch]):
     """Maps a micro-batch of the schedule to tensors with freshly drawn masks.
 
     `validation` replaces the variant's masks by standard ones whose t is spread evenly over the held-out
-    examples: the same value for every variant, seed and step.
+    examples, with every end hidden, and leaves weights unnormalised: the same for every variant and step.
     """
 
     def __init__(
@@ -178,55 +186,87 @@ class MaskedExamples(Dataset[Batch]):
         validation: Sequence[int] = (),
     ) -> None:
         self._examples = examples
-        self._config = config
+        self._norm = config.loss_norm
         self._variant = variant
         self._seed = seed
         self._mask_id = mask_id
         self._pad_id = pad_id
         self._strata = {example: place for place, example in enumerate(validation)}
+        # what the profile is computed for, though standard masks do not take the trajectory
+        trajectory = Ordering(
+            examples.n_buckets,
+            variant.rho,
+            variant.p_low,
+            variant.p_high,
+            config.mask_epsilon,
+            two_sided=variant.order == "two_sided",
+        )
+        self._profile_K = bucket_profile(trajectory)
+        is_standard = bool(validation) or variant.method == "standard"
+        self._ordering = replace(trajectory, rho=0.0) if is_standard else trajectory
+        ends = config.ends_of(variant)
+        self._ends = EndRule("hidden" if validation else ends.pads, ends.rho, ends.p_high)
+        self._end_weight = 1.0 if validation else ends.weight
+        self._hides_end_of_turn = ends.hide_end_of_turn and not validation
 
     def __len__(self) -> int:
         return len(self._examples.ids)
 
     def __getitem__(self, micro_batch: MicroBatch) -> Batch:
-        target_BL, completion_BL, supervised_BL = self._sequences(micro_batch)
-        masks = self._masks(micro_batch, target_BL, supervised_BL)
-        kind = "inverse_t" if self._strata else self._variant.loss_weight
-        weight_BL = normalise(
-            loss_weights(kind, masks, attended_BC=completion_BL | supervised_BL, cart_p=self._variant.cart_p),
-            supervised_BL.sum(1),
-            "token" if self._strata else self._config.loss_norm,
-            n_supervised=micro_batch.n_supervised,
-            n_sequences=micro_batch.n_sequences,
+        target_BL, prompt_BL, content_BL, end_BL = self._sequences(micro_batch)
+        attended_BL = prompt_BL | content_BL | end_BL
+        bucket_BL, masks = self._masks(micro_batch, content_BL, end_BL)
+        weight_BL = loss_weights(
+            "inverse_t" if self._strata else self._variant.loss_weight,
+            masks,
+            bucket_BC=bucket_BL,
+            profile_K=self._profile_K,
+            clip=self._variant.inverse_p_clip,
+            attended_BC=attended_BL,
+            cart_p=self._variant.cart_p,
         )
+        weight_BL = torch.where(end_BL, self._end_weight * weight_BL, weight_BL)
+        if not self._strata:
+            weight_BL = normalise(
+                weight_BL,
+                (content_BL | end_BL).sum(1),
+                self._norm,
+                n_supervised=micro_batch.n_supervised,
+                n_sequences=micro_batch.n_sequences,
+            )
         return Batch(
             noisy_BL=torch.where(masks.masked_BC, self._mask_id, target_BL),
             target_BL=target_BL,
             masked_BL=masks.masked_BC,
+            content_BL=content_BL,
+            end_BL=end_BL,
             weight_BL=weight_BL,
-            attention_BL=None if self._config.supervise_padding else completion_BL.long(),
-            n_supervised=int(supervised_BL.sum()),
+            attention_BL=None if bool(attended_BL.all()) else attended_BL.long(),
             dropout_seed=draw_seed(self._seed, micro_batch.step, str(micro_batch.index), "dropout"),
             ids=tuple(self._examples.ids[entry.example] for entry in micro_batch.entries),
         )
 
-    def _sequences(self, micro_batch: MicroBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Padded tokens, which positions are real tokens, and which are supervised."""
-        shape = (len(micro_batch.entries), micro_batch.pad_to)
-        target_BL = torch.full(shape, self._pad_id, dtype=torch.long)
-        real_BL = torch.zeros(shape, dtype=torch.bool)
-        supervised_BL = torch.zeros(shape, dtype=torch.bool)
-        for row, entry in enumerate(micro_batch.entries):
-            length = int(self._examples.lengths[entry.example])
-            target_BL[row, :length] = torch.from_numpy(self._examples.input_ids[entry.example])
-            real_BL[row, :length] = True
-            end = micro_batch.pad_to if self._config.supervise_padding else length
-            supervised_BL[row, int(self._examples.prompt_lengths[entry.example]) : end] = True
-        return target_BL, real_BL, supervised_BL
+    def _sequences(self, micro_batch: MicroBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Padded tokens, and which positions are prompt, content and supervised ends."""
+        examples, rows = self._examples, [entry.example for entry in micro_batch.entries]
+        length_B1 = torch.from_numpy(examples.lengths[rows])[:, None]
+        prompt_B1 = torch.from_numpy(examples.prompt_lengths[rows])[:, None]
+        n_ends_B1 = torch.tensor([[entry.n_ends] for entry in micro_batch.entries])
+        target_BL = torch.full((len(rows), micro_batch.pad_to), self._pad_id, dtype=torch.long)
+        for row, example in enumerate(rows):
+            target_BL[row, : int(length_B1[row])] = torch.from_numpy(examples.input_ids[example])
+        place_L = torch.arange(micro_batch.pad_to)
+        content_end_B1 = length_B1
+        if self._hides_end_of_turn:
+            content_end_B1 = length_B1 - torch.from_numpy(examples.ends_in_turn[rows]).long()[:, None]
+        prompt_BL = place_L < prompt_B1
+        content_BL = ~prompt_BL & (place_L < content_end_B1)
+        end_BL = (place_L >= content_end_B1) & (place_L < length_B1 + n_ends_B1)
+        return target_BL, prompt_BL, content_BL, end_BL
 
-    def _masks(self, micro_batch: MicroBatch, target_BL: Tensor, supervised_BL: Tensor) -> Masks:
-        """Masks with the sequence's own draws put at its completion positions (C = L here)."""
-        n_positions = target_BL.shape[1]
+    def _masks(self, micro_batch: MicroBatch, content_BL: Tensor, end_BL: Tensor) -> tuple[Tensor, Masks]:
+        """Buckets, and masks with the sequence's own draws put at its completion positions (C = L here)."""
+        n_positions = content_BL.shape[1]
         purpose = "validation" if self._strata else "train"
         seeds = [
             draw_seed(
@@ -235,35 +275,16 @@ class MaskedExamples(Dataset[Batch]):
             for entry in micro_batch.entries
         ]
         raw = draw(seeds, n_positions)
-        token_BL = torch.zeros(target_BL.shape)
-        bucket_BL = torch.ones(target_BL.shape, dtype=torch.uint8)
+        token_BL = torch.zeros(content_BL.shape)
+        bucket_BL = torch.ones(content_BL.shape, dtype=torch.uint8)
         for row, entry in enumerate(micro_batch.entries):
             prompt_length = int(self._examples.prompt_lengths[entry.example])
+            length = int(self._examples.lengths[entry.example])
             token_BL[row, prompt_length:] = raw.token_BC[row, : n_positions - prompt_length]
-            bucket_BL[row, prompt_length:] = torch.from_numpy(
-                self._buckets(entry.example, micro_batch.pad_to)
-            )
+            bucket_BL[row, prompt_length:length] = torch.from_numpy(self._examples.buckets[entry.example])
         noise_B = self._stratified(micro_batch, raw.noise_B) if self._strata else raw.noise_B
-        return draw_masks(
-            bucket_BL,
-            supervised_BL,
-            Draws(raw.mixing_B, raw.cut_B, noise_B, token_BL),
-            n_buckets=self._examples.n_buckets,
-            rho=0.0 if self._strata or self._variant.method == "standard" else self._variant.rho,
-            p_low=self._variant.p_low,
-            p_high=self._variant.p_high,
-            epsilon=self._config.mask_epsilon,
-        )
-
-    def _buckets(self, example: int, pad_to: int) -> npt.NDArray[np.uint8]:
-        """Buckets of an example's completion positions up to the padded end."""
-        examples = self._examples
-        end = pad_to - int(examples.prompt_lengths[example])
-        known = examples.buckets[example]
-        pads = pad_buckets(
-            examples.n_buckets, self._variant.order, self._seed, examples.ids[example], len(known), end
-        )
-        return np.concatenate([known, pads])
+        draws = Draws(raw.mixing_B, raw.cut_B, noise_B, raw.ends_B, token_BL)
+        return bucket_BL, draw_masks(bucket_BL, content_BL, end_BL, draws, self._ordering, self._ends)
 
     def _stratified(self, micro_batch: MicroBatch, noise_B: Tensor) -> Tensor:
         places = torch.tensor([self._strata[entry.example] for entry in micro_batch.entries])

@@ -29,10 +29,11 @@ CHUNK_BYTES: Final = 256 * 2**20
 
 def head_cross_entropy(
     head: nn.Module, hidden_MD: Tensor, target_M: Tensor, scale_M: Tensor, rows: int | None = None
-) -> Tensor:
-    """Σ scale·CE over the rows, float32 scalar; 0 with zero gradients where there are no rows.
+) -> tuple[Tensor, Tensor]:
+    """Σ scale·CE over the rows, float32 scalar (0 with zero gradients where there are no rows), and CE [M].
 
-    Gradients flow to the hidden states and, where it is trainable, to the head. One derivative only.
+    Gradients flow from the sum to the hidden states and, where it is trainable, to the head. One derivative
+    only; the second result, in nats, has none.
 
     Args:
         head: a linear layer (weight [V, D], perhaps a bias); gathered once if DeepSpeed has it partitioned.
@@ -41,10 +42,10 @@ def head_cross_entropy(
     with gathered(head.parameters()):
         weight_VD: Any = head.weight
         chunk = rows or max(1, CHUNK_BYTES // (4 * weight_VD.shape[0]))
-        loss: Tensor = _HeadCrossEntropy.apply(
+        loss, nll_M = _HeadCrossEntropy.apply(
             hidden_MD, weight_VD, head.bias, target_M, scale_M.float(), chunk
         )
-    return loss
+    return loss, nll_M
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
@@ -59,7 +60,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         target_M: Tensor,
         scale_M: Tensor,
         chunk: int,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         nll_M = torch.empty_like(scale_M)
         largest = scale_M.abs().amax().clamp(min=torch.finfo(torch.float32).tiny) if len(scale_M) else 1.0
@@ -90,11 +91,12 @@ class _HeadCrossEntropy(torch.autograd.Function):
                 grad_weight_VD += grad_RV.T @ hidden_RD
         ctx.save_for_backward(grad_hidden_MD, grad_weight_VD, grad_bias_V)
         ctx.largest, ctx.dtypes = largest, (hidden_MD.dtype, weight_VD.dtype, weight_VD.dtype)
-        return (nll_M * scale_M).sum()
+        ctx.mark_non_differentiable(nll_M)
+        return (nll_M * scale_M).sum(), nll_M
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         factor = grad.float() * ctx.largest
         kept = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         gradients = [None if part is None else (part.float() * factor).to(dtype) for part, dtype in kept]

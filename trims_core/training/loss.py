@@ -27,7 +27,7 @@ def normalise(
     the sequences; batch: by the sequences. Summed over all micro-batches and ranks; nothing else may divide.
 
     Args:
-        n_supervised_B: maskable tokens of each sequence.
+        n_supervised_B: maskable tokens of each sequence, supervised ends among them, dead columns not.
         n_supervised, n_sequences: of the whole global batch.
     """
     if norm == "token":
@@ -62,24 +62,28 @@ class MaskedDenoiser(nn.Module):
         masked_BL: Tensor,
         target_BL: Tensor,
         weight_BL: Tensor,
+        end_BL: Tensor,
         attention_BL: Tensor | None = None,
-    ) -> Tensor:
-        """Σ weight·CE over the masked positions, float32 scalar; 0 with zero gradients where none is."""
+    ) -> tuple[Tensor, Tensor]:
+        """Σ weight·CE over the masked positions, float32 scalar, and its part on supervised ends, which has
+        no gradient; 0 with zero gradients where nothing is masked."""
         inner: Any = self.model
         causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
         hidden_BLD = causal.base_model(
             input_ids=noisy_BL, attention_mask=attention_BL, use_cache=False
         ).last_hidden_state
-        return head_cross_entropy(
+        weight_M = weight_BL[masked_BL]
+        loss, nll_M = head_cross_entropy(
             causal.get_output_embeddings(),
             self.family.align(hidden_BLD)[masked_BL],
             target_BL[masked_BL],
-            weight_BL[masked_BL],
+            weight_M,
         )
+        return loss, (nll_M * weight_M * end_BL[masked_BL]).sum()
 
 
-def denoising_loss(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-    """This micro-batch's part of the global batch's loss, float32 scalar.
+def denoising_loss(model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """This micro-batch's part of the global batch's loss, float32 scalar, and what of it lies on ends.
 
     Dropout draws from the micro-batch's own seed, so that a resumed or differently split run drops the same
     units; the global generators are put back afterwards.
@@ -88,7 +92,6 @@ def denoising_loss(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
     devices = [noisy_BL.device] if noisy_BL.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(inputs["dropout_seed"])
-        loss: Tensor = model(
-            noisy_BL, inputs["masked_BL"], inputs["target_BL"], inputs["weight_BL"], inputs["attention_BL"]
-        )
-    return loss
+        names = ("masked_BL", "target_BL", "weight_BL", "end_BL", "attention_BL")
+        loss, end_loss = model(noisy_BL, *(inputs[name] for name in names))
+    return loss, end_loss

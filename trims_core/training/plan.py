@@ -12,10 +12,9 @@ many tokens, and ranks that run at the same time get neighbouring lengths. (Step
 easier, but their gradient depends on the length, and dividing by the step's tokens would then weigh tokens
 of short sequences more.) With one micro-batch per step there is only one range: such steps differ in length.
 
-Supervised pads are another matter. They stand for the end of an answer, a sequence has as many as its
-batch's longest leaves room for, and they are trained on. Grouping makes batches of one length, with hardly
-a pad, and what a student learns of where to stop changes; so it is off by default there, and regroups whole
-batches (padded alike) if asked for.
+Supervised ends stand behind an answer and are trained on. How many there are is drawn for each pass over
+an example and has nothing to do with its batch mates; a sequence's length here counts them in. What pads a
+sequence to the longest of its micro-batch beyond them is dead: neither attended nor trained on.
 """
 
 from __future__ import annotations
@@ -37,10 +36,11 @@ Lengths = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Entry:
-    """One pass over one example: its index in the data and the epoch that keys its draws."""
+    """One pass over one example: its index in the data, the epoch that keys its draws, its ends behind it."""
 
     example: int
     epoch: int
+    n_ends: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class MicroBatch:
     """What one rank puts through the model at once, and what it needs to know of the whole step.
 
     step: 0-based optimizer step. index: place of this micro-batch in the step, over all ranks.
-    pad_to: sequence length. n_supervised, n_sequences: of the whole global batch (loss normalisation).
+    pad_to: sequence length. n_supervised (content and ends), n_sequences: of the whole global batch (loss
+    normalisation).
     """
 
     step: int
@@ -61,14 +62,9 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class Padding:
-    """How sequences are brought to one length.
+    """How sequences are brought to one length: at most end_tokens supervised ends, then dead columns."""
 
-    With supervised pads a sequence's loss depends on how far it is padded, so it is padded to the longest
-    of the *global* batch, which no split over ranks and accumulation changes. Without, pads do not count
-    and the longest of the micro-batch is enough.
-    """
-
-    supervised: bool
+    end_tokens: int
     multiple_of: int
     max_length: int
 
@@ -82,6 +78,15 @@ def hash_order(ids: Sequence[str], key: str) -> list[int]:
     """Indices of `ids` in the order of a keyed hash: a permutation that ignores how the ids are listed."""
     digests = [hashlib.blake2b(f"{key}\0{name}".encode(), digest_size=16).digest() for name in ids]
     return sorted(range(len(ids)), key=lambda i: (digests[i], ids[i]))
+
+
+def count_ends(seed: int, epoch: int, example_id: str, at_most: int) -> int:
+    """How many supervised ends follow an answer in one pass over it: uniform over 0…at_most.
+
+    A fixed number would give the answer's length away: it would end so many positions before the canvas does.
+    """
+    digest = hashlib.blake2b(f"ends\0{seed}\0{epoch}\0{example_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % (at_most + 1)
 
 
 def split_validation(ids: Sequence[str], fraction: float) -> tuple[list[int], list[int]]:
@@ -164,8 +169,7 @@ class Schedule:
 
     def cut(self, entries: Sequence[Entry], step: int) -> list[MicroBatch]:
         """One global batch as micro-batches; the last may be smaller."""
-        longest = self._longest(entries)
-        n_supervised = sum(self._n_supervised(entry, longest) for entry in entries)
+        n_supervised = sum(self._n_supervised(entry) for entry in entries)
         parts = [
             entries[i : i + self._micro_batch_size] for i in range(0, len(entries), self._micro_batch_size)
         ]
@@ -174,7 +178,7 @@ class Schedule:
                 step=step,
                 index=index,
                 entries=tuple(part),
-                pad_to=longest if self._padding.supervised else self._longest(part),
+                pad_to=self._padding.length(max(map(self._length, part))),
                 n_supervised=n_supervised,
                 n_sequences=len(entries),
             )
@@ -190,10 +194,10 @@ class Schedule:
             end = min(end, max(self._n_steps, first + 1))
         entries = sorted(
             self._stream(first, end),
-            key=lambda e: (int(self._lengths[e.example]), self._ids[e.example], e.epoch),
+            key=lambda e: (self._length(e), self._ids[e.example], e.epoch),
         )
         n_steps = end - first
-        size = self._batch_size if self._padding.supervised else self._micro_batch_size
+        size = self._micro_batch_size
         groups = [entries[i : i + size] for i in range(0, len(entries), size)]
         steps: list[list[Entry]] = [[] for _ in range(n_steps)]
         for start in range(0, len(groups), n_steps):
@@ -210,18 +214,22 @@ class Schedule:
 
     def _entry(self, position: int) -> Entry:
         epoch, place = divmod(position, len(self._chosen))
-        return Entry(self._permutation(epoch)[place], epoch)
+        return self.entry(self._permutation(epoch)[place], epoch)
+
+    def entry(self, example: int, epoch: int) -> Entry:
+        """One pass over an example, with the number of its ends: drawn, and none where max_length cuts."""
+        drawn = count_ends(self._seed, epoch, self._ids[example], self._padding.end_tokens)
+        return Entry(example, epoch, min(drawn, self._padding.max_length - int(self._lengths[example])))
 
     def _shuffled(self, epoch: int) -> list[int]:
         names = [self._ids[i] for i in self._chosen]
         return [self._chosen[i] for i in hash_order(names, f"shuffle\0{self._seed}\0{epoch}")]
 
-    def _longest(self, entries: Sequence[Entry]) -> int:
-        return self._padding.length(max(int(self._lengths[entry.example]) for entry in entries))
+    def _length(self, entry: Entry) -> int:
+        return int(self._lengths[entry.example]) + entry.n_ends
 
-    def _n_supervised(self, entry: Entry, pad_to: int) -> int:
-        end = pad_to if self._padding.supervised else int(self._lengths[entry.example])
-        return end - int(self._prompt_lengths[entry.example])
+    def _n_supervised(self, entry: Entry) -> int:
+        return self._length(entry) - int(self._prompt_lengths[entry.example])
 
 
 @dataclass(frozen=True)

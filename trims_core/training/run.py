@@ -147,7 +147,6 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
     """(number of steps, how to make a rank's data once the student's ids are known)."""
     from trims_core.training.data import MaskedExamples
     from trims_core.training.plan import (
-        Entry,
         Padding,
         RankSampler,
         Schedule,
@@ -160,20 +159,26 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
     config = spec.train
     chosen, held_out = split_validation(examples.ids, config.validation_fraction)
     n_steps = count_steps(config, len(chosen))
-    schedule = Schedule(
-        examples.ids,
-        examples.prompt_lengths,
-        examples.lengths,
-        chosen,
-        seed=spec.seed,
-        batch_size=config.batch_size,
-        micro_batch_size=config.micro_batch_size,
-        padding=Padding(config.supervise_padding, config.pad_to_multiple_of, config.max_length),
-        n_steps=n_steps,
-        window=config.window,
-    )
+
+    def schedule(chosen: list[int], seed: int, end_tokens: int) -> Schedule:
+        return Schedule(
+            examples.ids,
+            examples.prompt_lengths,
+            examples.lengths,
+            chosen,
+            seed=seed,
+            batch_size=config.batch_size,
+            micro_batch_size=config.micro_batch_size,
+            padding=Padding(end_tokens, config.pad_to_multiple_of, config.max_length),
+            n_steps=n_steps,
+            window=config.window,
+        )
+
+    trained = schedule(chosen, spec.seed, config.ends_of(spec.variant).tokens)
+    # the same ends for every variant and seed
+    validated = schedule(held_out, 0, config.end_tokens)
     chunks = [held_out[i : i + config.batch_size] for i in range(0, len(held_out), config.batch_size)]
-    batches = [part for chunk in chunks for part in schedule.cut([Entry(i, 0) for i in chunk], 0)]
+    batches = [p for chunk in chunks for p in validated.cut([validated.entry(i, 0) for i in chunk], 0)]
 
     def data_for(family: Any, rank: int) -> RunData:
         def dataset(validation: list[int]) -> MaskedExamples:
@@ -190,7 +195,7 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
         accumulation = accumulation_steps(config, spec.world_size)
         return RunData(
             train=dataset([]),
-            sampler=RankSampler(schedule, n_steps, accumulation, rank, spec.world_size),
+            sampler=RankSampler(trained, n_steps, accumulation, rank, spec.world_size),
             validation=dataset(held_out) if held_out else None,
             validation_batches=batches,
             validation_ids=tuple(examples.ids[i] for i in held_out),

@@ -25,10 +25,20 @@ from trims_core.training.zero import deepspeed_settings
 logger = logging.getLogger(__name__)
 
 STAGE: Final = "train"
-VERSION: Final = 1
+VERSION: Final = 2
 _UNIT: Final = "adapter"
 GPU_NODES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of which one exists where there is a GPU."""
+_END_FIELDS: Final = ("pads", "pads_rho", "end_tokens", "end_weight", "hide_end_of_turn")
+"""Settings of train that reach a variant as its ends."""
+_TRAJECTORY: Final = {"order", "rho", "p_low", "p_high"}
+_READ_WITH: Final[Mapping[str, set[str]]] = {
+    "cart": {"cart_p"},
+    "inverse_p": {"inverse_p_clip"},
+    "balanced": _TRAJECTORY,
+    "bucket_profile": _TRAJECTORY,
+}
+"""Settings of a variant that only some loss weights read."""
 _ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
@@ -47,17 +57,17 @@ def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digest
     fields: dict[str, Json] = config.train.result_fields()
     del fields["variants"], fields["seeds"]
     fields["deepspeed"] = deepspeed_settings(config.train.deepspeed)
-    # its default follows from supervise_padding
     fields["length_window"] = config.train.window
-    if config.train.window == 1:
-        del fields["length_window"]
     if config.train.max_steps is not None:
         del fields["epochs"]
+    for name in _END_FIELDS:
+        del fields[name]
+    fields["ends"] = config.train.ends_of(variant).result_fields()
     own = variant.result_fields()
-    if variant.loss_weight != "cart":
-        del own["cart_p"]
-    if variant.method == "standard":
-        own = {name: own[name] for name in ("method", "loss_weight", "cart_p") if name in own}
+    read = {"method", "loss_weight"} | _READ_WITH.get(variant.loss_weight, set())
+    if variant.method == "trims":
+        read |= _TRAJECTORY
+    own = {name: value for name, value in own.items() if name in read}
     student = config.student.result_fields()
     fields |= {name: student[name] for name in student if name not in ("model", "revision")}
     fields |= {"variant": own, "seed": seed}
@@ -116,6 +126,7 @@ def _record(work: Work, spec: Any, variant: VariantConfig, seed: int) -> None:
     result = json.loads(spec.paths.result.read_bytes())
     rows = read_metrics(spec.paths.metrics)
     finals = {f"{kind}_loss": _last(rows, kind) for kind in ("train", "eval")}
+    finals["eval_end_loss"] = _last(rows, "eval", "end_loss")
     digests = {
         "student": work.staging.key.inputs["student"],
         "buckets": work.parents["buckets"].content_digest,
@@ -136,6 +147,7 @@ def _record(work: Work, spec: Any, variant: VariantConfig, seed: int) -> None:
             "steps": result["steps"],
             "final_train_loss": finals["train_loss"],
             "final_eval_loss": finals["eval_loss"],
+            "final_eval_end_loss": finals["eval_end_loss"],
             "validation_ids": result["validation_ids"],
             "trainable_parameters": result["trainable_parameters"],
             "processes": spec.world_size,
@@ -166,9 +178,9 @@ def _device(wanted: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _last(rows: list[dict[str, Any]], kind: str) -> float | None:
-    losses = [float(row["loss"]) for row in rows if row["kind"] == kind]
-    return losses[-1] if losses else None
+def _last(rows: list[dict[str, Any]], kind: str, name: str = "loss") -> float | None:
+    values = [row.get(name) for row in rows if row["kind"] == kind]
+    return values[-1] if values else None
 
 
 SPEC: Final = StageSpec(STAGE, VERSION, key, produce)

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -106,8 +106,7 @@ class DenoisingTrainer(Trainer):
         self._data = data
         self._metrics = metrics
         self._progress = progress
-        self._n_masked = 0
-        self._n_supervised = 0
+        self._tally = torch.zeros(len(_TALLIED), dtype=torch.float64)
         super().__init__(
             model=model,
             args=args,
@@ -135,38 +134,39 @@ class DenoisingTrainer(Trainer):
         **__: Any,
     ) -> Tensor:
         """This micro-batch's part of the global loss, times the ranks over which gradients are averaged."""
-        self._n_masked += int(inputs["masked_BL"].sum())
-        self._n_supervised += inputs["n_supervised"]
-        loss = denoising_loss(model, inputs)
+        loss, end_loss = denoising_loss(model, inputs)
         if not torch.isfinite(loss):
             raise self._diverged("loss", loss.item())
+        self._tally += _tallied(inputs, loss, end_loss)
         return loss * self._spec.world_size
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """{"eval_loss"}: nats per token of the held-out examples under standard masks with fixed draws."""
+        """{"eval_loss", "eval_end_loss"}: nats per token of the held-out examples' content, and of the ends
+        behind it (where there are any), under standard masks with fixed draws and hidden ends."""
         dataset = self._data.validation
         if dataset is None:
             return {}
         batches, world_size = self._data.validation_batches, self._spec.world_size
         was_training = self.model.training
         self.model.eval()
-        sums = torch.zeros(1, dtype=torch.float64)
+        sums = torch.zeros(len(_TALLIED), dtype=torch.float64)
         with torch.no_grad():
             for turn in range(0, len(batches), world_size):
                 # ranks without a batch of their own repeat the last one: under ZeRO-3 all must take part
                 place = turn + self.args.process_index
                 micro_batch = batches[min(place, len(batches) - 1)]
                 inputs = self._prepare_inputs(dataset[micro_batch].tensors())
-                loss_sum = denoising_loss(self.model, inputs).double().cpu() * micro_batch.n_supervised
-                sums += loss_sum if place < len(batches) else 0.0
+                tallied = _tallied(inputs, *denoising_loss(self.model, inputs))
+                sums += tallied if place < len(batches) else 0.0
         self.model.train(was_training)
-        n_tokens = sum(batch.n_supervised for batch in batches if batch.index == 0)
-        loss = float(self._over_ranks(sums)) / n_tokens
-        if not math.isfinite(loss):
-            raise self._diverged("validation loss", loss)
+        total = dict(zip(_TALLIED, self._over_ranks(sums).tolist(), strict=True))
+        loss = (total["loss"] - total["end_loss"]) / total["n_content"]
+        end_loss = total["end_loss"] / total["n_ends"] if total["n_ends"] else None
+        if not math.isfinite(total["loss"]):
+            raise self._diverged("validation loss", total["loss"])
         if self._metrics is not None:
-            self._metrics.append(self.state.global_step, "eval", loss=loss)
-        found = {"eval_loss": loss}
+            self._metrics.append(self.state.global_step, "eval", loss=loss, end_loss=end_loss)
+        found = {"eval_loss": loss} | ({} if end_loss is None else {"eval_end_loss": end_loss})
         self._report(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
@@ -175,12 +175,16 @@ class DenoisingTrainer(Trainer):
         """One row of metrics.jsonl per optimizer step; raises TrainingDivergedError on non-finite values."""
         if "loss" not in logs:
             return
-        counts = self._over_ranks(torch.tensor([self._n_masked, self._n_supervised], dtype=torch.float64))
-        self._n_masked = self._n_supervised = 0
+        total = dict(zip(_TALLIED, self._over_ranks(self._tally).tolist(), strict=True))
+        self._tally = torch.zeros_like(self._tally)
         for name in ("loss", "grad_norm"):
             if not math.isfinite(logs[name]):
                 raise self._diverged(name, logs[name])
-        masked_fraction = float(counts[0] / counts[1])
+        shares = {
+            "masked_fraction": total["n_masked_content"] / max(total["n_content"], 1.0),
+            "end_loss_share": total["end_loss"] / total["loss"] if total["loss"] else 0.0,
+            "dead_columns": total["n_dead"] / total["n_columns"],
+        }
         if self._metrics is not None:
             self._metrics.append(
                 self.state.global_step,
@@ -188,9 +192,9 @@ class DenoisingTrainer(Trainer):
                 loss=logs["loss"],
                 lr=logs["learning_rate"],
                 grad_norm=logs["grad_norm"],
-                masked_fraction=masked_fraction,
+                **shares,
             )
-        self._report({**logs, "masked_fraction": masked_fraction})
+        self._report({**logs, **shares})
         if self._progress is not None:
             step, total = self.state.global_step, self.state.max_steps
             self._progress.tell(step, total, f"step {step} of {total}, loss {logs['loss']:.3f}")
@@ -333,6 +337,19 @@ class _StepEnd(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
         return control
+
+
+_TALLIED: Final = ("loss", "end_loss", "n_content", "n_masked_content", "n_ends", "n_columns", "n_dead")
+
+
+def _tallied(inputs: dict[str, Any], loss: Tensor, end_loss: Tensor) -> Tensor:
+    """A micro-batch's sums named by _TALLIED, float64: its parts of the loss, and positions by kind."""
+    content_BL, attention_BL = inputs["content_BL"], inputs["attention_BL"]
+    n_attended = content_BL.numel() if attention_BL is None else int(attention_BL.sum())
+    n_masked_content = int((content_BL & inputs["masked_BL"]).sum())
+    counts = [int(content_BL.sum()), n_masked_content, int(inputs["end_BL"].sum())]
+    columns = [content_BL.numel(), content_BL.numel() - n_attended]
+    return torch.tensor([loss.item(), end_loss.item(), *counts, *columns], dtype=torch.float64)
 
 
 def _only(batches: list[Batch]) -> dict[str, Any]:
