@@ -177,6 +177,7 @@ def _batch(shape: Shape, family: Any) -> tuple[dict[str, Any], float]:
         input_ids=[generator.integers(0, shape.vocab - 2, shape.length) for _ in range(shape.batch)],
         prompt_lengths=np.full(shape.batch, prompt),
         lengths=np.full(shape.batch, shape.length),
+        ends_in_turn=np.ones(shape.batch, np.bool_),
         buckets=[
             generator.integers(1, 9, shape.length - prompt).astype(np.uint8) for _ in range(shape.batch)
         ],

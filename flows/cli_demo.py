@@ -1,4 +1,4 @@
-"""`trims demo corpus | models`: make the small world that configs/demo.yaml uses."""
+"""`trims demo corpus | problems | models`: make the small world that configs/demo.yaml uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from flows.console import display, standard_output
-from trims_core.demo import DEFAULT_SEED, train_models, write_corpus
+from trims_core.demo import DEFAULT_SEED, train_models, write_corpus, write_problems
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,23 @@ _DEFAULT_OUT: Final = Path("data/demo")
 def corpus(out: Out = _DEFAULT_OUT, seed: Seed = DEFAULT_SEED) -> None:
     """Write train.jsonl and test.jsonl: word problems with worked answers."""
     _say(standard_output(), write_corpus(out, seed))
+
+
+@app.command(
+    epilog="Example:  trims demo problems /tmp/final.jsonl --seed 2026 --without data/demo/test.jsonl"
+)
+def problems(
+    out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="The file to write.")],
+    count: Annotated[int, typer.Option(min=1, help="How many problems.")] = 2000,
+    seed: Annotated[int, typer.Option(help="The same arguments write the same bytes.")] = 2026,
+    prefix: Annotated[str, typer.Option(help="Of the ids: <prefix>-00000, …")] = "final",
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE.jsonl", help="No question of this file occurs; may be repeated."),
+    ] = None,
+) -> None:
+    """Write a fresh set of held-out problems, in the format of test.jsonl."""
+    _say(standard_output(), {f"{count} problems": write_problems(out, count, seed, prefix, without or ())})
 
 
 @app.command(epilog="Example:  trims demo models --only student --work /tmp/work")

@@ -193,7 +193,7 @@ def test_the_teacher_is_closed_after_errors(world: World) -> None:
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ({"teacher": "nonsense"}, "expected vllm, transformers or your own"),
+        ({"teacher": "nonsense"}, "expected vllm, transformers, student, unigram or your own"),
         ({"teacher": "no.such.module:Teacher"}, "no.such"),
         ({"teacher": "fakes.teacher:Nothing"}, "cannot be made"),
         ({"options": {"wrong": 1}}, r"cannot be made .*options \['wrong'\]"),

@@ -68,10 +68,10 @@ def test_scores_and_entropies_are_those_of_the_definition(checkpoint: Path, requ
 def test_batches_and_slices_of_the_head_do_not_show(
     checkpoint: Path, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trims_core.teacher import transformers_teacher
+    from trims_core.teacher import in_process
 
     together = score(checkpoint, requests)
-    monkeypatch.setattr(transformers_teacher, "_LOGITS_PER_SLICE", 3 * VOCAB_SIZE)
+    monkeypatch.setattr(in_process, "_LOGITS_PER_SLICE", 3 * VOCAB_SIZE)
     apart = score(checkpoint, requests, batch_size=3, max_num_batched_tokens=150)
     for row_id, reply in together.items():
         np.testing.assert_allclose(apart[row_id].nll_nats, reply.nll_nats, atol=2e-5)
@@ -105,7 +105,7 @@ def test_a_capped_head_is_recognised(tmp_path: Path) -> None:
 
 
 def test_batches_are_bounded_in_rows_and_padded_tokens(requests: list[Request]) -> None:
-    from trims_core.teacher.transformers_teacher import _batches
+    from trims_core.teacher.in_process import _batches
 
     ordered = sorted(requests, key=lambda request: -request.n_tokens)
     batches = list(_batches(ordered, 4, 150))

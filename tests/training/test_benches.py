@@ -14,7 +14,7 @@ import pytest
     ("script", "fields"),
     [
         ("train_step.py", {"memory_ratio", "time_ratio", "masks_share", "loss_difference"}),
-        ("padding.py", {"grouped_padding", "max_length_padding", "speed_ratio"}),
+        ("padding.py", {"dead_columns", "useful_columns_230b1b7", "speed_ratio"}),
     ],
 )
 def test_a_quick_run_ends_well_with_one_line_of_numbers(project_root, script, fields):

@@ -4,13 +4,13 @@ Covered: everything shipped in data/demo. Not covered: running the pipeline on i
 The functions import torch and transformers only when they are called.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 DEFAULT_SEED = 7
 
-__all__ = ["DEFAULT_SEED", "train_models", "write_corpus"]
+__all__ = ["DEFAULT_SEED", "train_models", "write_corpus", "write_problems"]
 
 
 def write_corpus(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, Path]:
@@ -18,6 +18,13 @@ def write_corpus(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, Path]:
     from trims_core.demo.corpus_files import write_corpus as write
 
     return write(out_dir, seed)
+
+
+def write_problems(out: Path, count: int, seed: int, prefix: str, without: Sequence[Path] = ()) -> Path:
+    """Writes a fresh set of held-out problems, without the questions of some JSONL files; returns `out`."""
+    from trims_core.demo.corpus_files import write_problems as write
+
+    return write(out, count, seed, prefix, without)
 
 
 def train_models(

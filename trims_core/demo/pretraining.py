@@ -190,21 +190,63 @@ def draw_masks(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor
     """
     rows, width = batch.ids_BL.shape
     answer_BL = torch.arange(width) >= batch.answer_start_B[:, None]
-    rate_BL = _spread_rates(rows, generator)[:, None].expand(rows, width).clone()
+    rate_BL = _spread_rates(rows, generator)[:, None].expand(rows, width)
     if not batch.sums_in_order:
         return answer_BL & (torch.rand(rows, width, generator=generator) < rate_BL), rate_BL
     in_order_B = torch.arange(rows) % 4 > 0
-    rate_BL[in_order_B] *= SEEN_WORDS_RATE
+    return hide_sums(
+        answer_BL,
+        answer_BL & batch.is_digit_BL,
+        answer_BL & batch.is_result_BL,
+        rate_BL,
+        in_order_B,
+        generator,
+    )
+
+
+def hide_sums(
+    answer_BL: Tensor,
+    digit_BL: Tensor,
+    result_BL: Tensor,
+    rate_BL: Tensor,
+    in_order_B: Tensor,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """masked_BL and rate_BL where rows in order hide every digit from a random result on, and few words.
+
+    Args:
+        result_BL: first tokens behind an equals sign; at least one in every row.
+        rate_BL: masking probability of rows not in order.
+    """
+    rows, width = answer_BL.shape
+    rate_BL = torch.where(in_order_B[:, None], rate_BL * SEEN_WORDS_RATE, rate_BL)
     masked_BL = answer_BL & (torch.rand(rows, width, generator=generator) < rate_BL)
-    result_BL = answer_BL & batch.is_result_BL
     chosen_B = torch.multinomial(result_BL.float(), 1, generator=generator)
-    digit_BL = answer_BL & batch.is_digit_BL
     hidden_BL = digit_BL & (torch.arange(width) >= chosen_B)
     share_B = hidden_BL.sum(1, keepdim=True) / digit_BL.sum(1, keepdim=True)
     ordered_digit_BL = digit_BL & in_order_B[:, None]
     masked_BL = torch.where(ordered_digit_BL, hidden_BL, masked_BL)
     rate_BL = torch.where(ordered_digit_BL, share_B, rate_BL)
     return masked_BL, rate_BL
+
+
+def mask_as_in_pretraining(
+    ids_C: Tensor, tokenizer: PreTrainedTokenizerFast, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """masked_C and rate_C of one answer, drawn as the student's pre-training drew them in the end.
+
+    For `train.variants.<name>.masks`: a control that asks whether masks help because the student knows them.
+    """
+    answer_BL = torch.ones(1, len(ids_C), dtype=torch.bool)
+    rate_BL = EPSILON + (1 - EPSILON) * torch.rand(1, 1, generator=generator).expand(1, len(ids_C))
+    in_order_B = torch.rand(1, generator=generator) < 0.75
+    digit_BL = torch.isin(ids_C, digit_ids(tokenizer))[None]
+    equals = tokenizer.encode(" =", add_special_tokens=False)[0]
+    result_BL = torch.cat([torch.zeros(1, dtype=torch.bool), ids_C[:-1] == equals])[None]
+    if not result_BL.any():
+        return (torch.rand(1, len(ids_C), generator=generator) < rate_BL)[0], rate_BL[0]
+    masked_BL, rate_BL = hide_sums(answer_BL, digit_BL, result_BL, rate_BL, in_order_B, generator)
+    return masked_BL[0], rate_BL[0]
 
 
 def _spread_rates(rows: int, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from trims_core.config import ScoresConfig
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests, Json
 
-BUILT_IN: Final = ("vllm", "transformers")
+BUILT_IN: Final = ("vllm", "transformers", "student", "unigram")
 
 
 def teacher_identity(config: ScoresConfig, digests: Digests) -> dict[str, str]:

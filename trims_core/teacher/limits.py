@@ -35,7 +35,7 @@ def read_limits(model: str, revision: str | None) -> Limits:
         raise ConfigError(f"{path}: not valid JSON ({error}); fetch the checkpoint again") from error
     text = config.get("text_config") or config
     context = next((text[name] for name in _CONTEXT_NAMES if isinstance(text.get(name), int)), None)
-    return Limits(context, text.get("vocab_size"), _cache_values(text))
+    return Limits(context, _vocab_size(text), _cache_values(text))
 
 
 def context_limit(limits: Limits, max_model_len: int | None) -> int | None:
@@ -66,6 +66,13 @@ def _from_hub(model: str, revision: str | None) -> Path | None:
         raise ConfigError(
             f"scores.model: {model} is neither a local folder nor a hub model that can be reached ({error})"
         ) from error
+
+
+def _vocab_size(text: Mapping[str, Any]) -> int | None:
+    """Rows of the embedding, which LLaDA's configuration may count apart from the vocabulary."""
+    rows = text.get("embedding_size") if str(text.get("model_type")).lower() == "llada" else None
+    size: int | None = rows or text.get("vocab_size")
+    return size
 
 
 def _cache_values(text: Mapping[str, Any]) -> int | None:

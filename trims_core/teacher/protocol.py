@@ -2,14 +2,15 @@
 
 A teacher of your own is a class given as `scores.teacher: package.module:Class`. It is made as
 `Class(config, **config.options)` with the ScoresConfig, in the process of the stage, and must not keep
-results between rows: a row's scores may depend on that row only.
+results between rows: a row's scores may depend on that row only. A class with a method `observe` is shown the
+whole corpus first, and its scores may depend on that too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 Beat = Callable[[str], None]
 """Called with a few words at least every few seconds while something takes long."""
@@ -20,7 +21,7 @@ ENGINE_ERROR: Final = "engine_error"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One example to score by teacher-forcing: p(target | prompt, earlier targets) for every target."""
+    """One example to score; an autoregressive teacher gives p(target | prompt, earlier targets) for each."""
 
     id: str
     prompt_ids: list[int]
@@ -68,7 +69,7 @@ class TeacherInfo:
 
 
 class Teacher(Protocol):
-    """An autoregressive model that scores given tokens."""
+    """A model, usually an autoregressive one, that scores given tokens."""
 
     def start(self, max_tokens: int, beat: Beat) -> TeacherInfo:
         """Get ready for requests of at most `max_tokens` tokens.
@@ -88,4 +89,16 @@ class Teacher(Protocol):
 
     def close(self) -> None:
         """Free everything; also after errors, and when never started."""
+        ...
+
+
+@runtime_checkable
+class CorpusObserver(Protocol):
+    """A teacher whose scores depend on the whole corpus, besides the row."""
+
+    def observe(self, requests: Sequence[Request]) -> None:
+        """See some rows; called before `start` until every row of the corpus was shown once, in its order.
+
+        A resumed run shows the whole corpus again. Rows that cannot be scored (too long) are shown too.
+        """
         ...

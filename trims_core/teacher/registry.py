@@ -1,16 +1,21 @@
-"""The teacher a config names."""
+"""The teacher a config names, and its tokenizer."""
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Final, cast
 
 from trims_core.config import ScoresConfig
 from trims_core.errors import ConfigError
 from trims_core.teacher.identity import split_class_path
 from trims_core.teacher.limits import Limits
 from trims_core.teacher.protocol import Teacher
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+_WITHOUT_OPTIONS: Final = ("transformers", "student", "unigram")
 
 
 def make_teacher(config: ScoresConfig, limits: Limits, scratch: Path) -> Teacher:
@@ -23,15 +28,50 @@ def make_teacher(config: ScoresConfig, limits: Limits, scratch: Path) -> Teacher
         from trims_core.teacher.vllm_teacher import VllmTeacher
 
         return VllmTeacher(config, limits, scratch)
-    if config.teacher == "transformers":
+    if config.teacher in _WITHOUT_OPTIONS:
         if config.options:
             raise ConfigError(
-                f"scores.options: teacher transformers takes none; remove {', '.join(sorted(config.options))}"
+                f"scores.options: teacher {config.teacher} takes none;"
+                f" remove {', '.join(sorted(config.options))}"
             )
-        from trims_core.teacher.transformers_teacher import TransformersTeacher
-
-        return TransformersTeacher(config)
+        return _teacher_without_options(config)
     return _users_teacher(config)
+
+
+def make_tokenizer(config: ScoresConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer whose tokens are scored: the checkpoint's own; for teacher student with the template of
+    its family, as in training and decoding.
+
+    Raises:
+        ConfigError: no tokenizer there, or for teacher student no masked diffusion checkpoint.
+    """
+    if config.teacher == "student":
+        from trims_core.students import load_student_tokenizer
+
+        try:
+            return load_student_tokenizer(config.model, config.revision)[0]
+        except ConfigError as error:
+            raise ConfigError(
+                f"scores.model: teacher student needs a masked diffusion checkpoint, usually that of"
+                f" student.model; {error}"
+            ) from error
+    from trims_core.rendering import load_tokenizer
+
+    return load_tokenizer(config.model, config.revision)
+
+
+def _teacher_without_options(config: ScoresConfig) -> Teacher:
+    if config.teacher == "unigram":
+        from trims_core.teacher.unigram_teacher import UnigramTeacher
+
+        return UnigramTeacher()
+    if config.teacher == "student":
+        from trims_core.teacher.student_teacher import StudentTeacher
+
+        return StudentTeacher(config)
+    from trims_core.teacher.transformers_teacher import TransformersTeacher
+
+    return TransformersTeacher(config)
 
 
 def _users_teacher(config: ScoresConfig) -> Teacher:

@@ -26,7 +26,7 @@ from trims_core.store import Artifact, StageKey
 from trims_core.teacher.cleaning import NON_FINITE, POSITIVE
 from trims_core.teacher.identity import result_settings, teacher_identity
 from trims_core.teacher.limits import Limits, context_limit, read_limits
-from trims_core.teacher.protocol import ENGINE_ERROR, Reply, Teacher
+from trims_core.teacher.protocol import ENGINE_ERROR, CorpusObserver, Reply, Teacher
 from trims_core.teacher.shards import (
     NO_REPLY,
     Row,
@@ -141,15 +141,15 @@ def _score_shards(
     work: Work, waiting: Sequence[tuple[str, Path]], all_shards: Sequence[Path], tally: Tally
 ) -> None:
     """Scores and records the shards that are missing, with the engine held open over all of them."""
-    from trims_core.rendering import Renderer, load_tokenizer
-    from trims_core.teacher.registry import make_teacher
+    from trims_core.rendering import Renderer
+    from trims_core.teacher.registry import make_teacher, make_tokenizer
 
     config = work.config.scores
     limits = read_limits(config.model, config.revision)
     context = context_limit(limits, config.max_model_len)
-    renderer = Renderer(load_tokenizer(config.model, config.revision))
+    renderer = Renderer(make_tokenizer(config))
     with closing(make_teacher(config, limits, work.staging.scratch)) as teacher:
-        longest = _longest_row(work, renderer, all_shards, context)
+        longest = _read_corpus(work, renderer, all_shards, context, teacher)
         scorer = _Scorer(work, renderer, teacher, limits, context, tally)
         scorer.start(longest)
         for unit, shard in waiting:
@@ -159,18 +159,23 @@ def _score_shards(
             tally.check(config.max_rejected_fraction)
 
 
-def _longest_row(work: Work, renderer: Renderer, shards: Sequence[Path], context: int | None) -> int:
+def _read_corpus(
+    work: Work, renderer: Renderer, shards: Sequence[Path], context: int | None, teacher: Teacher
+) -> int:
     """Tokens of the longest row of the corpus that fits the context; the same after a resume.
 
-    The engine is given no more room than this. Tokenizing everything twice costs about 0.2 ms per row.
+    The engine is given no more room than this. A teacher that observes the corpus sees every row, of
+    finished shards too. Tokenizing everything twice costs about 0.2 ms per row.
     """
     longest = 2
     done = 0
     for shard in shards:
         for batch in read_table(shard, CORPUS).to_batches(_MEASURE_ROWS):
-            for row in render_rows(renderer, batch.to_pydict()):
-                if context is None or row.request.n_tokens <= context:
-                    longest = max(longest, row.request.n_tokens)
+            requests = [row.request for row in render_rows(renderer, batch.to_pydict())]
+            fitting = (r.n_tokens for r in requests if context is None or r.n_tokens <= context)
+            longest = max([longest, *fitting])
+            if isinstance(teacher, CorpusObserver):
+                teacher.observe(requests)
             done += batch.num_rows
             work.progress(done, work.parents["corpus"].rows("corpus-"), "rows measured")
     return longest
