@@ -198,6 +198,9 @@ class VariantConfig(Section):
     """Largest weight of a token; read with loss_weight: inverse_p only."""
     cart_p: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Decay per position of what counts as near; read with loss_weight: cart only."""
+    masks: str | None = None
+    """In place of the standard mask, `package.module:function` of your own: (ids_C, tokenizer, generator)
+    gives which tokens of an answer are masked (bool), and the probabilities that weights go by (float32)."""
     pads: PadsKind | None = None
     """This and the next two: another value than train's, to study what ends do."""
     end_weight: Annotated[float, Field(ge=0)] | None = None

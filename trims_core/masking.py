@@ -161,9 +161,13 @@ def draw_masks(
     probability_BC = torch.where(end_BC, end_p_B[:, None], content_p_BC)
     # 3. what is hidden, and t_eff over the content
     masked_BC = (draws.token_BC < probability_BC) & (content_BC | end_BC)
-    n_content_B = content_BC.sum(1).clamp(min=1)
-    t_eff_B = (content_p_BC.double().sum(1) / n_content_B).float()
+    t_eff_B = mean_probability(probability_BC, content_BC)
     return Masks(masked_BC, probability_BC, content_BC, end_BC, t_eff_B, trajectory_B)
+
+
+def mean_probability(probability_BC: Tensor, where_BC: Tensor) -> Tensor:
+    """Mean masking probability over some positions of each sequence, float32 [B]; 0 where there are none."""
+    return ((probability_BC * where_BC).double().sum(1) / where_BC.sum(1).clamp(min=1)).float()
 
 
 def end_probability(ends_B: Tensor, t_B: Tensor, rule: EndRule) -> Tensor:
@@ -207,8 +211,7 @@ def loss_weights(
     elif kind == "uniform":
         weight_BC = torch.ones_like(probability_BC)
     elif kind == "inverse_t_all":
-        n_B = (masks.content_BC | masks.end_BC).sum(1).clamp(min=1)
-        t_B = (probability_BC.double().sum(1) / n_B).float()
+        t_B = mean_probability(probability_BC, masks.content_BC | masks.end_BC)
         weight_BC = (1.0 / (t_B + INVERSE_T_OFFSET))[:, None].expand_as(probability_BC)
     elif kind == "inverse_p":
         weight_BC = (1.0 / probability_BC.clamp(min=INVERSE_T_OFFSET)).clamp(max=clip)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from trims_core.demo.models import RECIPES, new_trainer, train_models, train_role
 from trims_core.demo.pretraining import (
+    SEEN_WORDS_RATE,
     Backbone,
     Recipe,
     Role,
@@ -20,6 +21,7 @@ from trims_core.demo.pretraining import (
     draw_batch,
     draw_masks,
     learning_rate,
+    mask_as_in_pretraining,
 )
 from trims_core.demo.tokenizers import student_tokenizer
 from trims_core.students import load_student
@@ -73,6 +75,27 @@ def test_masks_hide_answer_tokens_only_at_their_rate() -> None:
     rates_B = rate_BL[:, 0].sort().values
     assert torch.equal(rate_BL, rate_BL[:, :1].expand_as(rate_BL))
     assert (rates_B.diff() < 2 / 256).all()
+
+
+def test_one_answer_is_masked_as_the_pre_training_does_it() -> None:
+    tokenizer = student_tokenizer(SEED)
+    recipe = dataclasses.replace(tiny("student"), rows=4, sums_in_order_from=0)
+    batch = draw_batch(recipe, tokenizer, seed=0, step=0)
+    ids_C = batch.ids_BL[0, batch.answer_start_B[0] : batch.answer_end_B[0]]
+    digit_C = torch.isin(ids_C, digit_ids(tokenizer))
+    n_ordered = 0
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        masked_C, rate_C = mask_as_in_pretraining(ids_C, tokenizer, generator)
+        hidden = masked_C[digit_C]
+        n_hidden = int(hidden.sum())
+        in_order = n_hidden > 0 and bool(hidden[-n_hidden:].all()) and rate_C.unique().numel() == 2
+        n_ordered += in_order
+        if in_order:
+            # the rate of digits is their hidden share, so that 1/rate weighs every digit by 1 on average
+            assert rate_C[digit_C].unique().item() == pytest.approx(n_hidden / len(hidden))
+            assert rate_C[~digit_C].max() <= SEEN_WORDS_RATE
+    assert 120 <= n_ordered <= 180
 
 
 def test_sums_in_order_hide_all_digits_from_a_result_on() -> None:

@@ -35,7 +35,9 @@ def load(paths, variant=TRIMS, max_length=64, seed=0):
     return load_examples(paths, N_BUCKETS, variant, seed, max_length)
 
 
-def batches(examples, config, variant=TRIMS, *, epoch=0, entries=None, validation=(), micro=4):
+def batches(
+    examples, config, variant=TRIMS, *, epoch=0, entries=None, validation=(), micro=4, own_masks=None
+):
     """All micro-batches of one global batch over `entries` (default: all examples)."""
     schedule = Schedule(
         examples.ids,
@@ -48,7 +50,14 @@ def batches(examples, config, variant=TRIMS, *, epoch=0, entries=None, validatio
         padding=Padding(config.ends_of(variant).tokens, config.pad_to_multiple_of, config.max_length),
     )
     dataset = MaskedExamples(
-        examples, config, variant, 0, mask_id=MASK_ID, pad_id=EOS_ID, validation=validation
+        examples,
+        config,
+        variant,
+        0,
+        mask_id=MASK_ID,
+        pad_id=EOS_ID,
+        validation=validation,
+        own_masks=own_masks,
     )
     chosen = range(len(examples.ids)) if entries is None else entries
     return [dataset[part] for part in schedule.cut([schedule.entry(i, epoch) for i in chosen], 0)]
@@ -193,6 +202,37 @@ def test_a_hidden_end_of_turn_is_an_end_and_one_that_truncation_took_is_none(tmp
     assert batch.content_BL[by_id["short"]].nonzero().flatten().tolist() == [2]
     shown = batches(examples, tiny_train(max_length=5, end_tokens=0), VariantConfig(rho=1.0))[0]
     assert shown.content_BL[by_id["short"]].nonzero().flatten().tolist() == [2, 3]
+
+
+def every_other_token(ids_C, generator):
+    """Masks of a user: every other token, as if drawn with probability 0.25."""
+    del generator
+    return torch.arange(len(ids_C)) % 2 == 1, torch.full((len(ids_C),), 0.25)
+
+
+def test_masks_of_the_users_own_replace_the_standard_ones_alone(tmp_path):
+    examples = load(write_bucket_shards(tmp_path))
+    variant = VariantConfig(loss_weight="inverse_p", rho=0.5)
+    config = tiny_train(loss_norm="batch")
+    plain = batches(examples, config, variant, micro=20)[0]
+    own = batches(examples, config, variant, micro=20, own_masks=every_other_token)[0]
+    assert torch.equal(plain.masked_BL & plain.end_BL, own.masked_BL & own.end_BL)
+    replaced = 0
+    for row in range(20):
+        content_L = own.content_BL[row]
+        expected_C = torch.arange(int(content_L.sum())) % 2 == 1
+        if torch.equal(own.masked_BL[row], plain.masked_BL[row]):
+            continue
+        replaced += 1
+        assert torch.equal(own.masked_BL[row, content_L], expected_C)
+        # four times the weight of one sequence of the twenty
+        weights = own.weight_BL[row, content_L & own.masked_BL[row]]
+        torch.testing.assert_close(weights, torch.full_like(weights, 4 / 20))
+    assert 0 < replaced < 20
+    held_out = list(range(20))
+    ones = batches(examples, config, variant, validation=held_out, micro=20)[0]
+    twos = batches(examples, config, variant, validation=held_out, micro=20, own_masks=every_other_token)[0]
+    assert torch.equal(ones.masked_BL, twos.masked_BL)
 
 
 def test_the_weights_of_an_example_do_not_depend_on_its_batch_mates(tmp_path):

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import pytest
 from fakes import training_cli
 
+from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
 from trims_core.graph import build_graph, node_named
 from trims_core.settings import parse_config
@@ -50,6 +51,7 @@ CHANGES = {
     "number of ends": {"train": {"end_tokens": 5}},
     "weight of ends": {"train": {"end_weight": 0.25}},
     "end of turn": {"train": {"hide_end_of_turn": True}},
+    "own masks": {"train": {"variants": {"trims": {"masks": "fakes.training_student:tiny_train"}}}},
     "own ends": {"train": {"variants": {"trims": {"pads": "last"}}}},
 }
 
@@ -116,6 +118,13 @@ def test_the_standard_method_does_not_depend_on_settings_it_does_not_read(finger
     assert standard(loss_weight="uniform") != standard()
     assert standard(cart_p=0.5) == standard()
     assert standard(loss_weight="cart", cart_p=0.5) != standard(loss_weight="cart")
+
+
+def test_masks_of_the_users_own_count_by_their_file_and_must_exist(fingerprint):
+    with pytest.raises(ConfigError, match=r"train\.variants\.trims\.masks: no module 'no_such_masks'"):
+        fingerprint(train={"variants": {"trims": {"masks": "no_such_masks:draw"}}})
+    with pytest.raises(ConfigError, match=r"'words'; expected package\.module:Name"):
+        fingerprint(train={"variants": {"trims": {"masks": "words"}}})
 
 
 def test_computing_keys_imports_nothing_heavy():

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from trims_core.config import ScoresConfig
 from trims_core.errors import ConfigError
-from trims_core.teacher.identity import split_class_path
 from trims_core.teacher.limits import Limits
 from trims_core.teacher.protocol import Teacher
+from trims_core.user_code import load
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -75,10 +74,10 @@ def _teacher_without_options(config: ScoresConfig) -> Teacher:
 
 
 def _users_teacher(config: ScoresConfig) -> Teacher:
-    module_name, class_name = split_class_path(config.teacher)
+    teacher = load(config.teacher, "scores.teacher")
     try:
-        made = getattr(importlib.import_module(module_name), class_name)(config, **config.options)
-    except (ImportError, AttributeError, TypeError) as error:
+        made = teacher(config, **config.options)
+    except TypeError as error:
         raise ConfigError(
             f"scores.teacher: {config.teacher} cannot be made ({type(error).__name__}: {error});"
             f" expected a class that takes (config, **options), here with options {sorted(config.options)}"

@@ -37,6 +37,7 @@ def model_card(
     }
     rows = {
         "method": variant.method,
+        **({"masks of the user's own": variant.masks} if variant.masks else {}),
         **(trajectory if variant.method == "trims" else {}),
         "loss weight, normalisation": f"{variant.loss_weight}, {train.loss_norm}",
         "buckets": f"{config.buckets.k} by {config.buckets.metric}",

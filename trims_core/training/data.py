@@ -8,7 +8,7 @@ supervised ends, dead columns (neither attended nor trained on).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from trims_core.masking import (
     draw_masks,
     draw_seed,
     loss_weights,
+    mean_probability,
     order_buckets,
 )
 from trims_core.schema import BUCKETS, read_table
@@ -37,6 +38,9 @@ from trims_core.training.loss import normalise
 from trims_core.training.plan import Lengths, MicroBatch
 
 logger = logging.getLogger(__name__)
+
+RowMasks = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+"""An answer's ids_C and a generator to masked_C (bool) and the probabilities that weights go by (float32)."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,7 @@ class MaskedExamples(Dataset[Batch]):
         mask_id: int,
         pad_id: int,
         validation: Sequence[int] = (),
+        own_masks: RowMasks | None = None,
     ) -> None:
         self._examples = examples
         self._norm = config.loss_norm
@@ -191,6 +196,7 @@ class MaskedExamples(Dataset[Batch]):
         self._seed = seed
         self._mask_id = mask_id
         self._pad_id = pad_id
+        self._own_masks = None if validation else own_masks
         self._strata = {example: place for place, example in enumerate(validation)}
         # what the profile is computed for, though standard masks do not take the trajectory
         trajectory = Ordering(
@@ -216,6 +222,8 @@ class MaskedExamples(Dataset[Batch]):
         target_BL, prompt_BL, content_BL, end_BL = self._sequences(micro_batch)
         attended_BL = prompt_BL | content_BL | end_BL
         bucket_BL, masks = self._masks(micro_batch, content_BL, end_BL)
+        if self._own_masks is not None:
+            masks = self._with_own(self._own_masks, micro_batch, target_BL, masks)
         weight_BL = loss_weights(
             "inverse_t" if self._strata else self._variant.loss_weight,
             masks,
@@ -267,14 +275,7 @@ class MaskedExamples(Dataset[Batch]):
     def _masks(self, micro_batch: MicroBatch, content_BL: Tensor, end_BL: Tensor) -> tuple[Tensor, Masks]:
         """Buckets, and masks with the sequence's own draws put at its completion positions (C = L here)."""
         n_positions = content_BL.shape[1]
-        purpose = "validation" if self._strata else "train"
-        seeds = [
-            draw_seed(
-                0 if self._strata else self._seed, entry.epoch, self._examples.ids[entry.example], purpose
-            )
-            for entry in micro_batch.entries
-        ]
-        raw = draw(seeds, n_positions)
+        raw = draw(self._seeds(micro_batch, "validation" if self._strata else "train"), n_positions)
         token_BL = torch.zeros(content_BL.shape)
         bucket_BL = torch.ones(content_BL.shape, dtype=torch.uint8)
         for row, entry in enumerate(micro_batch.entries):
@@ -285,6 +286,26 @@ class MaskedExamples(Dataset[Batch]):
         noise_B = self._stratified(micro_batch, raw.noise_B) if self._strata else raw.noise_B
         draws = Draws(raw.mixing_B, raw.cut_B, noise_B, raw.ends_B, token_BL)
         return bucket_BL, draw_masks(bucket_BL, content_BL, end_BL, draws, self._ordering, self._ends)
+
+    def _with_own(
+        self, own_masks: RowMasks, micro_batch: MicroBatch, target_BL: Tensor, masks: Masks
+    ) -> Masks:
+        """The user's masks in place of the standard ones: trajectories and ends stay as drawn."""
+        masked_BL, probability_BL = masks.masked_BC.clone(), masks.probability_BC.clone()
+        for row, seed in enumerate(self._seeds(micro_batch, "own masks")):
+            if not masks.trajectory_B[row]:
+                content_L = masks.content_BC[row]
+                generator = torch.Generator().manual_seed(seed)
+                masked_C, probability_C = own_masks(target_BL[row, content_L], generator)
+                masked_BL[row, content_L], probability_BL[row, content_L] = masked_C, probability_C
+        t_eff_B = mean_probability(probability_BL, masks.content_BC)
+        return replace(masks, masked_BC=masked_BL, probability_BC=probability_BL, t_eff_B=t_eff_B)
+
+    def _seeds(self, micro_batch: MicroBatch, purpose: str) -> list[int]:
+        """One for each row; validation's are the same for every seed of a run."""
+        seed = 0 if self._strata else self._seed
+        ids = self._examples.ids
+        return [draw_seed(seed, entry.epoch, ids[entry.example], purpose) for entry in micro_batch.entries]
 
     def _stratified(self, micro_batch: MicroBatch, noise_B: Tensor) -> Tensor:
         places = torch.tensor([self._strata[entry.example] for entry in micro_batch.entries])

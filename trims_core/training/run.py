@@ -25,6 +25,7 @@ from trims_core.training.loggers import name_run
 from trims_core.training.spec import TrainSpec, read_spec
 from trims_core.training.tether import die_with_parent
 from trims_core.training.warm import compiled_operator, load_operator
+from trims_core.user_code import load
 
 if TYPE_CHECKING:
     from trims_core.training.data import Examples
@@ -113,7 +114,7 @@ def train(
     adapted = add_lora(student.model, spec.train.lora, targets, spec.seed)
     if spec.train.gradient_checkpointing:
         checkpoint_activations(adapted)
-    data = data_for(student.family, rank)
+    data = data_for(student, rank)
     say(n_done, n_steps, "starting the training engine", always=True)
     args = training_arguments(
         spec, n_steps, resumed=checkpoint is not None, validates=data.validation is not None
@@ -180,16 +181,22 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
     chunks = [held_out[i : i + config.batch_size] for i in range(0, len(held_out), config.batch_size)]
     batches = [p for chunk in chunks for p in validated.cut([validated.entry(i, 0) for i in chunk], 0)]
 
-    def data_for(family: Any, rank: int) -> RunData:
+    def data_for(student: Any, rank: int) -> RunData:
+        own_masks = None
+        if spec.variant.masks is not None:
+            drawn = load(spec.variant.masks, "train.variants masks")
+            own_masks = lambda ids_C, generator: drawn(ids_C, student.tokenizer, generator)  # noqa: E731
+
         def dataset(validation: list[int]) -> MaskedExamples:
             return MaskedExamples(
                 examples,
                 config,
                 spec.variant,
                 spec.seed,
-                mask_id=family.mask_id,
-                pad_id=family.eos_id,
+                mask_id=student.family.mask_id,
+                pad_id=student.family.eos_id,
                 validation=validation,
+                own_masks=own_masks,
             )
 
         accumulation = accumulation_steps(config, spec.world_size)

@@ -21,6 +21,7 @@ from trims_core.stage import Outcome, StageSpec, Work, stage_key
 from trims_core.store import Artifact, StageKey
 from trims_core.training.card import model_card
 from trims_core.training.zero import deepspeed_settings
+from trims_core.user_code import source_file
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +68,16 @@ def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digest
     read = {"method", "loss_weight"} | _READ_WITH.get(variant.loss_weight, set())
     if variant.method == "trims":
         read |= _TRAJECTORY
+    if variant.masks is not None:
+        read |= {"masks"}
     own = {name: value for name, value in own.items() if name in read}
     student = config.student.result_fields()
     fields |= {name: student[name] for name in student if name not in ("model", "revision")}
     fields |= {"variant": own, "seed": seed}
     inputs = {"student": digests.checkpoint(config.student.model, config.student.revision)}
+    if variant.masks is not None:
+        where = f"train.variants.{node.params['variant']}.masks"
+        inputs["masks"] = digests.file(source_file(variant.masks, where))
     return stage_key(STAGE, VERSION, fields, parents, inputs)
 
 
