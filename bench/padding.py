@@ -1,12 +1,12 @@
 """Dead columns and useful tokens per second of training batches, against 230b1b7's padding: one JSON line.
 
 usage: python bench/padding.py [--max-length N] [--steps N] [--quick]
-The claims: on lengths like those of reasoning traces, with supervised ends on, at most 10 % of the columns that
-are fed are dead (neither attended nor trained on), and at least twice as many tokens of prompts and answers
-pass per second as with the padding of commit 230b1b7: every sequence filled with supervised ends up to the
-longest of its global batch, batches shuffled. Lengths are drawn from the quantiles of 125 chain-of-thought
-answers (Marco-o1's demonstration data in Qwen3 tokens, prompt included). Columns are counted over three epochs
-of 1,000 examples; time over some steps of a small student, the two sides taking turns.
+The claims: on lengths like those of reasoning traces, with supervised ends on, at most 10 % of the columns
+that are fed are dead (neither attended nor trained on), and at least twice as many tokens of prompts and
+answers pass per second as with the padding of commit 230b1b7: every sequence filled with supervised ends up
+to the longest of its global batch, batches shuffled. Lengths are drawn from the quantiles of 125
+chain-of-thought answers (Marco-o1's demonstration data in Qwen3 tokens, prompt included). Columns are counted
+over three epochs of 1,000 examples; time over some steps of a small student, the two sides taking turns.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def _tokens_per_second(
 ) -> list[tuple[float, float]]:
     """Per step: tokens of prompts and answers per second of forward and backward, on both sides."""
     from trims_core.config import TrainConfig, VariantConfig
-    from trims_core.training.data import Examples, MaskedExamples
+    from trims_core.training.data import MaskedExamples
+    from trims_core.training.examples import Examples
     from trims_core.training.loss import MaskedDenoiser
 
     shape = Shape(vocab=8192, layers=2, hidden=128)

@@ -167,7 +167,8 @@ def _batch(shape: Shape, family: Any) -> tuple[dict[str, Any], float]:
     import numpy as np
 
     from trims_core.config import TrainConfig, VariantConfig
-    from trims_core.training.data import Examples, MaskedExamples
+    from trims_core.training.data import MaskedExamples
+    from trims_core.training.examples import Examples
     from trims_core.training.plan import Entry, MicroBatch
 
     generator = np.random.default_rng(0)

@@ -14,11 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trims_core.config import EndsConfig
 from trims_core.masking import (
     INVERSE_T_OFFSET,
     SHIFT,
     Draws,
-    EndRule,
     Masks,
     Ordering,
     bucket_profile,
@@ -33,10 +33,17 @@ from trims_core.masking import (
 )
 
 K = 8
-HALF = Ordering(K, rho=0.5, p_low=0.05, p_high=0.95)
+HALF = Ordering(K, rho=0.5, p_low=0.05, p_high=0.95, epsilon=1e-3)
 TRAJECTORY = replace(HALF, rho=1.0)
 STANDARD = replace(HALF, rho=0.0)
-HIDDEN = EndRule("hidden")
+
+
+def ends_of(pads, rho=0.5, p_high=0.95) -> EndsConfig:
+    """Ends masked so; how many there are and what they weigh is not this file's matter."""
+    return EndsConfig(pads=pads, rho=rho, p_high=p_high, tokens=8, weight=1.0, hide_end_of_turn=False)
+
+
+HIDDEN = ends_of("hidden")
 
 
 def masks_of(bucket_BC, draws, ordering, *, content_BC=None, end_BC=None, ends=HIDDEN) -> Masks:
@@ -108,7 +115,7 @@ def test_masks_equal_the_slow_obvious_version(n_rows, n_positions, n_buckets, rh
     kind_BC = torch.rand(n_rows, n_positions, generator=generator)
     content_BC, end_BC = kind_BC < 0.6, kind_BC > 0.8
     draws = many_draws(n_rows, n_positions, seed)
-    ordering, ends = Ordering(n_buckets, rho, p_low, 0.9), EndRule(pads, 0.4, 0.9)
+    ordering, ends = Ordering(n_buckets, rho, p_low, 0.9, 1e-3), ends_of(pads, 0.4, 0.9)
     masks = draw_masks(bucket_BC, content_BC, end_BC, draws, ordering, ends)
     masked, t_eff, weights = obvious_masks(bucket_BC, content_BC, end_BC, draws, ordering, ends)
     assert torch.equal(masks.masked_BC, masked)
@@ -129,7 +136,9 @@ def test_hard_tokens_are_masked_less_often_and_at_the_rate_the_method_gives():
 def test_every_cut_from_0_to_k_minus_1_is_equally_likely_and_k_never_comes():
     n = 8000
     cut_B = many_draws(n, 1).cut_B
-    p_BC = trajectory_probability(torch.arange(1, K + 1).repeat(n, 1), cut_B, Ordering(K, 1.0, 0.0, 1.0))
+    p_BC = trajectory_probability(
+        torch.arange(1, K + 1).repeat(n, 1), cut_B, Ordering(K, 1.0, 0.0, 1.0, 1e-3)
+    )
     k_B = (p_BC == 0).sum(1)
     assert int(k_B.max()) == K - 1
     for k in range(K):
@@ -138,11 +147,14 @@ def test_every_cut_from_0_to_k_minus_1_is_equally_likely_and_k_never_comes():
 
 def test_the_largest_uniform_number_still_gives_a_cut_below_k():
     almost_one = torch.tensor([1 - 2**-24])
-    assert trajectory_probability(torch.tensor([[3]]), almost_one, Ordering(3, 1.0, 0.0, 1.0)).item() == 1.0
+    assert (
+        trajectory_probability(torch.tensor([[3]]), almost_one, Ordering(3, 1.0, 0.0, 1.0, 1e-3)).item()
+        == 1.0
+    )
 
 
 def test_two_sided_shows_hard_tokens_first_then_any_then_leaves_the_hard_ones():
-    ordering = Ordering(K, 1.0, 0.0, 1.0, two_sided=True)
+    ordering = Ordering(K, 1.0, 0.0, 1.0, 1e-3, two_sided=True)
     cut_K = (torch.arange(K) + 0.5) / K
     p_KC = trajectory_probability(torch.arange(1, K + 1).repeat(K, 1), cut_K, ordering)
     assert [row.nonzero().flatten().add(1).tolist() for row in p_KC[:3]] == [
@@ -219,7 +231,7 @@ def test_the_profile_of_trims_is_the_one_the_method_states():
 def test_inverse_p_is_clipped():
     bucket_BC = torch.ones(500, 6, dtype=torch.long)
     masks = masks_of(bucket_BC, many_draws(500, 6), replace(TRAJECTORY, n_buckets=2))
-    weight_BC = loss_weights("inverse_p", masks)
+    weight_BC = loss_weights("inverse_p", masks, clip=5.0)
     rare_BC = masks.masked_BC & (masks.probability_BC < 0.1)
     assert rare_BC.any() and set(weight_BC[rare_BC].tolist()) == {5.0}
 
@@ -241,7 +253,7 @@ def test_an_end_is_masked_equally_often_whatever_happens_to_the_content(pads):
                 ordering,
                 content_BC=~end_BC,
                 end_BC=end_BC,
-                ends=EndRule(pads, rho=0.5, p_high=0.95),
+                ends=ends_of(pads),
             )
             masked.append(masks.masked_BC & end_BC)
             # ends never enter t_eff, and weigh 1 on average
@@ -260,7 +272,7 @@ def test_hidden_ends_are_masked_in_every_sequence_and_last_ones_apart_from_the_t
     draws = many_draws(n, 2)
     parts = {"content_BC": ~end_BC, "end_BC": end_BC}
     assert masks_of(bucket_BC, draws, HALF, **parts).masked_BC[:, 1].all()
-    last = masks_of(bucket_BC, draws, HALF, **parts, ends=EndRule("last", 0.5, 0.95))
+    last = masks_of(bucket_BC, draws, HALF, **parts, ends=ends_of("last"))
     is_last_B = torch.isclose(last.probability_BC[:, 1], torch.tensor(0.95))
     assert within_five_errors((is_last_B & last.trajectory_B).float().mean().item(), 0.25, n)
     assert within_five_errors((is_last_B & ~last.trajectory_B).float().mean().item(), 0.25, n)
@@ -342,6 +354,7 @@ def test_ascending_mirrors_and_twice_is_the_identity():
     twice = order_buckets(mirrored, ["a", "b"], K, "ascending", 0)
     assert all(np.array_equal(x, y) for x, y in zip(twice, buckets, strict=True))
     assert order_buckets(buckets, ["a", "b"], K, "descending", 0)[0].tolist() == [1, 4, 8]
+    assert order_buckets([np.array([1, 255], np.uint8)], ["a"], 255, "ascending", 0)[0].tolist() == [255, 1]
 
 
 @settings(max_examples=20, deadline=None)
@@ -371,6 +384,9 @@ def test_shifted_moves_by_ten_tokens_and_permuted_by_a_draw_of_the_seed():
     bucket = (np.arange(25) % K + 1).astype(np.uint8)
     (shifted,) = order_buckets([bucket], ["a"], K, "shifted", 0)
     assert SHIFT == 10 and np.array_equal(shifted[10:], bucket[:15])
+    # where ten tokens lead round to the start, half the example
+    (five,) = order_buckets([bucket[:5]], ["a"], K, "shifted", 0)
+    assert five.tolist() == np.roll(bucket[:5], 2).tolist()
     first, again, other = (order_buckets([bucket], ["a"], K, "permuted", seed)[0] for seed in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert not np.array_equal(first, bucket)

@@ -41,6 +41,11 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str | int | float) else value
 
 
+Pads = Literal["hidden", "last", "standard", "none"]
+Order = Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"]
+LossWeight = Literal[
+    "inverse_t", "inverse_t_all", "uniform", "inverse_p", "balanced", "bucket_profile", "cart"
+]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 TokenName = str | Annotated[int, Field(ge=0)]
 
@@ -155,31 +160,32 @@ class StudentConfig(Section):
     device with Hugging Face's names. In training every process holds a whole student."""
 
 
-PadsKind = Literal["hidden", "last", "standard", "none"]
-
-
 class EndsConfig(Section):
-    """How the supervised ends behind an answer are masked and weighed: `train`'s settings for one variant."""
+    """How the supervised ends behind a variant's answers are masked and weighed: `TrainConfig.ends_of`."""
 
-    pads: PadsKind
+    pads: Pads
     rho: float
     p_high: float
     tokens: int
+    """At most so many behind an answer. Validation has them whatever `pads` is."""
     weight: float
     hide_end_of_turn: bool
 
     def result_fields(self) -> dict[str, Any]:
         """Only what `pads` reads."""
         fields = super().result_fields()
-        unread = {"last": set(), "none": {"rho", "p_high", "tokens", "weight", "hide_end_of_turn"}}
-        return {n: v for n, v in fields.items() if n not in unread.get(self.pads, {"rho", "p_high"})}
+        if self.pads == "none":
+            return {name: fields[name] for name in ("pads", "tokens")}
+        if self.pads != "last":
+            del fields["rho"], fields["p_high"]
+        return fields
 
 
 class VariantConfig(Section):
     """One way to draw masks; several variants in a run give several adapters."""
 
     method: Literal["trims", "standard"] = "trims"
-    order: Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"] = "descending"
+    order: Order = "descending"
     """descending: hard tokens visible first. two_sided: so only while most is masked, the other way round
     while little is. Controls: ascending, random; shifted (bucket ids moved by 10 tokens) and permuted (inside
     each example) keep every example's buckets and detach them from its tokens."""
@@ -187,9 +193,7 @@ class VariantConfig(Section):
     """Probability that a sequence takes the trajectory mask instead of the standard one."""
     p_low: Fraction = 0.05
     p_high: Fraction = 0.95
-    loss_weight: Literal[
-        "inverse_t", "inverse_t_all", "uniform", "inverse_p", "balanced", "bucket_profile", "cart"
-    ] = "inverse_t"
+    loss_weight: LossWeight = "inverse_t"
     """inverse_t: 1/t of the sequence's answer; easy tokens weigh more than hard ones in trajectories.
     balanced: every bucket weighs the same on average. inverse_p: 1/p of the token. Controls: inverse_t_all (t
     with the ends counted in), uniform, bucket_profile (standard masks with the weights that rho, p_low and
@@ -201,10 +205,21 @@ class VariantConfig(Section):
     masks: str | None = None
     """In place of the standard mask, `package.module:function` of your own: (ids_C, tokenizer, generator)
     gives which tokens of an answer are masked (bool), and the probabilities that weights go by (float32)."""
-    pads: PadsKind | None = None
-    """This and the next two: another value than train's, to study what ends do."""
+    pads: Pads | None = None
+    """Another value than train.pads, to study what ends do."""
     end_weight: Annotated[float, Field(ge=0)] | None = None
+    """Another value than train.end_weight."""
     hide_end_of_turn: bool | None = None
+    """Another value than train.hide_end_of_turn."""
+
+    @model_validator(mode="after")
+    def _profile_once(self) -> Self:
+        if self.loss_weight == "bucket_profile" and self.method == "trims":
+            raise ValueError(
+                "loss_weight bucket_profile with method trims: trajectory masks have that profile by"
+                " themselves; use method: standard, or loss_weight: inverse_t"
+            )
+        return self
 
 
 class LoraSettings(Section):
@@ -249,20 +264,23 @@ class TrainConfig(Section):
     lora: LoraSettings = Field(default_factory=LoraSettings)
     max_length: Annotated[int, Field(ge=2)] = 1024
     """Student tokens; longer sequences lose the end of their completion, and are trained on no end then."""
-    pads: PadsKind = "hidden"
+    pads: Pads = "hidden"
     """End tokens behind an answer, inside the loss (LLaDA's recipe: they teach when to stop); how they are
-    masked: hidden (always: no end is ever context, as none is when decoding begins), last (with p_high in a
-    share pads_rho of the sequences, like standard tokens in the others), standard (like standard tokens), or
-    none (no such ends). Whatever is chosen holds for every order and method."""
+    masked: hidden (always: none is ever context, as when decoding begins), last (with pads_p_high in a share
+    pads_rho of the sequences, like standard tokens in the others), standard (like standard tokens), or none
+    (no such ends). Whatever is chosen holds for every order and method."""
     pads_rho: Fraction = 0.5
+    """Read with pads: last only."""
+    pads_p_high: Fraction = 0.95
     """Read with pads: last only."""
     end_tokens: Annotated[int, Field(ge=0)] = 32
     """At most so many ends behind an answer; each pass over it draws their number. Sequences are
     padded to the longest of the micro-batch; what lies beyond the ends is neither attended nor trained on."""
     end_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Factor of the ends' loss; 0: they are context without loss."""
+    """Factor of the ends' loss; 0: they are masked and attended, without loss."""
     hide_end_of_turn: bool = False
-    """Whether the end of turn is masked like the ends behind it instead of like the answer."""
+    """Whether the end of turn is masked like the ends behind it instead of like the answer. With
+    buckets.supervised_end: eos that token looks like an end, and is context unless this is set."""
     pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1
     length_window: Annotated[int, Field(ge=1)] | None = None
     """Batches whose sequences are regrouped by length, so that micro-batches hold similar lengths; 1: none.
@@ -298,8 +316,8 @@ class TrainConfig(Section):
         return EndsConfig(
             pads=pads,
             rho=self.pads_rho,
-            p_high=variant.p_high,
-            tokens=0 if pads == "none" else self.end_tokens,
+            p_high=self.pads_p_high,
+            tokens=self.end_tokens,
             weight=self.end_weight if weight is None else weight,
             hide_end_of_turn=pads != "none" and (self.hide_end_of_turn if hide is None else hide),
         )

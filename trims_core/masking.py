@@ -16,20 +16,17 @@ Prompt tokens have no position here and are therefore never masked.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-LossWeight = Literal[
-    "inverse_t", "inverse_t_all", "uniform", "inverse_p", "balanced", "bucket_profile", "cart"
-]
-Order = Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"]
-Pads = Literal["hidden", "last", "standard", "none"]
+from trims_core.config import EndsConfig, LossWeight, Order
 
 INVERSE_T_OFFSET: Final = 1e-6
 """Added to t before the division, as dLLM's MDLM trainer does, so that runs can be compared."""
@@ -63,21 +60,8 @@ class Ordering:
     rho: float
     p_low: float
     p_high: float
-    epsilon: float = 1e-3
+    epsilon: float
     two_sided: bool = False
-
-
-@dataclass(frozen=True)
-class EndRule:
-    """How supervised ends are masked, whatever happens to the content.
-
-    hidden: always. last: with p_high in a share `rho` of the sequences, drawn apart from the trajectory's,
-    and with the sequence's t of the standard mask in the others. standard: with that t always.
-    """
-
-    pads: Pads
-    rho: float = 0.5
-    p_high: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -142,7 +126,7 @@ def trajectory_probability(bucket_BC: Tensor, cut_B: Tensor, ordering: Ordering)
 
 
 def draw_masks(
-    bucket_BC: Tensor, content_BC: Tensor, end_BC: Tensor, draws: Draws, ordering: Ordering, ends: EndRule
+    bucket_BC: Tensor, content_BC: Tensor, end_BC: Tensor, draws: Draws, ordering: Ordering, ends: EndsConfig
 ) -> Masks:
     """The masks of a batch: each sequence takes the trajectory mask with probability rho, else the standard.
 
@@ -170,12 +154,16 @@ def mean_probability(probability_BC: Tensor, where_BC: Tensor) -> Tensor:
     return ((probability_BC * where_BC).double().sum(1) / where_BC.sum(1).clamp(min=1)).float()
 
 
-def end_probability(ends_B: Tensor, t_B: Tensor, rule: EndRule) -> Tensor:
-    """Masking probability of a sequence's supervised ends, float32 [B]."""
-    if rule.pads == "hidden":
+def end_probability(ends_B: Tensor, t_B: Tensor, ends: EndsConfig) -> Tensor:
+    """Masking probability of a sequence's supervised ends, float32 [B].
+
+    hidden: 1. last: p_high in a share `rho` of the sequences, drawn apart from the trajectories, and the
+    sequence's t of the standard mask in the others. standard: that t.
+    """
+    if ends.pads == "hidden":
         return torch.ones_like(t_B)
-    if rule.pads == "last":
-        return torch.where(ends_B < rule.rho, rule.p_high, t_B)
+    if ends.pads == "last":
+        return torch.where(ends_B < ends.rho, ends.p_high, t_B)
     return t_B
 
 
@@ -185,9 +173,9 @@ def loss_weights(
     *,
     bucket_BC: Tensor | None = None,
     profile_K: Tensor | None = None,
-    clip: float = 5.0,
+    clip: float = math.inf,
     attended_BC: Tensor | None = None,
-    cart_p: float = 0.3,
+    cart_p: float = 0.0,
 ) -> Tensor:
     """Weight of each masked token's cross-entropy, float32 [B, C]; 0 where nothing is masked.
 
@@ -201,28 +189,35 @@ def loss_weights(
 
     Args:
         bucket_BC, profile_K: for balanced and bucket_profile alone; buckets in the order of training.
+        clip: for inverse_p alone. cart_p: for cart alone.
         attended_BC: bool, for cart alone: positions the model attends to, prompts among them; None: all.
     """
-    probability_BC = masks.probability_BC
-    inverse_t_BC = (1.0 / (masks.t_eff_B + INVERSE_T_OFFSET))[:, None].expand_as(probability_BC)
     if kind == "cart":
         visible_BC = ~masks.masked_BC if attended_BC is None else attended_BC & ~masks.masked_BC
-        weight_BC = cart_weights(visible_BC, cart_p)
-    elif kind == "uniform":
-        weight_BC = torch.ones_like(probability_BC)
+        return torch.where(masks.masked_BC, cart_weights(visible_BC, cart_p), 0.0)
+    if kind == "uniform":
+        return masks.masked_BC.float()
+    inverse_p_BC = 1.0 / (masks.probability_BC + INVERSE_T_OFFSET)
+    if kind == "inverse_p":
+        weight_BC = inverse_p_BC.clamp(max=clip)
     elif kind == "inverse_t_all":
-        t_B = mean_probability(probability_BC, masks.content_BC | masks.end_BC)
-        weight_BC = (1.0 / (t_B + INVERSE_T_OFFSET))[:, None].expand_as(probability_BC)
-    elif kind == "inverse_p":
-        weight_BC = (1.0 / probability_BC.clamp(min=INVERSE_T_OFFSET)).clamp(max=clip)
+        t_B = mean_probability(masks.probability_BC, masks.content_BC | masks.end_BC)
+        weight_BC = (1.0 / (t_B + INVERSE_T_OFFSET))[:, None].expand_as(inverse_p_BC)
     else:
-        weight_BC = inverse_t_BC
-        if kind != "inverse_t":
-            assert bucket_BC is not None and profile_K is not None
-            profile_BC = profile_K.float()[bucket_BC.long() - 1]
-            weight_BC = weight_BC / profile_BC if kind == "balanced" else weight_BC * profile_BC
-        weight_BC = torch.where(masks.end_BC, 1.0 / (probability_BC + INVERSE_T_OFFSET), weight_BC)
+        factor_BC = _profile_factor(kind, bucket_BC, profile_K)
+        content_BC = factor_BC * (1.0 / (masks.t_eff_B + INVERSE_T_OFFSET))[:, None]
+        weight_BC = torch.where(masks.end_BC, inverse_p_BC, content_BC)
     return torch.where(masks.masked_BC, weight_BC, 0.0)
+
+
+def _profile_factor(kind: LossWeight, bucket_BC: Tensor | None, profile_K: Tensor | None) -> Tensor:
+    """What a bucket's 1/t_eff is multiplied by, [B, C] or a 1."""
+    if kind == "inverse_t":
+        return torch.ones(1)
+    if bucket_BC is None or profile_K is None:
+        raise ValueError(f"loss weight {kind} needs the tokens' buckets and their profile")
+    profile_BC = profile_K.float()[bucket_BC.long() - 1]
+    return 1.0 / profile_BC if kind == "balanced" else profile_BC
 
 
 def bucket_profile(ordering: Ordering) -> Tensor:
@@ -261,15 +256,15 @@ def order_buckets(
     descending, two_sided: as they are (hard tokens are context first); ascending: K+1−b; random: equal-mass
     buckets of a hash of (seed, id, position) over all tokens given (sizes differ by at most 1), so that a
     token keeps its place through the epochs. Controls, which keep every example's own buckets and detach them
-    from its tokens: shifted moves them by SHIFT positions, round the example's end; permuted sorts them by
-    that hash.
+    from its tokens: shifted moves them by SHIFT positions round the example's end (by half its length where
+    that would move nothing); permuted sorts them by that hash.
     """
     if order in ("descending", "two_sided") or not sum(map(len, buckets)):
         return list(buckets)
     if order == "ascending":
-        return [(n_buckets + 1 - bucket).astype(np.uint8) for bucket in buckets]
+        return [(n_buckets + 1 - bucket.astype(np.int64)).astype(np.uint8) for bucket in buckets]
     if order == "shifted":
-        return [np.roll(bucket, SHIFT) for bucket in buckets]
+        return [np.roll(bucket, SHIFT % max(len(bucket), 1) or len(bucket) // 2) for bucket in buckets]
     lengths = [len(bucket) for bucket in buckets]
     hashes = [position_hashes(seed, name, n) for name, n in zip(ids, lengths, strict=True)]
     if order == "permuted":

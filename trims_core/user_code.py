@@ -30,9 +30,9 @@ def source_file(text: str, setting: str, known: str = "") -> str:
     module, _ = split_path(text, setting, known)
     try:
         spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError as error:
+    except (ImportError, ValueError) as error:
         raise ConfigError(f"{setting}: {text}: {error}; is it installed or on PYTHONPATH?") from error
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not spec.has_location:
         raise ConfigError(f"{setting}: no module {module!r}; is it installed or on PYTHONPATH?")
     return spec.origin
 

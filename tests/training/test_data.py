@@ -12,7 +12,8 @@ from fakes.training_student import EOS_ID, MASK_ID, N_BUCKETS, tiny_train, write
 from trims_core.config import VariantConfig
 from trims_core.errors import InputError, SchemaError
 from trims_core.schema import BUCKETS, write_table
-from trims_core.training.data import MaskedExamples, load_examples
+from trims_core.training.data import MaskedExamples
+from trims_core.training.examples import load_examples
 from trims_core.training.plan import Padding, Schedule
 
 TRIMS = VariantConfig()
@@ -39,6 +40,7 @@ def batches(
     examples, config, variant=TRIMS, *, epoch=0, entries=None, validation=(), micro=4, own_masks=None
 ):
     """All micro-batches of one global batch over `entries` (default: all examples)."""
+    pads = config.ends_of(variant).pads
     schedule = Schedule(
         examples.ids,
         examples.prompt_lengths,
@@ -47,7 +49,9 @@ def batches(
         seed=0,
         batch_size=8,
         micro_batch_size=micro,
-        padding=Padding(config.ends_of(variant).tokens, config.pad_to_multiple_of, config.max_length),
+        padding=Padding(
+            0 if pads == "none" else config.end_tokens, config.pad_to_multiple_of, config.max_length
+        ),
     )
     dataset = MaskedExamples(
         examples,
@@ -233,6 +237,51 @@ def test_masks_of_the_users_own_replace_the_standard_ones_alone(tmp_path):
     ones = batches(examples, config, variant, validation=held_out, micro=20)[0]
     twos = batches(examples, config, variant, validation=held_out, micro=20, own_masks=every_other_token)[0]
     assert torch.equal(ones.masked_BL, twos.masked_BL)
+
+
+@pytest.mark.parametrize(
+    ("masked", "probability"),
+    [
+        (lambda n: torch.ones(n), lambda n: torch.ones(n)),
+        (lambda n: torch.ones(n + 1, dtype=torch.bool), lambda n: torch.ones(n + 1)),
+        (lambda n: torch.ones(1, dtype=torch.bool), lambda n: torch.ones(1)),
+        (lambda n: torch.ones(n, dtype=torch.bool), lambda n: torch.zeros(n)),
+        (lambda n: torch.ones(n, dtype=torch.bool), lambda n: torch.full((n,), torch.nan)),
+    ],
+)
+def test_masks_of_the_users_own_that_cannot_be_trained_on_are_refused_with_the_example(
+    tmp_path, masked, probability
+):
+    examples = load(write_bucket_shards(tmp_path))
+
+    def own(ids_C, generator):
+        return masked(len(ids_C)), probability(len(ids_C))
+
+    with pytest.raises(InputError, match=r"masks, example 'example-\d+': .* Correct your function"):
+        batches(examples, tiny_train(), VariantConfig(method="standard"), own_masks=own)
+
+
+@pytest.mark.parametrize("order", ["shifted", "permuted"])
+def test_orders_inside_examples_move_what_truncation_leaves(tmp_path, order):
+    row = ("long", list(range(1, 31)), 5, [1] * 12 + [2] * 13)
+    shard = write_rows(tmp_path / "a.parquet", row)
+    (buckets,) = load([shard], VariantConfig(order=order), max_length=17).buckets
+    assert buckets.tolist() == [1] * 12
+
+
+def test_balanced_weights_of_standard_masks_are_plain_ones(tmp_path):
+    examples = load(write_bucket_shards(tmp_path))
+    plain, balanced = (
+        batches(examples, tiny_train(), VariantConfig(method="standard", loss_weight=kind), micro=20)[0]
+        for kind in ("inverse_t", "balanced")
+    )
+    torch.testing.assert_close(balanced.weight_BL, plain.weight_BL)
+    profiled = VariantConfig(method="standard", loss_weight="bucket_profile")
+    assert not torch.allclose(
+        batches(examples, tiny_train(), profiled, micro=20)[0].weight_BL, plain.weight_BL
+    )
+    with pytest.raises(ValueError, match="have that profile by themselves"):
+        VariantConfig(loss_weight="bucket_profile")
 
 
 def test_the_weights_of_an_example_do_not_depend_on_its_batch_mates(tmp_path):

@@ -49,6 +49,7 @@ CHANGES = {
     "grouping by length": {"train": {"length_window": 8}},
     "ends": {"train": {"pads": "standard"}},
     "number of ends": {"train": {"end_tokens": 5}},
+    "probability of ends": {"train": {"pads": "last", "pads_p_high": 0.9}},
     "weight of ends": {"train": {"end_weight": 0.25}},
     "end of turn": {"train": {"hide_end_of_turn": True}},
     "own masks": {"train": {"variants": {"trims": {"masks": "fakes.training_student:tiny_train"}}}},
@@ -80,7 +81,7 @@ SAME = {
     "trackers": {"train": {"report_to": ["tensorboard"], "logging_dir": "elsewhere"}},
     "a default that was left out": {"train": {"length_window": 16}},
     "ends said twice": {"train": {"variants": {"trims": {"pads": "hidden", "end_weight": 1.0}}}},
-    "unread ends": {"train": {"pads_rho": 0.1}},
+    "unread ends": {"train": {"pads_rho": 0.1, "pads_p_high": 0.9}},
     "store": {"report": {"title": "other"}},
 }
 
@@ -111,13 +112,19 @@ def test_the_standard_method_does_not_depend_on_settings_it_does_not_read(finger
         return fingerprint(node="train/standard-s0", train={"variants": variants})
 
     assert standard(rho=0.25, order="random", p_low=0.2, p_high=0.9) == standard()
-    assert standard(p_high=0.9, pads="last") != standard(pads="last")
+    assert standard(rho=0.25, loss_weight="balanced") == standard(loss_weight="balanced")
     assert standard(rho=0.25, loss_weight="bucket_profile") != standard(loss_weight="bucket_profile")
     assert standard(inverse_p_clip=9, loss_weight="inverse_p") != standard(loss_weight="inverse_p")
     assert standard(pads="none", end_weight=0.5) == standard(pads="none")
     assert standard(loss_weight="uniform") != standard()
     assert standard(cart_p=0.5) == standard()
     assert standard(loss_weight="cart", cart_p=0.5) != standard(loss_weight="cart")
+
+
+def test_validation_reads_the_number_of_ends_even_where_training_has_none(fingerprint):
+    found = {fingerprint(train={"pads": "none", "end_tokens": n, "end_weight": 0.5}) for n in (5, 32)}
+    assert len(found) == 2
+    assert fingerprint(train={"pads": "none", "end_tokens": 5}) in found
 
 
 def test_masks_of_the_users_own_count_by_their_file_and_must_exist(fingerprint):

@@ -1,7 +1,7 @@
 """Training the demo's two small models from scratch: one loop, two objectives, resumable at every saved
 step.
 
-Shape legend: B rows, L positions, M masked (or supervised) positions.
+Shape legend: B rows, L positions, M masked (or supervised) positions, C tokens of one answer.
 
 Every row is one problem with its worked answer, filled up to a fixed width; every step draws its rows
 and masks from a generator made of (seed, role, step), so an interrupted run continues with exactly the
@@ -216,7 +216,7 @@ def hide_sums(
 
     Args:
         result_BL: first tokens behind an equals sign; at least one in every row.
-        rate_BL: masking probability of rows not in order.
+        rate_BL: masking probability of rows not in order; of words in the others, times SEEN_WORDS_RATE.
     """
     rows, width = answer_BL.shape
     rate_BL = torch.where(in_order_B[:, None], rate_BL * SEEN_WORDS_RATE, rate_BL)

@@ -39,7 +39,7 @@ def model_card(
         "method": variant.method,
         **({"masks of the user's own": variant.masks} if variant.masks else {}),
         **(trajectory if variant.method == "trims" else {}),
-        "loss weight, normalisation": f"{variant.loss_weight}, {train.loss_norm}",
+        "loss weight, normalisation": f"{_weight(variant)}, {train.loss_norm}",
         "buckets": f"{config.buckets.k} by {config.buckets.metric}",
         "seed": seed,
         "optimizer steps × sequences": f"{result['steps']} × {train.batch_size}",
@@ -93,6 +93,15 @@ from trims_core.students import load_student
 student = load_student("{config.student.model}", adapter=Path("path/to/this/folder"))
 ```
 """
+
+
+def _weight(variant: VariantConfig) -> str:
+    of = {
+        "inverse_p": f" (at most {variant.inverse_p_clip:g})",
+        "cart": f" (p = {variant.cart_p:g})",
+        "bucket_profile": f" (ρ {variant.rho:g}, p {variant.p_low:g}, {variant.p_high:g}, {variant.order})",
+    }
+    return variant.loss_weight + of.get(variant.loss_weight, "")
 
 
 def _ends(ends: EndsConfig) -> str:

@@ -1,28 +1,24 @@
-"""Examples of the buckets artifact as the tensors of a micro-batch, masks and weights included.
+"""Examples as the tensors of a micro-batch, masks and weights included.
 
-Shape legend: B sequences of a micro-batch, L padded length, C = completion positions, right-aligned to L
-only through each sequence's own prompt length. A row of L: prompt, content (the answer and its end of turn),
-supervised ends, dead columns (neither attended nor trained on).
+Shape legend: B sequences of a micro-batch, L padded length, C tokens of one answer. A row of L: prompt,
+content (the answer and its end of turn), supervised ends, dead columns (neither attended nor trained on).
+Where masking.py says completion positions, here all L stand, prompts being neither content nor ends.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from trims_core.config import TrainConfig, VariantConfig
-from trims_core.errors import InputError, SchemaError
+from trims_core.errors import InputError
 from trims_core.masking import (
     Draws,
-    EndRule,
     Masks,
     Ordering,
     bucket_profile,
@@ -31,111 +27,16 @@ from trims_core.masking import (
     draw_seed,
     loss_weights,
     mean_probability,
-    order_buckets,
 )
-from trims_core.schema import BUCKETS, read_table
+from trims_core.training.examples import Examples
 from trims_core.training.loss import normalise
-from trims_core.training.plan import Lengths, MicroBatch
-
-logger = logging.getLogger(__name__)
+from trims_core.training.plan import MicroBatch
 
 RowMasks = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
 """An answer's ids_C and a generator to masked_C (bool) and the probabilities that weights go by (float32)."""
 
 
-@dataclass(frozen=True)
-class Examples:
-    """All usable examples, truncated to max_length; buckets in the order in which training shows tokens.
-
-    n_truncated lost the end of their completion, their end of turn with it; n_without_completion were left
-    out, because their prompt alone fills max_length.
-    """
-
-    ids: list[str]
-    input_ids: list[npt.NDArray[np.int64]]
-    prompt_lengths: Lengths
-    lengths: Lengths
-    ends_in_turn: npt.NDArray[np.bool_]
-    """Whether the last token is the end of turn: not after truncation."""
-    buckets: list[npt.NDArray[np.uint8]]
-    n_buckets: int
-    n_truncated: int
-    n_without_completion: int
-
-
-def load_examples(
-    shards: Sequence[Path], n_buckets: int, variant: VariantConfig, seed: int, max_length: int
-) -> Examples:
-    """The examples of some bucket shards, sorted by id.
-
-    Raises:
-        SchemaError: a row whose buckets do not fit its tokens or exceed K.
-        InputError: nothing is left to train on.
-    """
-    rows = sorted(_rows(shards, n_buckets), key=lambda row: row[0])
-    kept = [row for row in rows if row[2] < max_length]
-    _report_lost(rows, kept, max_length)
-    ids = [row[0] for row in rows]
-    ordered = order_buckets([row[3] for row in rows], ids, n_buckets, variant.order, seed)
-    by_id = dict(zip(ids, ordered, strict=True))
-    lengths = np.array([min(len(row[1]), max_length) for row in kept], np.int64)
-    prompt_lengths = np.array([row[2] for row in kept], np.int64)
-    return Examples(
-        ids=[row[0] for row in kept],
-        input_ids=[row[1][:max_length] for row in kept],
-        prompt_lengths=prompt_lengths,
-        lengths=lengths,
-        ends_in_turn=np.array([len(row[1]) <= max_length for row in kept], np.bool_),
-        buckets=[by_id[row[0]][: length - row[2]] for row, length in zip(kept, lengths, strict=True)],
-        n_buckets=n_buckets,
-        n_truncated=sum(len(row[1]) > max_length for row in kept),
-        n_without_completion=len(rows) - len(kept),
-    )
-
-
-Row = tuple[str, npt.NDArray[np.int64], int, npt.NDArray[np.uint8]]
-
-
-def _rows(shards: Sequence[Path], n_buckets: int) -> Iterable[Row]:
-    for path in shards:
-        table = read_table(path, BUCKETS)
-        for name, ids, prompt_length, bucket in zip(
-            table["id"].to_pylist(),
-            table["input_ids"],
-            table["prompt_length"].to_pylist(),
-            table["bucket"],
-            strict=True,
-        ):
-            input_ids = ids.values.to_numpy().astype(np.int64)
-            buckets = bucket.values.to_numpy().astype(np.uint8)
-            if len(buckets) != len(input_ids) - prompt_length:
-                raise SchemaError(
-                    f"{path}: id {name!r} has {len(buckets)} buckets for"
-                    f" {len(input_ids) - prompt_length} completion tokens; redo it with --refresh buckets"
-                )
-            if len(buckets) and not 1 <= buckets.min() <= buckets.max() <= n_buckets:
-                raise SchemaError(
-                    f"{path}: id {name!r} has buckets {buckets.min()}…{buckets.max()}, expected"
-                    f" 1…{n_buckets}; redo it with --refresh buckets"
-                )
-            yield name, input_ids, prompt_length, buckets
-
-
-def _report_lost(rows: Sequence[Row], kept: Sequence[Row], max_length: int) -> None:
-    if not kept:
-        raise InputError(
-            f"none of {len(rows)} examples has a completion token within train.max_length {max_length};"
-            " raise train.max_length or check the corpus"
-        )
-    if len(kept) < len(rows):
-        lost = [row[0] for row in rows if row[2] >= max_length]
-        logger.warning(
-            "%d of %d examples left out: the prompt alone fills train.max_length %d (first ids: %s)",
-            len(lost),
-            len(rows),
-            max_length,
-            ", ".join(lost[:5]),
-        )
+COUNTED: Final = ("n_content", "n_masked_content", "n_ends", "n_columns", "n_dead")
 
 
 @dataclass(frozen=True)
@@ -144,7 +45,7 @@ class Batch:
 
     noisy_BL: int64, [MASK] put in. target_BL: int64, the clean tokens. masked_BL, content_BL, end_BL: bool.
     weight_BL: float32, weight of each masked token's cross-entropy, normalisation over the global batch
-    included. attention_BL: int64, or None where no column is dead.
+    included. attention_BL: int64, or None where no column is dead. counts: named by COUNTED.
     """
 
     noisy_BL: Tensor
@@ -154,19 +55,20 @@ class Batch:
     end_BL: Tensor
     weight_BL: Tensor
     attention_BL: Tensor | None
+    counts: tuple[int, ...]
     dropout_seed: int
     ids: tuple[str, ...]
 
-    def tensors(self) -> dict[str, Tensor | int | None]:
+    def tensors(self) -> dict[str, Tensor | tuple[int, ...] | int | None]:
         """What the trainer hands on; ids stay here."""
         return {
             "noisy_BL": self.noisy_BL,
             "target_BL": self.target_BL,
             "masked_BL": self.masked_BL,
-            "content_BL": self.content_BL,
             "end_BL": self.end_BL,
             "weight_BL": self.weight_BL,
             "attention_BL": self.attention_BL,
+            "counts": self.counts,
             "dropout_seed": self.dropout_seed,
         }
 
@@ -198,7 +100,6 @@ class MaskedExamples(Dataset[Batch]):
         self._pad_id = pad_id
         self._own_masks = None if validation else own_masks
         self._strata = {example: place for place, example in enumerate(validation)}
-        # what the profile is computed for, though standard masks do not take the trajectory
         trajectory = Ordering(
             examples.n_buckets,
             variant.rho,
@@ -207,13 +108,14 @@ class MaskedExamples(Dataset[Batch]):
             config.mask_epsilon,
             two_sided=variant.order == "two_sided",
         )
-        self._profile_K = bucket_profile(trajectory)
         is_standard = bool(validation) or variant.method == "standard"
         self._ordering = replace(trajectory, rho=0.0) if is_standard else trajectory
+        # standard masks may borrow a trajectory's weights; else weights belong to the masks that are drawn
+        borrowed = variant.loss_weight == "bucket_profile"
+        self._profile_K = bucket_profile(trajectory if borrowed else self._ordering)
+        hidden = {"pads": "hidden", "weight": 1.0, "hide_end_of_turn": False}
         ends = config.ends_of(variant)
-        self._ends = EndRule("hidden" if validation else ends.pads, ends.rho, ends.p_high)
-        self._end_weight = 1.0 if validation else ends.weight
-        self._hides_end_of_turn = ends.hide_end_of_turn and not validation
+        self._ends = ends.model_copy(update=hidden) if validation else ends
 
     def __len__(self) -> int:
         return len(self._examples.ids)
@@ -233,7 +135,7 @@ class MaskedExamples(Dataset[Batch]):
             attended_BC=attended_BL,
             cart_p=self._variant.cart_p,
         )
-        weight_BL = torch.where(end_BL, self._end_weight * weight_BL, weight_BL)
+        weight_BL = torch.where(end_BL, self._ends.weight * weight_BL, weight_BL)
         if not self._strata:
             weight_BL = normalise(
                 weight_BL,
@@ -250,6 +152,13 @@ class MaskedExamples(Dataset[Batch]):
             end_BL=end_BL,
             weight_BL=weight_BL,
             attention_BL=None if bool(attended_BL.all()) else attended_BL.long(),
+            counts=(
+                int(content_BL.sum()),
+                int((content_BL & masks.masked_BC).sum()),
+                int(end_BL.sum()),
+                attended_BL.numel(),
+                int((~attended_BL).sum()),
+            ),
             dropout_seed=draw_seed(self._seed, micro_batch.step, str(micro_batch.index), "dropout"),
             ids=tuple(self._examples.ids[entry.example] for entry in micro_batch.entries),
         )
@@ -265,11 +174,11 @@ class MaskedExamples(Dataset[Batch]):
             target_BL[row, : int(length_B1[row])] = torch.from_numpy(examples.input_ids[example])
         place_L = torch.arange(micro_batch.pad_to)
         content_end_B1 = length_B1
-        if self._hides_end_of_turn:
+        if self._ends.hide_end_of_turn:
             content_end_B1 = length_B1 - torch.from_numpy(examples.ends_in_turn[rows]).long()[:, None]
         prompt_BL = place_L < prompt_B1
         content_BL = ~prompt_BL & (place_L < content_end_B1)
-        end_BL = (place_L >= content_end_B1) & (place_L < length_B1 + n_ends_B1)
+        end_BL = ~prompt_BL & (place_L >= content_end_B1) & (place_L < length_B1 + n_ends_B1)
         return target_BL, prompt_BL, content_BL, end_BL
 
     def _masks(self, micro_batch: MicroBatch, content_BL: Tensor, end_BL: Tensor) -> tuple[Tensor, Masks]:
@@ -295,8 +204,10 @@ class MaskedExamples(Dataset[Batch]):
         for row, seed in enumerate(self._seeds(micro_batch, "own masks")):
             if not masks.trajectory_B[row]:
                 content_L = masks.content_BC[row]
-                generator = torch.Generator().manual_seed(seed)
-                masked_C, probability_C = own_masks(target_BL[row, content_L], generator)
+                ids_C = target_BL[row, content_L]
+                masked_C, probability_C = own_masks(ids_C, torch.Generator().manual_seed(seed))
+                name = self._examples.ids[micro_batch.entries[row].example]
+                check_own_masks(masked_C, probability_C, len(ids_C), name)
                 masked_BL[row, content_L], probability_BL[row, content_L] = masked_C, probability_C
         t_eff_B = mean_probability(probability_BL, masks.content_BC)
         return replace(masks, masked_BC=masked_BL, probability_BC=probability_BL, t_eff_B=t_eff_B)
@@ -310,3 +221,18 @@ class MaskedExamples(Dataset[Batch]):
     def _stratified(self, micro_batch: MicroBatch, noise_B: Tensor) -> Tensor:
         places = torch.tensor([self._strata[entry.example] for entry in micro_batch.entries])
         return (places + noise_B) / len(self._strata)
+
+
+def check_own_masks(masked_C: Tensor, probability_C: Tensor, n_tokens: int, example_id: str) -> None:
+    """Raises: InputError where a user's masks cannot be trained on; names the example."""
+    shape = (n_tokens,)
+    good = masked_C.dtype == torch.bool and masked_C.shape == probability_C.shape == shape
+    if good:
+        of_masked = probability_C[masked_C]
+        good = bool(((of_masked > 0) & (of_masked <= 1)).all() and torch.isfinite(probability_C).all())
+    if not good:
+        raise InputError(
+            f"train.variants masks, example {example_id!r}: {masked_C.dtype} {tuple(masked_C.shape)} and"
+            f" probabilities {tuple(probability_C.shape)}; expected bool and floats of {shape}, finite, above"
+            " 0 and at most 1 where a token is masked. Correct your function"
+        )

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +29,10 @@ from trims_core.training.warm import compiled_operator, load_operator
 from trims_core.user_code import load
 
 if TYPE_CHECKING:
-    from trims_core.training.data import Examples
+    import torch
+    from torch import Tensor
+
+    from trims_core.training.examples import Examples
     from trims_core.training.trainer import DenoisingTrainer, RunData
 
 logger = logging.getLogger(__name__)
@@ -94,7 +98,7 @@ def train(
     say(0, 0, "importing PyTorch and DeepSpeed", always=True)
     from trims_core.training.adapter import add_lora, checkpoint_activations
     from trims_core.training.checkpoint import check_world_size, find_complete_checkpoint
-    from trims_core.training.data import load_examples
+    from trims_core.training.examples import load_examples
     from trims_core.training.loss import MaskedDenoiser
     from trims_core.training.partitions import gathered
     from trims_core.training.trainer import DenoisingTrainer, training_arguments
@@ -175,17 +179,17 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
             window=config.window,
         )
 
-    trained = schedule(chosen, spec.seed, config.ends_of(spec.variant).tokens)
+    ends = config.ends_of(spec.variant)
+    trained = schedule(chosen, spec.seed, 0 if ends.pads == "none" else ends.tokens)
     # the same ends for every variant and seed
-    validated = schedule(held_out, 0, config.end_tokens)
+    validated = schedule(held_out, 0, ends.tokens)
     chunks = [held_out[i : i + config.batch_size] for i in range(0, len(held_out), config.batch_size)]
     batches = [p for chunk in chunks for p in validated.cut([validated.entry(i, 0) for i in chunk], 0)]
 
     def data_for(student: Any, rank: int) -> RunData:
         own_masks = None
         if spec.variant.masks is not None:
-            drawn = load(spec.variant.masks, "train.variants masks")
-            own_masks = lambda ids_C, generator: drawn(ids_C, student.tokenizer, generator)  # noqa: E731
+            own_masks = partial(_own_masks, load(spec.variant.masks, "train.variants masks"), student)
 
         def dataset(validation: list[int]) -> MaskedExamples:
             return MaskedExamples(
@@ -209,6 +213,11 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
         )
 
     return n_steps, data_for
+
+
+def _own_masks(masks: Any, student: Any, ids_C: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = masks(ids_C, student.tokenizer, generator)
+    return found
 
 
 def _load_student(spec: TrainSpec) -> Any:

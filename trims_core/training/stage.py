@@ -30,13 +30,12 @@ VERSION: Final = 2
 _UNIT: Final = "adapter"
 GPU_NODES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of which one exists where there is a GPU."""
-_END_FIELDS: Final = ("pads", "pads_rho", "end_tokens", "end_weight", "hide_end_of_turn")
+_END_FIELDS: Final = ("pads", "pads_rho", "pads_p_high", "end_tokens", "end_weight", "hide_end_of_turn")
 """Settings of train that reach a variant as its ends."""
 _TRAJECTORY: Final = {"order", "rho", "p_low", "p_high"}
 _READ_WITH: Final[Mapping[str, set[str]]] = {
     "cart": {"cart_p"},
     "inverse_p": {"inverse_p_clip"},
-    "balanced": _TRAJECTORY,
     "bucket_profile": _TRAJECTORY,
 }
 """Settings of a variant that only some loss weights read."""
@@ -51,8 +50,8 @@ def variant_of(config: TrimsConfig, node: Node) -> tuple[VariantConfig, int]:
 def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
     """What an adapter depends on: settings of its own variant, the buckets' bytes, the student's weights.
 
-    The variant's name, the other variants and the launch topology are left out; settings that the standard
-    method does not read are too.
+    The variant's name, the other variants and the launch topology are left out; so are settings that neither
+    its method nor its loss weight nor its ends read.
     """
     variant, seed = variant_of(config, node)
     fields: dict[str, Json] = config.train.result_fields()

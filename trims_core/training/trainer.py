@@ -24,7 +24,7 @@ from trims_core._faults import fault_point
 from trims_core.errors import LaunchError, TrainingDivergedError
 from trims_core.store.durable import disk_errors
 from trims_core.training.checkpoint import FOLDER_PREFIX, find_complete_checkpoint, mark_complete, prune
-from trims_core.training.data import Batch, MaskedExamples
+from trims_core.training.data import COUNTED, Batch, MaskedExamples
 from trims_core.training.journal import MetricsLog, ProgressFile
 from trims_core.training.loss import MaskedDenoiser, denoising_loss
 from trims_core.training.partitions import gathered
@@ -33,6 +33,7 @@ from trims_core.training.spec import TrainSpec
 from trims_core.training.zero import deepspeed_settings
 
 _WEIGHTS_NAME = "trainable.safetensors"
+_TALLIED: Final = ("loss", "end_loss", *COUNTED)
 
 
 @dataclass(frozen=True)
@@ -175,15 +176,15 @@ class DenoisingTrainer(Trainer):
         """One row of metrics.jsonl per optimizer step; raises TrainingDivergedError on non-finite values."""
         if "loss" not in logs:
             return
-        total = dict(zip(_TALLIED, self._over_ranks(self._tally).tolist(), strict=True))
+        found = dict(zip(_TALLIED, self._over_ranks(self._tally).tolist(), strict=True))
         self._tally = torch.zeros_like(self._tally)
         for name in ("loss", "grad_norm"):
             if not math.isfinite(logs[name]):
                 raise self._diverged(name, logs[name])
         shares = {
-            "masked_fraction": total["n_masked_content"] / max(total["n_content"], 1.0),
-            "end_loss_share": total["end_loss"] / total["loss"] if total["loss"] else 0.0,
-            "dead_columns": total["n_dead"] / total["n_columns"],
+            "masked_fraction": found["n_masked_content"] / max(found["n_content"], 1.0),
+            "end_loss_share": found["end_loss"] / found["loss"] if found["loss"] else 0.0,
+            "dead_columns": found["n_dead"] / found["n_columns"],
         }
         if self._metrics is not None:
             self._metrics.append(
@@ -339,17 +340,9 @@ class _StepEnd(TrainerCallback):
         return control
 
 
-_TALLIED: Final = ("loss", "end_loss", "n_content", "n_masked_content", "n_ends", "n_columns", "n_dead")
-
-
 def _tallied(inputs: dict[str, Any], loss: Tensor, end_loss: Tensor) -> Tensor:
     """A micro-batch's sums named by _TALLIED, float64: its parts of the loss, and positions by kind."""
-    content_BL, attention_BL = inputs["content_BL"], inputs["attention_BL"]
-    n_attended = content_BL.numel() if attention_BL is None else int(attention_BL.sum())
-    n_masked_content = int((content_BL & inputs["masked_BL"]).sum())
-    counts = [int(content_BL.sum()), n_masked_content, int(inputs["end_BL"].sum())]
-    columns = [content_BL.numel(), content_BL.numel() - n_attended]
-    return torch.tensor([loss.item(), end_loss.item(), *counts, *columns], dtype=torch.float64)
+    return torch.tensor([loss.item(), end_loss.item(), *inputs["counts"]], dtype=torch.float64)
 
 
 def _only(batches: list[Batch]) -> dict[str, Any]:
