@@ -1,8 +1,12 @@
 """Accuracy against parallelism: intervals, tokens per forward, AUP.
 
 Parallelism is tokens per forward (TPF): all generated tokens of a task over all forwards, tokens counted
-up to and including the first end token. `aup` takes accuracies in percent, as its publication does;
-everything else takes and gives fractions. numpy only, so that planning and reporting need nothing heavy.
+up to and including the first end token. `aup` and `aups` take accuracies in percent, as their publication
+does; everything else takes and gives fractions. numpy only, so that planning and reporting need nothing
+heavy.
+
+Shapes: R curves (resamples of one model's problems), T points of a curve in any order, L levels of TPF. A
+curve is linear between neighbouring points and constant beyond its ends.
 """
 
 from __future__ import annotations
@@ -75,6 +79,65 @@ def aup(points: Sequence[Point], y_max: float, alpha: float = 3.0, drop: float =
     for (x_before, y_before), (x, y) in itertools.pairwise(kept):
         area += 0.5 * (x - x_before) * (_weighted(y, y_max, alpha) + _weighted(y_before, y_max, alpha))
     return area
+
+
+def aups(
+    tpf_RT: Floats, percent_RT: Floats, y_max_R: Floats, alpha: float = 3.0, drop: float = 5.0
+) -> Floats:
+    """`aup` of many curves at once, [R]; every curve may have its own y_max."""
+    x_RT, y_RT = _by_tpf(tpf_RT, percent_RT)
+    best_R = np.where(y_max_R > 0, y_max_R, np.inf)
+    weight_RT = np.exp(np.minimum(-alpha * (1 - y_RT / best_R[:, None]), 0.0))
+    last_x_R, last_R = x_RT[:, 0], y_RT[:, 0] * weight_RT[:, 0]
+    area_R = x_RT[:, 0] * y_RT[:, 0]
+    for i in range(1, x_RT.shape[1]):
+        kept_R = y_RT[:, i] >= y_RT[:, 0] - drop
+        here_R = y_RT[:, i] * weight_RT[:, i]
+        area_R = area_R + np.where(kept_R, 0.5 * (x_RT[:, i] - last_x_R) * (here_R + last_R), 0.0)
+        last_x_R, last_R = np.where(kept_R, x_RT[:, i], last_x_R), np.where(kept_R, here_R, last_R)
+    return np.where(y_max_R > 0, area_R, 0.0)
+
+
+def accuracy_at(levels_L: Sequence[float] | Floats, tpf_RT: Floats, accuracy_RT: Floats) -> Floats:
+    """Accuracy of every curve at given tokens per forward, [R, L]."""
+    x_RT, y_RT = _by_tpf(tpf_RT, accuracy_RT)
+    columns = [_on_line(np.full(len(x_RT), level), x_RT, y_RT) for level in levels_L]
+    return np.stack(columns, axis=1) if columns else np.empty((len(x_RT), 0))
+
+
+def mean_accuracy(low: float, high: float, tpf_RT: Floats, accuracy_RT: Floats) -> Floats:
+    """Mean accuracy of every curve over TPF from low to high, exact (trapezia between its points), [R].
+
+    Raises:
+        ValueError: the range is empty.
+    """
+    if not low < high:
+        raise ValueError(f"from {low} to {high} tokens per forward: expected a range that is not empty")
+    x_RT, y_RT = _by_tpf(tpf_RT, accuracy_RT)
+    ends_R2 = accuracy_at([low, high], tpf_RT, accuracy_RT)
+    inside_RT = np.where(x_RT < low, ends_R2[:, :1], np.where(x_RT > high, ends_R2[:, 1:], y_RT))
+    knots = np.pad(np.clip(x_RT, low, high), ((0, 0), (1, 1)), constant_values=((0, 0), (low, high)))
+    values = np.concatenate([ends_R2[:, :1], inside_RT, ends_R2[:, 1:]], axis=1)
+    return np.asarray(np.trapezoid(values, knots, axis=1) / (high - low))
+
+
+def _by_tpf(tpf_RT: Floats, values_RT: Floats) -> tuple[Floats, Floats]:
+    """Both in the order of tokens per forward; equal ones in the order of their values, like `sorted`."""
+    if (tpf_RT[:, 1:] > tpf_RT[:, :-1]).all():
+        return tpf_RT, values_RT
+    order = np.lexsort((values_RT, tpf_RT), axis=1)
+    return np.take_along_axis(tpf_RT, order, axis=1), np.take_along_axis(values_RT, order, axis=1)
+
+
+def _on_line(level_R: Floats, x_RT: Floats, y_RT: Floats) -> Floats:
+    """y at one level per curve, whose points are in order."""
+    n_below_R = (x_RT <= level_R[:, None]).sum(axis=1)
+    last, rows = x_RT.shape[1] - 1, np.arange(len(x_RT))
+    before, after = np.clip(n_below_R - 1, 0, last), np.clip(n_below_R, 0, last)
+    x_before, x_after = x_RT[rows, before], x_RT[rows, after]
+    width = np.where(x_after > x_before, x_after - x_before, 1.0)
+    share = np.clip((level_R - x_before) / width, 0.0, 1.0)
+    return np.asarray(y_RT[rows, before] + share * (y_RT[rows, after] - y_RT[rows, before]))
 
 
 def _weighted(y: float, y_max: float, alpha: float) -> float:

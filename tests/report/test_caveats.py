@@ -36,6 +36,7 @@ def strong_results() -> dict[str, Any]:
                 "rule": "threshold",
                 "y_max_percent": 80.0,
                 "gen_length": 64,
+                "equal_tpf": {"range": [1.5, 3.0], "levels": [2.0], "automatic": False, "left_out": []},
                 "cells": cells,
                 "curves": {"trims": copy.deepcopy(cells)},
             }
@@ -55,6 +56,17 @@ def test_strong_results_have_no_caveats() -> None:
         ("coverage.missing", ["a", "b"], "Partial report: 2 of 2 cells. Missing: a; b."),
         ("coverage.reduced", ["demo: only 3"], "Partial report: demo: only 3."),
         ("methods.0.seeds", [7], "One training seed per method"),
+        ("tasks.demo.equal_tpf.range", None, "the methods share no range of tokens per forward"),
+        (
+            "tasks.demo.equal_tpf.left_out",
+            [{"tpf": 6.0, "model": "untuned", "end": "fastest", "at": 5.312}],
+            "6 (the fastest threshold of untuned reaches 5.31)",
+        ),
+        (
+            "tasks.demo.equal_tpf.left_out",
+            [{"tpf": 2.0, "model": "trims-s1", "end": "slowest", "at": 2.147}],
+            "report.levels: 2 (the slowest threshold of trims-s1 is at 2.15).",
+        ),
         ("tasks.demo.cells.0.low", 0.7, "one accuracy is known to about ± 5.5 points"),
         ("tasks.demo.y_max_percent", 3.0, "the best accuracy is 3.0 %"),
         ("tasks.demo.cells.1.n_unfinished", 400, "most with trims-s0 at threshold 0.5 (400 of 5000)"),
@@ -87,7 +99,18 @@ def test_a_curve_without_extent_is_not_called_flat() -> None:
     assert caveats_of(results) == []
 
 
+def test_round_numbers_in_place_of_the_configured_levels_are_named() -> None:
+    results = strong_results()
+    where = results["tasks"]["demo"]["equal_tpf"]
+    where |= {"automatic": True, "levels": [1.6, 1.8]}
+    assert caveats_of(results) == []  # none was configured
+    where["left_out"] = [{"tpf": 2.5, "model": "a", "end": "fastest", "at": 1.9}]
+    assert caveats_of(results)[1] == (
+        "demo: none of report.levels lies where all methods were decoded; shown instead: 1.6, 1.8."
+    )
+
+
 def test_a_draw_between_methods_is_a_finding_and_not_hidden(results: dict[str, Any]) -> None:
     for pair in results["tasks"]["demo"]["comparisons"]:
-        undecided = pair["aup"]["low"] <= 0 <= pair["aup"]["high"]
+        undecided = pair["mean_over_range"]["p_holm"] >= 0.05
         assert ("cannot be told apart" in pair["sentence"]) == undecided

@@ -1,64 +1,22 @@
-"""Curves, AUP, equal parallelism and differences, against numbers worked out by hand and slow versions."""
+"""Which differences are told, with which words, and how p-values are adjusted over a table."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fakes.report_cells import cell, curve, ones
+from fakes.report_world import ReportWorld
 
+from trims_core.errors import ConfigError
 from trims_core.report.cells import Cell
-from trims_core.report.comparison import (
-    common_levels,
-    compare,
-    curves_of,
-    estimate,
-    interpolate,
-    interval_text,
-    pairs_to_compare,
-    points_of,
-    resample_counts,
-    resample_methods,
-)
-
-
-def cell(
-    method: str,
-    threshold: float | None,
-    correct: Sequence[int],
-    tokens: int = 10,
-    forwards: int = 10,
-    seed: int | None = 0,
-) -> Cell:
-    """A cell whose problems all have the same counts."""
-    n = len(correct)
-    return Cell(
-        model="untuned" if method == "untuned" else f"{method}-s{seed}",
-        variant=None if method == "untuned" else method,
-        seed=None if method == "untuned" else seed,
-        task="demo",
-        cache="none",
-        rule="threshold",
-        threshold=threshold,
-        sample_ids=tuple(f"p{i:03d}" for i in range(n)),
-        correct_N=np.asarray(correct, dtype=np.float64),
-        tokens_N=np.full(n, float(tokens)),
-        forwards_N=np.full(n, float(forwards)),
-        finished_N=np.ones(n, dtype=bool),
-        seconds=1.0,
-        tokens_per_second=10.0,
-        batch_size=4,
-        workers=1,
-        stop_at_end=True,
-        path=Path("none.parquet"),
-    )
-
-
-def ones(right: int, n: int = 100) -> list[int]:
-    """The first `right` of n problems answered right."""
-    return [1] * right + [0] * (n - right)
+from trims_core.report.comparison import compare_all, methods_of, numbers_of, pairs_to_compare, points_of
+from trims_core.report.levels import choose_levels, ranges_of
+from trims_core.report.resampling import resample_counts, resample_methods
+from trims_core.report.verdicts import interval_text, p_text, signed
 
 
 def test_a_point_is_the_mean_of_its_seeds_with_the_interval_of_one_run() -> None:
@@ -76,83 +34,33 @@ def test_points_run_from_one_token_per_forward_to_the_lowest_threshold() -> None
     assert [point["threshold"] for point in points_of(cells)] == [None, 0.9, 0.5]
 
 
-def test_resamples_start_with_the_data_and_draw_n_problems_each() -> None:
-    counts_RN = resample_counts(30, 50, "demo")
-    assert counts_RN.shape == (51, 30)
-    assert (counts_RN[0] == 1).all()
-    assert (counts_RN.sum(axis=1) == 30).all()
-    assert (counts_RN == resample_counts(30, 50, "demo")).all()
-    assert (counts_RN != resample_counts(30, 50, "other")).any()
+def compared(
+    cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], levels: Sequence[float] = (3.0,)
+) -> list[dict[str, Any]]:
+    """The differences of these pairs on hand-made cells."""
+    where = choose_levels(ranges_of(cells), levels)
+    methods, _ = resample_methods(cells, resample_counts(cells[0].n, 400, "demo"), where)
+    return compare_all(pairs, "demo", methods, where, cells[0].n)
 
 
-def test_resampled_curves_equal_the_slow_obvious_computation() -> None:
-    rng = np.random.default_rng(3)
-    cells = []
-    for threshold in (None, 0.5):
-        made = cell("trims", threshold, rng.integers(0, 2, 20).tolist())
-        made.tokens_N[:] = rng.integers(1, 30, 20)
-        made.forwards_N[:] = rng.integers(1, 30, 20)
-        cells.append(made)
-    counts_RN = resample_counts(20, 300, "demo")
-    tpf_RT, accuracy_RT = curves_of(cells, counts_RN)
-    for row in (0, 1, 299):
-        drawn = [i for i, times in enumerate(counts_RN[row]) for _ in range(int(times))]
-        for column, made in enumerate(cells):
-            tokens = sum(made.tokens_N[i] for i in drawn)
-            forwards = sum(made.forwards_N[i] for i in drawn)
-            assert tpf_RT[row, column] == pytest.approx(tokens / forwards)
-            assert accuracy_RT[row, column] == pytest.approx(sum(made.correct_N[i] for i in drawn) / 20)
-
-
-def test_levels_are_round_numbers_inside_every_models_range() -> None:
-    levels = common_levels([np.array([1.0, 3.0, 6.3]), np.array([1.1, 5.2])])
-    assert levels == [2.0, 3.0, 4.0, 5.0]
-
-
-def test_there_are_no_levels_where_ranges_do_not_overlap() -> None:
-    assert common_levels([np.array([1.0, 2.0]), np.array([3.0, 4.0])]) == []
-
-
-def test_accuracy_between_points_is_linear_and_the_order_of_points_is_free() -> None:
-    tpf, accuracy = np.array([4.0, 1.0, 2.0]), np.array([0.2, 0.8, 0.6])
-    np.testing.assert_allclose(interpolate([1.5, 3.0, 4.0], tpf, accuracy), [0.7, 0.4, 0.2])
-
-
-def test_aup_and_accuracy_at_a_level_equal_the_hand_computation() -> None:
+def two_methods(left: Sequence[int], right: Sequence[int]) -> dict[str, Any]:
+    """The comparison of two one-seed methods with the same outcome at all of their points."""
     cells = [
-        cell("untuned", None, ones(70)),
-        cell("untuned", 0.5, ones(40), forwards=4),
-        cell("trims", None, ones(80)),
-        cell("trims", 0.5, ones(76), forwards=4),
-    ]
-    methods, levels, y_max = resample_methods(cells, 100)
-    assert y_max == 80.0
-    # untuned: 40 lies more than 5 points below 70 and is dropped: 1 · 70
-    assert methods["untuned"].aup_R[0] == pytest.approx(70.0)
-    # trims: 1 · 80, then a trapezium of width 1.5 with weights 1 and exp(−3 · (1 − 76/80))
-    assert methods["trims"].aup_R[0] == pytest.approx(80 + 0.75 * (80 + 76 * math.exp(-0.15)))
-    assert levels == [1.25, 1.5, 1.75, 2.0, 2.25, 2.5]
-    at_two = levels.index(2.0)
-    assert methods["trims"].at_level_RL[0, at_two] == pytest.approx(0.80 - 0.04 * 2 / 3)
-    assert methods["untuned"].at_level_RL[0, at_two] == pytest.approx(0.50)
-
-
-def two_methods(left: Sequence[int], right: Sequence[int]) -> dict[str, object]:
-    """The comparison of two one-seed methods with the same outcome at both of their points."""
-    cells = [
-        cell(name, threshold, outcome, forwards=10 if threshold is None else 4)
+        cell(name, threshold, outcome, forwards=forwards)
         for name, outcome in (("trims", left), ("standard", right))
-        for threshold in (None, 0.5)
+        for threshold, forwards in ((None, 10), (0.9, 5), (0.5, 2))
     ]
-    methods, levels, _ = resample_methods(cells, 400)
-    return compare("trims", "standard", "demo", methods, levels, len(left))
+    return compared(cells, [("trims", "standard")])[0]
 
 
 def test_equal_methods_cannot_be_told_apart() -> None:
     row = two_methods(ones(60), ones(60))
     assert row["verdict"] == "not told apart"
-    assert row["aup"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert str(row["sentence"]).startswith("trims and standard cannot be told apart on demo at n = 100")
+    assert row["mean_over_range"]["over_problems"] == {"low": 0.0, "high": 0.0}
+    assert row["sentence"].startswith(
+        "trims and standard cannot be told apart on demo (n = 100, one training seed): accuracy over 2.0 to"
+        " 5.0 tokens per forward +0.0"
+    )
 
 
 def test_a_small_difference_on_other_problems_cannot_be_told_apart() -> None:
@@ -167,13 +75,14 @@ def test_a_small_difference_on_the_same_problems_is_told_apart() -> None:
         points_of([cell("a", None, ones(62))])[0]["low"] < points_of([cell("a", None, ones(50))])[0]["high"]
     )
     assert row["verdict"] == "ahead"
-    assert str(row["sentence"]).startswith("trims is ahead of standard on demo (n = 100, one training seed)")
+    assert row["sentence"].startswith("trims is ahead of standard on demo (n = 100, one training seed)")
+    assert "over problems." in row["sentence"]
 
 
 def test_being_behind_is_said_the_other_way_round() -> None:
     row = two_methods(ones(40), ones(70))
     assert row["verdict"] == "behind"
-    assert str(row["sentence"]).startswith("standard is ahead of trims")
+    assert row["sentence"].startswith("standard is ahead of trims")
 
 
 def slow_paired_interval(left: Sequence[int], right: Sequence[int]) -> tuple[float, float]:
@@ -188,48 +97,198 @@ def slow_paired_interval(left: Sequence[int], right: Sequence[int]) -> tuple[flo
 def test_the_paired_difference_agrees_with_a_slow_paired_bootstrap() -> None:
     left, right = ones(62), [1] * 25 + [0] * 37 + [1] * 20 + [0] * 18
     row = two_methods(left, right)
-    mine = row["one_token_per_forward"]
-    assert isinstance(mine, dict)
-    assert mine["value"] == pytest.approx(np.mean(left) - np.mean(right))
-    assert (mine["low"], mine["high"]) == pytest.approx(slow_paired_interval(left, right), abs=0.03)
+    for mine in (row["one_token_per_forward"], row["mean_over_range"], row["at_level"][0]):
+        assert mine["value"] == pytest.approx(np.mean(left) - np.mean(right))
+        assert mine["over_seeds_and_problems"] is None
+        ends = (mine["over_problems"]["low"], mine["over_problems"]["high"])
+        assert ends == pytest.approx(slow_paired_interval(left, right), abs=0.03)
 
 
-def test_seeds_that_disagree_are_named() -> None:
+def three_seeds(*gains: int, level: int = 50) -> list[Cell]:
+    """Standard masks at 50, 45 and 40 of 100 right, trims with every seed so many more."""
     cells = []
-    for seed, right in ((0, 90), (1, 48)):
-        cells += [cell("trims", None, ones(right), seed=seed), cell("standard", None, ones(50), seed=seed)]
-    methods, levels, _ = resample_methods(cells, 200)
-    row = compare("trims", "standard", "demo", methods, levels, 100)
-    assert row["verdict"] == "seeds disagree"
-    assert row["aup_by_seed"] == {"0": 40.0, "1": -2.0}
-    assert "not with every training seed (+40.0, −2.0)" in row["sentence"]
+    for seed, gain in enumerate(gains):
+        cells += curve("standard", (level, level - 5, level - 10), seed=seed)
+        cells += curve("trims", (level + gain, level - 5 + gain, level - 10 + gain), seed=seed)
+    return cells
 
 
-def test_untuned_stands_against_every_seed() -> None:
-    cells = [cell("untuned", None, ones(50))]
-    cells += [cell("trims", None, ones(right), seed=seed) for seed, right in ((0, 70), (1, 80))]
-    methods, levels, _ = resample_methods(cells, 200)
-    row = compare("trims", "untuned", "demo", methods, levels, 100)
-    assert row["aup_by_seed"] == {"0": 20.0, "1": 30.0}
-    assert row["aup"]["value"] == 25.0
+def test_seeds_that_agree_put_a_method_ahead_over_seeds_and_problems() -> None:
+    (row,) = compared(three_seeds(20, 21, 22), [("trims", "standard")])
+    assert row["verdict"] == "ahead"
+    assert row["seeds"] == [0, 1, 2]
+    assert "(n = 100, 3 seeds)" in row["sentence"]
+    assert "points over seeds and problems, Holm's p" in row["sentence"]
+    assert "By seed: +20.0, +21.0, +22.0." in row["sentence"]
 
 
-def test_trims_is_compared_with_standard_and_both_with_untuned() -> None:
-    kinds = {"untuned": "untuned", "standard": "standard", "trims": "trims", "trims-random": "trims"}
-    pairs = pairs_to_compare([{"name": name, "kind": kind} for name, kind in kinds.items()])
-    assert pairs == [
-        ("trims", "standard"),
-        ("trims-random", "standard"),
-        ("standard", "untuned"),
-        ("trims", "untuned"),
-        ("trims-random", "untuned"),
+def test_seeds_that_disagree_are_no_finding_though_these_models_differ() -> None:
+    """Over problems the interval is far from zero: it knows nothing of other seeds."""
+    (row,) = compared(three_seeds(45, 2, 12), [("trims", "standard")])
+    mean = row["mean_over_range"]
+    assert mean["over_problems"]["low"] > 0.1
+    assert mean["over_seeds_and_problems"]["low"] < 0 < mean["p_holm"] - 0.05
+    assert row["verdict"] == "not told apart"
+    assert "These trained models differ over problems; other seeds may turn that round." in row["sentence"]
+
+
+def test_holm_goes_over_the_means_and_levels_of_all_pairs_and_over_nothing_else() -> None:
+    cells = three_seeds(6, 8, 13) + curve("untuned", (30, 28, 26))
+    pairs = [("trims", "standard"), ("trims", "untuned")]
+    both = compared(cells, pairs, (2.5, 4.0))
+    family = [entry for row in both for entry in (row["mean_over_range"], *row["at_level"])]
+    assert len(family) == 6
+    smallest = min(family, key=lambda entry: entry["p"])
+    assert smallest["p_holm"] == pytest.approx(6 * smallest["p"], abs=6e-6)
+    assert all(entry["p_holm"] >= entry["p"] for entry in family)
+    for row in both:
+        assert "p_holm" not in row["aup"]
+        assert "p_holm" not in row["one_token_per_forward"]
+    (alone,) = compared(cells, pairs[:1], (4.0,))
+    assert alone["mean_over_range"]["p"] == both[0]["mean_over_range"]["p"]
+    assert alone["mean_over_range"]["p_holm"] < both[0]["mean_over_range"]["p_holm"]
+
+
+def test_the_adjusted_p_decides_and_not_the_interval_of_one_contrast() -> None:
+    cells = three_seeds(9, 10, 11)
+    (alone,) = compared(cells, [("trims", "standard")])
+    crowd = [c for i in range(12) for seed in range(3) for c in curve(f"other-{i}", (50, 45, 40), seed=seed)]
+    pairs = [("trims", "standard"), *((f"other-{i}", "standard") for i in range(12))]
+    among_many = compared([*cells, *crowd], pairs)[0]
+    assert alone["mean_over_range"]["p"] == among_many["mean_over_range"]["p"] < 0.05
+    assert among_many["mean_over_range"]["over_seeds_and_problems"]["low"] > 0
+    assert (alone["verdict"], among_many["verdict"]) == ("ahead", "not told apart")
+
+
+def test_mcnemar_stands_per_seed_with_its_own_adjustment() -> None:
+    cells = three_seeds(20, 10, 4) + curve("untuned", (30, 28, 26))
+    first, second = compared(cells, [("trims", "standard"), ("trims", "untuned")])
+    test = first["mcnemar"]
+    assert (test["a_only"], test["b_only"]) == ([20, 10, 4], [0, 0, 0])
+    assert test["p_by_seed"] == pytest.approx([2 / 2**20, 2 / 2**10, 2 / 2**4], abs=1e-6)
+    assert test["p"] == pytest.approx(2 * 1.5 / 2**10, abs=1e-6)
+    assert second["mcnemar"]["a_only"] == [40, 30, 24]
+    assert test["p_holm"] == pytest.approx(test["p"])  # the larger of two: times one
+    assert second["mcnemar"]["p_holm"] == pytest.approx(2 * second["mcnemar"]["p"], abs=2e-6)
+
+
+def test_without_a_common_seed_the_second_interval_is_missing_and_that_is_said() -> None:
+    cells = [c for seed in (0, 1) for c in curve("trims", (90, 80, 70), seed=seed)]
+    cells += [c for seed in (2, 3) for c in curve("standard", (70, 60, 50), seed=seed)]
+    (row,) = compared(cells, [("trims", "standard")])
+    assert row["mean_over_range"]["over_seeds_and_problems"] is None
+    assert (row["verdict"], row["mcnemar"]) == ("ahead", None)
+    assert "(n = 100, no training seed in common)" in row["sentence"]
+
+
+def test_without_a_shared_range_there_is_no_verdict() -> None:
+    cells = curve("trims", (90, 80), tpf=(1.0, 2.0)) + curve("standard", (70, 60), tpf=(1.0, 3.0))
+    (row,) = compared(cells, [("trims", "standard")])
+    assert (row["mean_over_range"], row["at_level"]) == (None, [])
+    assert row["verdict"] == "no shared range"
+    assert row["one_token_per_forward"]["value"] == pytest.approx(0.2)
+
+
+def test_levels_alone_that_differ_are_a_hint_and_no_verdict() -> None:
+    cells = curve("trims", (50, 45, 52), tpf=(1.0, 2.0, 5.0)) + curve("standard", (50, 57, 40))
+    (row,) = compared(cells, [("trims", "standard")], (2.0, 5.0))
+    assert row["verdict"] == "not told apart"
+    assert (
+        "At 2 and 5 tokens per forward alone the interval excludes zero; with 2 such looks" in row["sentence"]
+    )
+
+
+def test_a_methods_numbers_have_both_intervals_and_every_seed() -> None:
+    cells = three_seeds(20, 10, 15)
+    where = choose_levels(ranges_of(cells), (3.0,))
+    methods, _ = resample_methods(cells, resample_counts(100, 400, "demo"), where)
+    row = numbers_of(methods["trims"], where)
+    mean = row["mean_over_range"]
+    assert row["seeds"] == [0, 1, 2]
+    assert list(mean["by_seed"].values()) == pytest.approx([0.625, 0.525, 0.575])
+    assert mean["value"] == pytest.approx(0.575)
+    wide, narrow = mean["over_seeds_and_problems"], mean["over_problems"]
+    assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
+    assert "p_holm" not in mean
+
+
+def kinds(*variants: tuple[str, str, str, float]) -> list[dict[str, Any]]:
+    """Methods with a kind, an order and a rho."""
+    methods = [{"name": "untuned", "kind": "untuned", "settings": {}}]
+    return methods + [
+        {"name": name, "kind": kind, "settings": {"order": order, "rho": rho}}
+        for name, kind, order, rho in variants
     ]
 
 
-def test_an_estimate_is_the_data_and_the_middle_95_percent_of_the_resamples() -> None:
-    values = np.concatenate([[7.0], np.arange(1001.0)])
-    assert estimate(values) == {"value": 7.0, "low": 25.0, "high": 975.0}
+def test_orders_are_compared_with_each_other_too() -> None:
+    pairs = pairs_to_compare(
+        kinds(
+            ("standard", "standard", "descending", 0.5),
+            ("trims", "trims", "descending", 0.5),
+            ("trims-random", "trims", "random", 0.5),
+            ("trims-more", "trims", "random", 0.9),
+        )
+    )
+    assert pairs == [
+        ("trims", "standard"),
+        ("trims-random", "standard"),
+        ("trims-more", "standard"),
+        ("trims", "trims-random"),
+        ("standard", "untuned"),
+        ("trims", "untuned"),
+        ("trims-random", "untuned"),
+        ("trims-more", "untuned"),
+    ]
 
 
-def test_intervals_are_written_with_signs() -> None:
-    assert interval_text({"value": 0.052, "low": -0.01, "high": 0.113}, 1, 100.0) == "+5.2 [−1.0, +11.3]"
+def test_asked_pairs_are_all_there_is_each_once_in_their_order() -> None:
+    asked = [("trims-random", "trims"), ("trims", "untuned"), ("trims-random", "trims")]
+    assert pairs_to_compare(kinds(), asked) == asked[:2]
+    assert pairs_to_compare(kinds(), ()) == []
+
+
+ORDERS = {"trims": {"order": "descending"}, "trims-random": {"order": "random"}}
+
+
+def test_the_settings_name_pairs(tmp_path: Path) -> None:
+    asked = [["trims", "trims-random"], ["trims", "untuned"]]
+    config = ReportWorld(tmp_path, variants=ORDERS, report={"compare": asked}).config()
+    assert config.report.compare == (("trims", "trims-random"), ("trims", "untuned"))
+    assert pairs_to_compare(methods_of(config), config.report.compare) == [tuple(pair) for pair in asked]
+    default = ReportWorld(tmp_path, variants=ORDERS).config()
+    assert pairs_to_compare(methods_of(default))[0] == ("trims", "trims-random")
+
+
+@pytest.mark.parametrize(
+    ("asked", "sweep", "message"),
+    [
+        (
+            [["trims", "trims-randum"]],
+            {},
+            r"report.compare: no method 'trims-randum'; did you mean 'trims-random'\?",
+        ),
+        ([["trims", "q"]], {}, "no method 'q'; known: trims, trims-random, untuned"),
+        ([["trims", "untuned"]], {"untuned": False}, "no method 'untuned'"),
+        ([["trims", "trims"]], {}, "'trims' is compared with itself"),
+        ([["a1", "trims"], ["trims", "b2"]], {}, "no method 'a1'.*no method 'b2'"),
+    ],
+)
+def test_wrong_pairs_are_refused_with_the_nearest_name(
+    tmp_path: Path, asked: object, sweep: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ReportWorld(tmp_path, variants=ORDERS, report={"compare": asked}, sweep=sweep).config()
+
+
+def test_levels_are_above_zero_and_one_number_will_do(tmp_path: Path) -> None:
+    assert ReportWorld(tmp_path).config().report.levels == (2.5, 4.0, 6.0)
+    assert ReportWorld(tmp_path, report={"levels": 3}).config().report.levels == (3.0,)
+    with pytest.raises(ConfigError, match=r"report\.levels"):
+        ReportWorld(tmp_path, report={"levels": [2.0, 0.0]}).config()
+
+
+def test_numbers_are_written_with_true_signs() -> None:
+    assert signed(-0.0521) == "−5.2"
+    assert interval_text({"low": -0.01, "high": 0.113}) == "[−1.0, +11.3]"
+    assert [p_text(p) for p in (0.0004, 0.0123, 0.5, 1.0)] == ["< 0.001", "0.012", "0.5", "1"]

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from trims_core.report.contrast_tables import MEANINGS_OF_INTERVALS
+
 VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
 
 
@@ -115,6 +117,17 @@ def test_the_page_says_with_which_rule_and_cache_the_curves_were_decoded(page: E
     assert "Curves and comparisons are decoded with rule threshold: a forward reveals the most" in text
     assert "Cache dual: columns outside the current block keep the keys and values" in text
     assert "That is faster and approximate. The table of caches shows what that does" in text
+
+
+def test_the_page_says_what_the_two_intervals_mean_and_leads_with_no_aup(
+    page: Elements, results: dict[str, Any]
+) -> None:
+    text = " ".join("".join(page.text).split())
+    for sentence in MEANINGS_OF_INTERVALS:
+        assert sentence in text
+    low, high = results["tasks"]["demo"]["equal_tpf"]["range"]
+    assert f"The headline is the mean accuracy over {low:.1f}–{high:.1f} tokens per forward" in text
+    assert text.index("mean accuracy over") < text.index("AUP")
 
 
 def test_markup_in_answers_is_shown_and_not_obeyed(page: Elements) -> None:

@@ -48,9 +48,11 @@ def test_cells_hold_the_numbers_of_their_samples(tmp_path: Path) -> None:
     assert trims["n_unfinished"] == 2
     assert (trims["low"], trims["high"]) == pytest.approx((0.652427, 0.895000), abs=1e-6)
     # untuned falls by 50 points: only its first point counts
-    assert task["aup"]["untuned"]["value"] == 75.0
+    assert task["numbers"]["untuned"]["aup"]["value"] == 75.0
     assert [pair["a"] + "-" + pair["b"] for pair in task["comparisons"]] == ["trims-untuned"]
     assert task["comparisons"][0]["one_token_per_forward"]["value"] == pytest.approx(0.05)
+    # one threshold each, at different tokens per forward: nothing else can be compared
+    assert (task["equal_tpf"]["range"], task["comparisons"][0]["verdict"]) == (None, "no shared range")
 
 
 def test_curves_and_cells_are_those_of_the_main_cache_and_the_grid_has_all(

@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from fakes.report_world import ReportWorld
 
@@ -68,3 +69,22 @@ def test_importing_the_stage_imports_nothing_heavy() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_numbers_are_those_of_this_version(results: dict[str, Any]) -> None:
+    """Origin: this report stage at version 4. A change here needs another version."""
+    task = results["tasks"]["demo"]
+    assert (SPEC.version, results["results_version"]) == (4, 3)
+    first = task["comparisons"][0]
+    assert (first["a"], first["b"]) == ("trims", "standard")
+    assert first["mean_over_range"] == {
+        "value": 0.159162,
+        "over_problems": {"low": 0.11392, "high": 0.221105},
+        "over_seeds_and_problems": {"low": -0.279754, "high": 0.598077},
+        "by_seed": {"0": 0.124667, "1": 0.193656},
+        "p": 0.136695,
+        "p_holm": 0.562197,
+    }
+    assert [row["value"] for row in first["at_level"]] == [0.153633, 0.266775]
+    assert first["aup"]["value"] == 8.348273
+    assert (first["mcnemar"]["p"], first["verdict"]) == (0.6875, "not told apart")

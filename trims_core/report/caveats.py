@@ -25,6 +25,7 @@ def caveats_of(results: Mapping[str, Any]) -> list[str]:
     out = [*_incomplete(results["coverage"]), *_one_seed(results["methods"])]
     for task, found in results["tasks"].items():
         out += [
+            *levels_left_out(task, found),
             *_small_n(task, found),
             *_at_floor(task, found),
             *_unfinished(task, found),
@@ -53,9 +54,30 @@ def _one_seed(methods: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     tuned = [method for method in methods if method["seeds"]]
     if tuned and len(set(tuned[0]["seeds"])) == 1:
         yield (
-            "One training seed per method: intervals cover the choice of problems, not the luck of a training"
-            " run. Repeat with more seeds (train.seeds) before believing an order of the tuned methods."
+            "One training seed per method: intervals over problems do not cover the luck of a training run."
+            " Repeat with more seeds (train.seeds) before believing an order of the tuned methods."
         )
+
+
+def levels_left_out(task: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """Which configured levels could not be shown, and because of which model."""
+    where = found["equal_tpf"]
+    reasons = []
+    for one in where["left_out"]:
+        says = "is at" if one["end"] == "slowest" else "reaches"
+        reasons.append(
+            f"{one['tpf']:g} (the {one['end']} threshold of {one['model']} {says} {one['at']:.2f})"
+        )
+    if reasons:
+        yield f"{task}: no comparison at these tokens per forward of report.levels: {'; '.join(reasons)}."
+    if where["range"] is None:
+        yield (
+            f"{task}: the methods share no range of tokens per forward from their slowest threshold to their"
+            " fastest, so there is no mean and no verdict; add thresholds (sweep.thresholds)."
+        )
+    elif reasons and where["automatic"] and where["levels"]:
+        shown = ", ".join(f"{level:g}" for level in where["levels"])
+        yield f"{task}: none of report.levels lies where all methods were decoded; shown instead: {shown}."
 
 
 def _small_n(task: str, found: Mapping[str, Any]) -> Iterator[str]:

@@ -103,6 +103,11 @@ class Coverage:
     reduced: tuple[str, ...]
 
 
+def method_of(cell: Cell) -> str:
+    """The method a cell belongs to: its variant, or `untuned`."""
+    return "untuned" if cell.variant is None else cell.variant
+
+
 def describe(key: CellKey, rule: RuleName) -> str:
     """A cell's name for messages: `trims-s0 on demo at threshold 0.9 with cache dual`."""
     model, task, cache, threshold = key
@@ -157,7 +162,7 @@ def load_cells(
     cells = [found[key] for key in keys if key in found]
     if not cells:
         raise ReportError(f"none of the {len(keys)} cells exists; run the sweep first")
-    cells, reduced = _same_problems(cells, partial=partial)
+    cells, reduced = same_problems(cells, partial=partial)
     return cells, Coverage(len(keys), len(cells), tuple(missing), tuple(reduced))
 
 
@@ -234,8 +239,12 @@ def _check_summary(cell: Cell, summary: Mapping[str, Any]) -> None:
         )
 
 
-def _same_problems(cells: Sequence[Cell], *, partial: bool) -> tuple[list[Cell], list[str]]:
-    """The cells with equal problems within each task, and what was cut to get there."""
+def same_problems(cells: Sequence[Cell], *, partial: bool) -> tuple[list[Cell], list[str]]:
+    """The cells with equal problems within each task, and what was cut to get there (only if partial).
+
+    Raises:
+        ReportError: cells of a task hold other problems than the rest; if partial: none is in all of them.
+    """
     reduced = []
     out = []
     for task in dict.fromkeys(cell.task for cell in cells):

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trims_core.points import parallelism_order
-from trims_core.report.cells import Cell
-from trims_core.report.comparison import method_of, rounded
+from trims_core.report.cells import Cell, method_of
+from trims_core.report.intervals import rounded
 from trims_core.schema import BUCKETS, CORPUS, SAMPLES, read_table
 
 _CONTEXT_GROUPS: Final = 4

@@ -26,6 +26,7 @@ from trims_core.report.appearance import (
     cache_looks,
     looks,
 )
+from trims_core.report.contrast_tables import range_text
 from trims_core.report.losses import block_means
 
 _DPI: Final = 160
@@ -103,7 +104,8 @@ def _figure(theme: Theme, shape: Shape) -> Iterator[Figure]:
 
 
 def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, task: str) -> None:
-    """Accuracy against tokens per forward: a line per method, Wilson bands, seeds as faint points.
+    """Accuracy against tokens per forward: a line per method, Wilson bands, seeds as faint points; the legend
+    gives each method's mean over the range that all share.
 
     The first method's points carry their thresholds; the other curves have the same ones in the same order.
     """
@@ -111,7 +113,8 @@ def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, tas
     styles = looks(results["methods"], theme)
     axes = figure.subplots()
     for name, points in found["curves"].items():
-        label = f"{name}  (AUP {found['aup'][name]['value']:.0f})"
+        mean = found["numbers"][name]["mean_over_range"]
+        label = name if mean is None else f"{name}  ({100 * mean['value']:.1f} %)"
         _draw_points(axes, theme, styles[name], label, points, "tpf")
     _label_thresholds(axes, theme, next(iter(found["curves"].values())), MEANINGS[found["rule"]].word)
     ring: dict[str, Any] = {
@@ -124,14 +127,15 @@ def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, tas
     seeds = max(point["n_seeds"] for points in found["curves"].values() for point in points)
     averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
     cache = "" if found["cache"] == "none" else f", cache {found['cache']}"
-    about = f"{found['n']} problems{averaged}{cache}; bands: 95 % intervals"
+    about = f"{found['n']} problems{averaged}{cache}; bands: 95 % intervals over problems"
     _head(axes, theme, shape, f"Accuracy against parallelism: {task}", about)
     axes.set_xlabel("tokens per forward  (more parallel →)")
     axes.set_ylabel("accuracy, %")
     axes.margins(x=0.06)
     low, high = axes.get_ylim()
     axes.set_ylim(max(-3.0, low - 4), min(103.0, high + 2))
-    _legend(figure, axes, shape)
+    shared = range_text(found)
+    _legend(figure, axes, shape, title=f"mean over {shared} per forward in brackets" if shared else None)
 
 
 def draw_caches(figure: Figure, theme: Theme, shape: Shape, found: Results, task: str) -> None:

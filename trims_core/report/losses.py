@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 from trims_core.errors import ReportError
-from trims_core.report.comparison import rounded
+from trims_core.report.intervals import rounded
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact

@@ -17,14 +17,13 @@ from jinja2 import Environment, StrictUndefined
 
 from trims_core.points import point_text
 from trims_core.report.appearance import VARIANTS, bucket_colours
+from trims_core.report.contrast_tables import MEANINGS_OF_INTERVALS, range_text, sentences
 from trims_core.report.tables import (
     caches_table,
     cells_table,
+    contrasts,
     decoding_text,
-    differences_table,
-    methods_table,
     points_table,
-    sentences,
     stages_table,
 )
 
@@ -43,6 +42,7 @@ def render_page(results: Mapping[str, Any], figures: Path) -> str:
         results=results,
         style=_resource("page.css"),
         sentences=sentences(results),
+        intervals=MEANINGS_OF_INTERVALS,
         tasks=[_task(results, task, figures) for task in results["tasks"]],
         difficulty=_picture(figures, "difficulty", difficulty_alt(results["buckets"])),
         losses=_picture(figures, "losses", losses_alt(results["losses"])) if results["losses"] else None,
@@ -102,14 +102,14 @@ def _task(results: Mapping[str, Any], task: str, figures: Path) -> dict[str, Any
         "found": found,
         "curve": _picture(figures, f"curve-{task}", curve_alt(task, found)),
         "decoding": decoding_text(found),
-        "methods": methods_table(task, found),
+        "range": range_text(found),
+        "contrasts": contrasts(task, found),
         "points": points_table(task, found),
         "caches": caches_table(task, found) if found["caches"] else None,
         "caches_picture": _picture(figures, f"caches-{task}", caches_alt(task, found))
         if found["caches"]
         else None,
         "answers_at": point_text(found["rule"], found["answers"]["threshold"]),
-        "differences": differences_table(task, found) if found["comparisons"] else None,
         "cells": cells_table(task, found),
     }
 

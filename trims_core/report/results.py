@@ -10,31 +10,31 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from trims_core.config import TrimsConfig
+from trims_core.config import ReportConfig, TrimsConfig
 from trims_core.curves import wilson_interval
 from trims_core.errors import ReportError
 from trims_core.points import CacheName
 from trims_core.report.caveats import caveats_of
-from trims_core.report.cells import Cell, Coverage, load_cells
+from trims_core.report.cells import Cell, Coverage, load_cells, method_of
 from trims_core.report.comparison import (
-    Resampled,
-    compare,
-    estimate,
-    method_of,
+    Pair,
+    compare_all,
     methods_of,
+    numbers_of,
     pairs_to_compare,
     points_of,
-    resample_methods,
-    rounded,
 )
 from trims_core.report.examples import Decodes, answers_side_by_side, coloured_examples
 from trims_core.report.histogram import histogram_of
+from trims_core.report.intervals import rounded
+from trims_core.report.levels import choose_levels, ranges_of
 from trims_core.report.losses import losses_of
+from trims_core.report.resampling import resample_counts, resample_methods
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 2
+RESULTS_VERSION: Final = 3
 
 
 def collect(
@@ -103,29 +103,41 @@ def _task_results(
             f"task {task}: no cell with cache {config.sweep.cache}, which the curves are made of; redo the"
             " sweep with --refresh sweep"
         )
-    resampled, levels, y_max = resample_methods(cells, config.report.bootstrap_samples)
-    n = cells[0].n
-    pairs = [(a, b) for a, b in pairs_to_compare(methods) if a in resampled and b in resampled]
     return {
         "benchmark": config.sweep.tasks[task].benchmark,
-        "n": n,
-        "y_max_percent": rounded(y_max),
         "rule": config.sweep.rule,
         "cache": config.sweep.cache,
         "stop_at_end": cells[0].stop_at_end,
         "gen_length": config.sweep.gen_length,
         "block_length": config.sweep.block_length,
-        "bootstrap_samples": config.report.bootstrap_samples,
-        "curves": {name: points_of([c for c in cells if method_of(c) == name]) for name in resampled},
-        "aup": {name: _aup_row(values) for name, values in resampled.items()},
-        "equal_tpf": {
-            "levels": levels,
-            "accuracy": {name: _at_levels(v, levels) for name, v in resampled.items()},
-        },
-        "comparisons": [compare(a, b, task, resampled, levels, n) for a, b in pairs],
+        **comparison_of(task, cells, pairs_to_compare(methods, config.report.compare), config.report),
         "cells": [_cell_row(cell) for cell in cells],
         "caches": _caches(with_further_caches),
         "answers": answers_side_by_side(cells, config.report.examples),
+    }
+
+
+def comparison_of(
+    task: str, cells: Sequence[Cell], pairs: Sequence[Pair], report: ReportConfig
+) -> dict[str, Any]:
+    """Curves, headline numbers and differences of the methods on one task.
+
+    Args:
+        cells: all of the task with one cache, over the same problems.
+        pairs: differences to show; one of a method without cells is left out.
+    """
+    n = cells[0].n
+    levels = choose_levels(ranges_of(cells), report.levels)
+    resampled, y_max = resample_methods(cells, resample_counts(n, report.bootstrap_samples, task), levels)
+    pairs = [(a, b) for a, b in pairs if a in resampled and b in resampled]
+    return {
+        "n": n,
+        "y_max_percent": rounded(y_max),
+        "bootstrap_samples": report.bootstrap_samples,
+        "curves": {name: points_of([c for c in cells if method_of(c) == name]) for name in resampled},
+        "equal_tpf": levels.row(),
+        "numbers": {name: numbers_of(method, levels) for name, method in resampled.items()},
+        "comparisons": compare_all(pairs, task, resampled, levels, n),
     }
 
 
@@ -136,15 +148,6 @@ def _caches(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
     if len(caches) < 2:
         return {}
     return {cache: points_of([cell for cell in untuned if cell.cache == cache]) for cache in caches}
-
-
-def _aup_row(values: Resampled) -> dict[str, Any]:
-    by_seed = {str(seed): rounded(value) for seed, value in values.aup_by_seed.items() if seed is not None}
-    return {**estimate(values.aup_R), "by_seed": by_seed}
-
-
-def _at_levels(values: Resampled, levels: Sequence[float]) -> list[dict[str, float]]:
-    return [estimate(values.at_level_RL[:, i]) for i in range(len(levels))]
 
 
 def _cell_row(cell: Cell) -> dict[str, Any]:

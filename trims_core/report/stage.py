@@ -12,7 +12,7 @@ from trims_core.graph import Node
 from trims_core.stage import Outcome, StageSpec, Work, stage_key
 from trims_core.store import Artifact, StageKey
 
-REPORT_VERSION: Final = 3
+REPORT_VERSION: Final = 4
 
 _STEPS: Final = 4
 

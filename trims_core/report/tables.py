@@ -6,34 +6,28 @@ Accuracies are percent with a 95 % interval; differences carry a sign; a dash st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
-from trims_core.report.comparison import interval_text
+from trims_core.report.contrast_tables import (
+    MEANINGS_OF_INTERVALS,
+    differences_table,
+    mcnemar_table,
+    methods_table,
+    sentences,
+)
+from trims_core.report.text_table import DASH, TextTable
 
-DASH: Final = "–"
 _CACHE_SAYS: Final = {
     "none": "every forward sees the canvas as it is, which is exact",
     "prefix": "columns before the current block keep the keys and values they had when it began",
     "dual": "columns outside the current block keep the keys and values they had when it began",
 }
-_POINT_UNITS: Final = "accuracy with [95 %], TPF = tokens per forward, tokens/s: decoding time only"
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A caption, a header and rows of text; the first column names the row."""
-
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """A GitHub table under its caption."""
-        lines = [self.caption, "", _line(self.header), _line(["---"] + ["---:"] * (len(self.header) - 1))]
-        return "\n".join([*lines, *(_line(row) for row in self.rows)]) + "\n"
+_POINT_UNITS: Final = (
+    "accuracy with [95 %] of one run over problems (Wilson), TPF = tokens per forward, tokens/s: decoding"
+    " time only"
+)
 
 
 def threshold_text(threshold: float | None) -> str:
@@ -41,11 +35,10 @@ def threshold_text(threshold: float | None) -> str:
     return "one" if threshold is None else f"{threshold:g}"
 
 
-def between(row: Mapping[str, float], digits: int = 1, scale: float = 100.0) -> str:
-    """`73.5 [67.0, 79.2]` of a value (or accuracy) with low and high."""
-    value = row["value"] if "value" in row else row["accuracy"]
-    low, high = row["low"], row["high"]
-    return f"{scale * value:.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+def between(row: Mapping[str, Any]) -> str:
+    """`73.5 [67.0, 79.2]` of an accuracy with low and high, in percent."""
+    accuracy, low, high = (100 * row[name] for name in ("accuracy", "low", "high"))
+    return f"{accuracy:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def decoding_text(found: Mapping[str, Any]) -> str:
@@ -107,61 +100,6 @@ def _load(found: Mapping[str, Any]) -> str:
     return f"batch × threads {', '.join(loads)}"
 
 
-def methods_table(task: str, found: Mapping[str, Any]) -> TextTable:
-    """AUP, accuracy at one token per forward and at equal tokens per forward, per method."""
-    levels = found["equal_tpf"]["levels"]
-    rows = []
-    for name, points in found["curves"].items():
-        one = next((point for point in points if point["threshold"] is None), None)
-        at = found["equal_tpf"]["accuracy"][name]
-        seeds = found["aup"][name]["by_seed"]
-        rows.append(
-            (
-                name,
-                str(max(point["n_seeds"] for point in points)) if seeds else DASH,
-                between(found["aup"][name], 0, 1.0),
-                ", ".join(f"{value:.0f}" for value in seeds.values()) if len(seeds) > 1 else DASH,
-                DASH if one is None else between(one),
-                *(between(row) for row in at),
-            )
-        )
-    spread = any(row[3] != DASH for row in rows)
-    header: tuple[str, ...] = ("method", "seeds", "AUP", "AUP by seed", "accuracy, one token per forward")
-    header += tuple(f"at {level:g} per forward" for level in levels)
-    if not spread:
-        header, rows = _without(header, 3), [_without(row, 3) for row in rows]
-    return TextTable(
-        f"{task}: methods (n = {found['n']}; accuracy in %, interpolated between points of a curve; [95 %])",
-        header,
-        tuple(rows),
-    )
-
-
-def differences_table(task: str, found: Mapping[str, Any]) -> TextTable:
-    """Paired differences of methods on the same problems."""
-    levels = found["equal_tpf"]["levels"]
-    rows = []
-    for pair in found["comparisons"]:
-        one = pair["one_token_per_forward"]
-        rows.append(
-            (
-                f"{pair['a']} − {pair['b']}",
-                pair["verdict"],
-                interval_text(pair["aup"], 0),
-                DASH if one is None else interval_text(one, 1, 100.0),
-                *(interval_text(row, 1, 100.0) for row in pair["at_level"]),
-            )
-        )
-    header: tuple[str, ...] = ("difference", "verdict", "AUP", "points, one token per forward")
-    header += tuple(f"points at {level:g} per forward" for level in levels)
-    return TextTable(
-        f"{task}: differences on the same {found['n']} problems (paired bootstrap,"
-        f" {found['bootstrap_samples']} resamples, [95 %]; the verdict is AUP's)",
-        header,
-        tuple(rows),
-    )
-
-
 def cells_table(task: str, found: Mapping[str, Any]) -> TextTable:
     """Every cell of a task."""
     rows = tuple(
@@ -210,9 +148,12 @@ def stages_table(results: Mapping[str, Any]) -> TextTable:
     )
 
 
-def sentences(results: Mapping[str, Any]) -> list[str]:
-    """The verdict on every pair of methods, task by task."""
-    return [pair["sentence"] for found in results["tasks"].values() for pair in found["comparisons"]]
+def contrasts(task: str, found: Mapping[str, Any]) -> list[TextTable]:
+    """The tables that compare methods: levels, then differences and McNemar's tests where there are pairs."""
+    tables = [methods_table(task, found)]
+    tables += [differences_table(task, found)] if found["comparisons"] else []
+    tests = mcnemar_table(task, found)
+    return tables if tests is None else [*tables, tests]
 
 
 def table_markdown(results: Mapping[str, Any]) -> str:
@@ -222,20 +163,10 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         if lines:
             parts.append(f"## {heading}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
     for task, found in results["tasks"].items():
-        tables = [methods_table(task, found), points_table(task, found)]
+        tables = [*contrasts(task, found), points_table(task, found)]
         tables += [caches_table(task, found)] if found["caches"] else []
-        tables += [differences_table(task, found)] if found["comparisons"] else []
         tables.append(cells_table(task, found))
-        parts.append(
-            f"## {task}\n\n{decoding_text(found)}\n\n" + "\n".join(table.markdown() for table in tables)
-        )
+        says = [decoding_text(found), *MEANINGS_OF_INTERVALS]
+        parts.append(f"## {task}\n\n{' '.join(says)}\n\n" + "\n".join(table.markdown() for table in tables))
     parts.append("## Stages\n\n" + stages_table(results).markdown())
     return "\n".join(parts)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def _without(row: tuple[str, ...], index: int) -> tuple[str, ...]:
-    return row[:index] + row[index + 1 :]

@@ -1,0 +1,170 @@
+"""The report's tables of levels and differences for methods that live in several configs, as Markdown.
+
+usage: python bench/contrasts.py CONFIG [CONFIG …] --pairs a:b [a:b …] [--levels TPF …] [--seeds-so-far]
+For a study whose arms are spread over configs (other teachers, other students), also while it is still
+running: finished sweeps are taken from each config's store, a method with a seed that is not there yet is
+named and left out (with --seeds-so-far only that seed is). Nothing is made.
+
+A name is a key of train.variants or `untuned`. Where two configs have it, it is one method if their sweeps of
+a common seed are the same artifact; otherwise the name is the first config's, and the other is CONFIG/METHOD,
+CONFIG being that config's `name`. Methods are compared on the problems they share. Resamples, and levels
+without --levels, are those of the first config's report settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from trims_core.config import TrimsConfig
+from trims_core.errors import TrimsError
+from trims_core.plan import plan
+from trims_core.report.caveats import levels_left_out
+from trims_core.report.cells import Cell, read_cells, same_problems
+from trims_core.report.results import comparison_of
+from trims_core.report.tables import MEANINGS_OF_INTERVALS, contrasts
+from trims_core.settings import load_config
+from trims_core.stage import StageSpec
+from trims_core.store import Artifact, Store
+
+Seed = int | None
+
+
+@dataclass
+class Arm:
+    """A method and the finished sweeps of its seeds."""
+
+    config: str
+    sweeps: dict[Seed, Artifact] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+def main() -> int:
+    """0 unless the arguments are wrong, or what is there contradicts itself."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG")
+    parser.add_argument("--pairs", nargs="+", required=True, metavar="a:b")
+    parser.add_argument("--levels", nargs="+", type=float, metavar="TPF")
+    parser.add_argument("--seeds-so-far", action="store_true")
+    options = parser.parse_args()
+    try:
+        configs = [load_config(path) for path in options.configs]
+        print(markdown(configs, options.pairs, options.levels, seeds_so_far=options.seeds_so_far))
+    except (TrimsError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def markdown(
+    configs: Sequence[TrimsConfig],
+    pairs: Sequence[str],
+    levels: Sequence[float] | None = None,
+    *,
+    seeds_so_far: bool = False,
+    specs: Mapping[str, StageSpec] | None = None,
+) -> str:
+    """The whole text. Raises: ValueError: a pair names no method, or the configs decode differently."""
+    decoded = {(config.sweep.rule, config.sweep.cache) for config in configs}
+    if len(decoded) > 1:
+        raise ValueError(f"the configs decode differently ({sorted(decoded)}): expected one rule and cache")
+    arms = merged([arms_of(config, specs) for config in configs])
+    wanted = [_named(text, arms) for text in pairs]
+    shown = {name: arms[name] for name in dict.fromkeys(name for pair in wanted for name in pair)}
+    there = {name: arm for name, arm in shown.items() if arm.sweeps and (seeds_so_far or not arm.missing)}
+    lines = [_source(name, arm, left_out=name not in there) for name, arm in shown.items()]
+    report = configs[0].report
+    if levels is not None:
+        report = report.model_copy(update={"levels": tuple(levels)})
+    cells = [
+        cell
+        for name, arm in there.items()
+        for cell in _cells(name, arm)
+        if cell.cache == configs[0].sweep.cache
+    ]
+    cells, reduced = same_problems(cells, partial=True)
+    parts = ["\n".join(f"- {line}" for line in [*lines, *reduced])]
+    for task in dict.fromkeys(cell.task for cell in cells):
+        found = comparison_of(task, [cell for cell in cells if cell.task == task], wanted, report)
+        says = [pair["sentence"] for pair in found["comparisons"]] + list(levels_left_out(task, found))
+        parts.append(f"## {task}\n\n" + "\n".join(f"- {line}" for line in says))
+        parts += [table.markdown() for table in contrasts(task, found)]
+    return "\n\n".join([*parts, " ".join(MEANINGS_OF_INTERVALS)])
+
+
+def arms_of(config: TrimsConfig, specs: Mapping[str, StageSpec] | None = None) -> dict[str, Arm]:
+    """A config's methods with their finished sweeps, looked up as a run would."""
+    arms: dict[str, Arm] = {}
+    for row in plan(Store(config.store), config, until="sweep", specs=specs):
+        if row.node.stage != "sweep":
+            continue
+        variant, seed = row.node.params["variant"], row.node.params["seed"]
+        arm = arms.setdefault("untuned" if variant is None else str(variant), Arm(config.name))
+        if row.artifact is None:
+            arm.missing.append(f"{row.node.id} ({row.why})")
+        else:
+            arm.sweeps[None if seed is None else int(str(seed))] = row.artifact
+    return arms
+
+
+def merged(found: Sequence[Mapping[str, Arm]]) -> dict[str, Arm]:
+    """All configs' methods by name; another method of a name that is taken is called CONFIG/METHOD."""
+    arms: dict[str, Arm] = {}
+    for of_config in found:
+        for name, arm in of_config.items():
+            first = arms.get(name)
+            if first is None:
+                arms[name] = arm
+            elif _same(first, arm):
+                first.sweeps |= arm.sweeps
+                first.missing += [text for text in arm.missing if text not in first.missing]
+            else:
+                arms[f"{arm.config}/{name}"] = arm
+    return arms
+
+
+def _same(one: Arm, other: Arm) -> bool:
+    shared = one.sweeps.keys() & other.sweeps.keys()
+    return bool(shared) and all(
+        one.sweeps[seed].fingerprint == other.sweeps[seed].fingerprint for seed in shared
+    )
+
+
+def _named(text: str, arms: Mapping[str, Arm]) -> tuple[str, str]:
+    a, colon, b = text.partition(":")
+    for name in (a, b):
+        if name not in arms or not colon or a == b:
+            nearest = difflib.get_close_matches(name, arms, n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(arms)}"
+            raise ValueError(f"--pairs {text}: expected two methods as a:b; {hint}")
+    return a, b
+
+
+def _source(name: str, arm: Arm, *, left_out: bool) -> str:
+    """Where a method comes from, and what is missing."""
+    seeds = ", ".join(
+        f"{'' if seed is None else f'seed {seed} '}{artifact.fingerprint[:12]}"
+        for seed, artifact in arm.sweeps.items()
+    )
+    missing = f"; not there: {'; '.join(arm.missing)}" if arm.missing else ""
+    return f"{name} of {arm.config}{' (left out)' if left_out else ''}: {seeds or 'no sweep'}{missing}"
+
+
+def _cells(name: str, arm: Arm) -> list[Cell]:
+    """A method's cells under the name it has here."""
+    variant = None if name == "untuned" else name
+    return [
+        replace(cell, variant=variant, model=name if seed is None else f"{name}-s{seed}")
+        for seed, artifact in arm.sweeps.items()
+        for cell in read_cells(artifact)
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
