@@ -156,7 +156,7 @@ def test_a_checkpoint_with_non_finite_weights_is_never_marked(server, tmp_path):
 
 def test_masks_that_hide_nothing_train_on_nothing_and_stay_finite(server, tmp_path):
     nothing = VariantConfig(rho=1.0, p_low=0.0, p_high=0.0)
-    spec = tiny_spec(tmp_path, variant=nothing, train=tiny_train(weight_decay=0.0))
+    spec = tiny_spec(tmp_path, variant=nothing, train=tiny_train(weight_decay=0.0, pads="none"))
     assert server.run(spec) == 0
     rows = [row for row in curve(spec) if row["kind"] == "train"]
     assert {row["loss"] for row in rows} == {0.0} == {row["masked_fraction"] for row in rows}
