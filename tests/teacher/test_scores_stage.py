@@ -195,9 +195,9 @@ def test_the_teacher_is_closed_after_errors(world: World) -> None:
     [
         ({"teacher": "nonsense"}, "expected vllm, transformers, student, unigram or your own"),
         ({"teacher": "no.such.module:Teacher"}, "no.such"),
-        ({"teacher": "fakes.teacher:Nothing"}, "cannot be made"),
+        ({"teacher": "fakes.teacher:Nothing"}, "cannot be loaded .*has no attribute 'Nothing'"),
         ({"options": {"wrong": 1}}, r"cannot be made .*options \['wrong'\]"),
-        ({"teacher": "fakes.teacher:World"}, "cannot be made"),
+        ({"teacher": "fakes.teacher:World"}, "cannot be loaded"),
         ({"teacher": "json:JSONDecoder"}, "cannot be made"),
         ({"model": "/no/such/folder"}, "no such folder"),
         ({"teacher": "transformers", "options": {"x": 1}}, "takes none; remove x"),

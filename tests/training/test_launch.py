@@ -221,7 +221,8 @@ def test_a_compiled_operator_is_not_compiled_again(tmp_path, monkeypatch):
 def deepspeed_run(folder, n_ranks, **settings):
     """A short run without dropout under DeepSpeed, to its end; gives back its spec and notes."""
     chosen = {"max_steps": 4, "save_steps": 4, "lora": LoraSettings(r=4, alpha=8, dropout=0.0), **settings}
-    train = tiny_train(**chosen)
+    # a longer window groups micro-batches by their size, which is no split of the same batches
+    train = tiny_train(length_window=1, **chosen)
     spec = tiny_spec(folder, train=train, engine="deepspeed", world_size=n_ranks)
     said: list[tuple[int, int, str]] = []
     run_training(spec, LaunchConfig(processes=n_ranks), lambda *what: said.append(what))
@@ -252,7 +253,7 @@ def test_deepspeed_gives_the_same_losses_gradients_and_adapter_however_the_batch
 ):
     other, _ = deepspeed_run(tmp_path, n_ranks, micro_batch_size=micro_batch)
     assert len(curve(reference_run)) == 7
-    assert same_curves(reference_run, other, 1e-4)
+    assert same_curves(reference_run, other, 1e-4, split=True)
     assert same_adapters(reference_run, other)
 
 
