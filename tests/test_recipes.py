@@ -37,6 +37,6 @@ def test_the_study_is_the_demo_with_more_variants_seeds_and_problems() -> None:
     assert study.scores == demo.scores
     assert study.buckets == demo.buckets
     assert {name: study.train.variants[name] for name in demo.train.variants} == demo.train.variants
-    # one micro-batch is faster on two threads, four of like lengths on the one thread that a study's worker has
+    # one micro-batch is faster on two threads, four of like lengths on the one that a study has
     same = {"variants", "seeds", "micro_batch_size"}
     assert study.train.model_dump(exclude=same) == demo.train.model_dump(exclude=same)
