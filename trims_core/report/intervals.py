@@ -130,8 +130,7 @@ def estimate(values_RS: Floats, seeds: Sequence[int | None], *, within: Interval
     Args:
         values_RS: the number under every resample; a column per seed.
         seeds: `UNSEEDED` where nothing was trained: other seeds would change nothing. Empty where the one
-        column
-            is of no seed that could be named.
+            column is of no seed that could be named.
         within: ends that no true value can lie beyond; an interval is cut there.
     """
     mean_R = values_RS.mean(axis=1)
