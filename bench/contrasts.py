@@ -3,7 +3,8 @@
 usage: python bench/contrasts.py CONFIG [CONFIG …] --pairs a:b [a:b …] [--levels TPF …] [--seeds-so-far]
 For a study whose arms are spread over configs (other teachers, other students), also while it is still
 running: finished sweeps are taken from each config's store, a method with a seed that is not there yet is
-named and left out (with --seeds-so-far only that seed is). Nothing is made.
+named and left out (with --seeds-so-far only that seed is). Nothing is made. A CONFIG may carry settings:
+"configs/demo-study-controls.yaml name=unigram scores.teacher=unigram".
 
 A name is a key of train.variants or `untuned`. Where two configs have it, it is one method if their sweeps of
 a common seed are the same artifact; otherwise the name is the first config's, and the other is CONFIG/METHOD,
@@ -14,14 +15,13 @@ without --levels, are those of the first config's report settings.
 from __future__ import annotations
 
 import argparse
-import difflib
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from trims_core.config import TrimsConfig
-from trims_core.errors import TrimsError
+from trims_core.errors import TrimsError, nearest_name
 from trims_core.plan import plan
 from trims_core.report.caveats import levels_left_out
 from trims_core.report.cells import Cell, read_cells, same_problems
@@ -48,13 +48,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG")
+    parser.add_argument("configs", nargs="+", type=shlex.split, metavar="CONFIG")
     parser.add_argument("--pairs", nargs="+", required=True, metavar="a:b")
     parser.add_argument("--levels", nargs="+", type=float, metavar="TPF")
     parser.add_argument("--seeds-so-far", action="store_true")
     options = parser.parse_args()
     try:
-        configs = [load_config(path) for path in options.configs]
+        configs = [load_config(path, settings) for path, *settings in options.configs]
         print(markdown(configs, options.pairs, options.levels, seeds_so_far=options.seeds_so_far))
     except (TrimsError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -140,9 +140,7 @@ def _named(text: str, arms: Mapping[str, Arm]) -> tuple[str, str]:
     a, colon, b = text.partition(":")
     for name in (a, b):
         if name not in arms or not colon or a == b:
-            nearest = difflib.get_close_matches(name, arms, n=1, cutoff=0.5)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(arms)}"
-            raise ValueError(f"--pairs {text}: expected two methods as a:b; {hint}")
+            raise ValueError(f"--pairs {text}: expected two methods as a:b; {nearest_name(name, arms)}")
     return a, b
 
 

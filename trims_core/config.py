@@ -6,11 +6,11 @@ budgets); they do not change results and never enter a fingerprint. Every other 
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from trims_core.errors import nearest_name
 from trims_core.points import MEANINGS, CacheName, RuleName
 
 STAGES: Final = ("corpus", "scores", "buckets", "train", "sweep", "report")
@@ -497,8 +497,6 @@ class TrimsConfig(Section):
         for a, b in self.report.compare or ():
             if a == b:
                 problems.append(f"report.compare: {a!r} is compared with itself; name two methods")
-            for name in sorted({a, b} - set(known)):
-                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
-                problems.append(f"report.compare: no method {name!r}; {hint}")
+            wrong = sorted({a, b} - set(known))
+            problems += [f"report.compare: no method {name!r}; {nearest_name(name, known)}" for name in wrong]
         return problems

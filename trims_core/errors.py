@@ -30,7 +30,16 @@ orchestrator whether running the same command again can help; `exit_code` is wha
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The remedy for a name that does not exist: `did you mean 'x'?`, or all that there are."""
+    names = list(known)
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {found[0]!r}?" if found else f"known: {', '.join(names)}"
 
 
 class TrimsError(Exception):

@@ -6,12 +6,11 @@ corpus ──► scores ──► buckets ──► train/<variant>-s<seed> ─�
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trims_core.config import STAGES, StageName, TrimsConfig
-from trims_core.errors import ConfigError
+from trims_core.errors import ConfigError, nearest_name
 from trims_core.fingerprint import Json
 
 UNTUNED = "untuned"
@@ -100,6 +99,4 @@ def node_named(graph: Sequence[Node], node_id: str) -> Node:
         if node.id == node_id:
             return node
     known = [*STAGES, *(node.id for node in graph if node.id not in STAGES)]
-    nearest = difflib.get_close_matches(node_id, known, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
-    raise ConfigError(f"{node_id}: no such stage or node; {hint}")
+    raise ConfigError(f"{node_id}: no such stage or node; {nearest_name(node_id, known)}")

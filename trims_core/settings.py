@@ -5,7 +5,6 @@ The environment is `TRIMS_<SECTION>__<FIELD>` (`TRIMS_TRAIN__LORA__R=16`) and `T
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from trims_core.config import TrimsConfig
-from trims_core.errors import ConfigError
+from trims_core.errors import ConfigError, nearest_name
 
 
 def load_config(
@@ -85,15 +84,8 @@ def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
 def _explain(problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"]) or "(top level)"
     if problem["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(
-            str(problem["loc"][-1]), _names_at(problem["loc"][:-1]), n=1, cutoff=0.5
-        )
-        hint = (
-            f"; did you mean {nearest[0]!r}?"
-            if nearest
-            else f"; known: {', '.join(_names_at(problem['loc'][:-1]))}"
-        )
-        return f"{place}: unknown key{hint}"
+        hint = nearest_name(str(problem["loc"][-1]), _names_at(problem["loc"][:-1]))
+        return f"{place}: unknown key; {hint}"
     if problem["type"] == "missing":
         return f"{place}: missing"
     message = problem["msg"].removeprefix("Value error, ")

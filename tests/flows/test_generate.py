@@ -79,7 +79,7 @@ def test_json_has_one_line_per_prompt_with_every_positions_reveal_step(student: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--rule", "treshold"), "Did you mean threshold?"),
+        (("--rule", "treshold"), "did you mean 'threshold'?"),
         (("--steps", "4"), "steps with rule threshold: not read by it"),
         (("--rule", "multi_block", "--cache", "dual"), "not defined, because a cache holds what was true"),
         (("--gen-length", "4096"), "of the student's context of 4096"),

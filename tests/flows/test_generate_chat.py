@@ -65,7 +65,7 @@ def test_set_changes_how_the_next_turns_are_decoded_and_stats_sums_up(student: s
     ("line", "message"),
     [
         ("/rest", "/rest: no such command"),
-        ("/set treshold 0.7", "Did you mean threshold?"),
+        ("/set treshold 0.7", "did you mean 'threshold'?"),
         ("/set threshold high", "expected a number"),
         ("/set steps 3", "steps with rule threshold: not read by it"),
         ("x" * 40_000, "Shorten the prompt or the conversation"),

@@ -136,7 +136,7 @@ def draw_batch(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int, st
             ends.append(len(row))
     ordered = recipe.sums_in_order_from is not None and step >= recipe.sums_in_order_from
     is_digit_BL = torch.isin(ids_BL, digit_ids(tokenizer))
-    is_result_BL = torch.roll(ids_BL == tokenizer.encode(" =", add_special_tokens=False)[0], 1, dims=1)
+    is_result_BL = behind_equals(ids_BL, tokenizer)
     return Batch(step, ordered, ids_BL, is_digit_BL, is_result_BL, torch.tensor(starts), torch.tensor(ends))
 
 
@@ -204,6 +204,12 @@ def draw_masks(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor
     )
 
 
+def behind_equals(ids_BL: Tensor, tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """Which tokens stand right behind an equals sign: the first of a sum's result."""
+    equals_BL = ids_BL == tokenizer.encode(" =", add_special_tokens=False)[0]
+    return torch.nn.functional.pad(equals_BL[:, :-1], (1, 0))
+
+
 def hide_sums(
     answer_BL: Tensor,
     digit_BL: Tensor,
@@ -241,8 +247,7 @@ def mask_as_in_pretraining(
     rate_BL = EPSILON + (1 - EPSILON) * torch.rand(1, 1, generator=generator).expand(1, len(ids_C))
     in_order_B = torch.rand(1, generator=generator) < 0.75
     digit_BL = torch.isin(ids_C, digit_ids(tokenizer))[None]
-    equals = tokenizer.encode(" =", add_special_tokens=False)[0]
-    result_BL = torch.cat([torch.zeros(1, dtype=torch.bool), ids_C[:-1] == equals])[None]
+    result_BL = behind_equals(ids_C[None], tokenizer)
     if not result_BL.any():
         return (torch.rand(1, len(ids_C), generator=generator) < rate_BL)[0], rate_BL[0]
     masked_BL, rate_BL = hide_sums(answer_BL, digit_BL, result_BL, rate_BL, in_order_B, generator)

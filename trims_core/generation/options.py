@@ -6,12 +6,10 @@ An option that the chosen rule does not read is refused, never ignored. Importin
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
-from trims_core.errors import ConfigError
+from trims_core.errors import ConfigError, nearest_name
 from trims_core.generation.named_rules import BLOCK_LENGTH, READ_BY_SOME, RULES, RuleKind
 
 GEN_LENGTH: Final = 256
@@ -69,9 +67,7 @@ class GenerateOptions:
                 a single text where several are expected.
         """
         if self.rule not in RULES:
-            raise ConfigError(
-                f"rule {self.rule!r}: expected one of {', '.join(RULES)}{_hint(self.rule, RULES)}"
-            )
+            raise ConfigError(f"rule {self.rule!r}: no such rule; {nearest_name(self.rule, RULES)}")
         if self.cache not in CACHE_NAMES:
             raise ConfigError(f"cache {self.cache!r}: expected one of {', '.join(CACHE_NAMES)}")
         for name in ("gen_length", "block_length", "steps"):
@@ -98,7 +94,7 @@ class GenerateOptions:
         key = name.replace("-", "_")
         by_name = {item.name: item for item in fields(self)}
         if key not in by_name:
-            raise ConfigError(f"{name}: no such option; there are {', '.join(by_name)}{_hint(key, by_name)}")
+            raise ConfigError(f"{name}: no such option; {nearest_name(key, by_name)}")
         default: Any = by_name[key].default
         value = _parsed(key, text, get_type_hints(GenerateOptions)[key]) if text else default
         change: dict[str, Any] = {key: value}
@@ -111,11 +107,6 @@ class GenerateOptions:
             for item in fields(self)
             if getattr(self, item.name) != item.default
         }
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    found = get_close_matches(name, list(known), 1)
-    return f". Did you mean {found[0]}?" if found else ""
 
 
 def _parsed(name: str, text: str, hint: Any) -> Any:

@@ -72,6 +72,9 @@ tags: [lora, masked-diffusion, trims]
 Base checkpoint: `{config.student.model}` (digest `{digests["student"]}`).
 Data: difficulty buckets with content digest `{digests["buckets"]}`.
 
+Known from a small demo world only: ends that are never shown make parallel decoding better, under any
+masks; what a teacher's order adds to that is small (TRIMS-Pipeline, docs/masks.md, "What is known").
+
 ## Loading
 
 The weights carry the official module names of the base checkpoint, so PEFT loads them onto it:
