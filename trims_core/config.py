@@ -6,15 +6,15 @@ budgets); they do not change results and never enter a fingerprint. Every other 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from trims_core.errors import nearest_name
 from trims_core.points import MEANINGS, CacheName, RuleName
 
-STAGES: Final = ("corpus", "scores", "buckets", "train", "sweep", "report")
-StageName = Literal["corpus", "scores", "buckets", "train", "sweep", "report"]
+StageName = Literal["corpus", "scores", "aligned", "buckets", "train", "sweep", "grades", "report"]
+STAGES: Final[tuple[StageName, ...]] = get_args(StageName)
 DType = Literal["float32", "bfloat16", "float16"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"] | dict[str, int | str]
@@ -29,12 +29,11 @@ class _Operational:
 OPERATIONAL: Final = _Operational()
 
 
-class _OmittedAtDefault:
-    """Marks a field that came after artifacts were made: at its default it stays out of the result fields,
-    so that their fingerprints still hold."""
+class _ByDigest(_Operational):
+    """Marks a field that says where an input lies: what lies there counts, by its digest."""
 
 
-OMITTED_AT_DEFAULT: Final = _OmittedAtDefault()
+BY_DIGEST: Final = _ByDigest()
 
 
 def _as_tuple(value: object) -> object:
@@ -62,8 +61,6 @@ class Section(BaseModel):
             value = getattr(self, name)
             if any(isinstance(mark, _Operational) for mark in field.metadata):
                 continue
-            if value == field.default and any(isinstance(m, _OmittedAtDefault) for m in field.metadata):
-                continue
             out[name] = _plain(value)
         return out
 
@@ -81,12 +78,12 @@ def _plain(value: Any) -> Any:
 class CorpusConfig(Section):
     """Where the examples come from: local files (`path`) or a hub data set (`hub`); `path` wins."""
 
-    path: Annotated[Paths | None, OPERATIONAL] = None
+    path: Annotated[Paths | None, BY_DIGEST] = None
     """Local .jsonl, .jsonl.gz or .parquet files, read in this order; their bytes enter the fingerprint."""
-    hub: str | None = None
-    hub_config: str | None = None
-    split: str = "train"
-    revision: str | None = None
+    hub: Annotated[str | None, BY_DIGEST] = None
+    hub_config: Annotated[str | None, BY_DIGEST] = None
+    split: Annotated[str, BY_DIGEST] = "train"
+    revision: Annotated[str | None, BY_DIGEST] = None
     messages_column: str = "messages"
     """List of {role, content}; the last assistant turn is the completion. Not used with prompt_column."""
     prompt_column: str | None = None
@@ -98,6 +95,8 @@ class CorpusConfig(Section):
     on_duplicate: Literal["error", "first"] = "error"
     limit: Annotated[int, Field(ge=1)] | None = None
     rows_per_shard: Annotated[int, Field(ge=1)] = 1024
+    """At most so many rows in a shard; shards end where their ids say, so that a row more or less moves one
+    boundary, and have about half as many on average."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -115,9 +114,9 @@ class ScoresConfig(Section):
     """`vllm` (offline engine in a child process), `transformers`, a user's `package.module:Class`, or a
     control for ablations: `student` (a masked diffusion checkpoint, the whole completion masked) or
     `unigram` (token counts of the corpus; `model` gives tokenizer and limits only)."""
-    model: str
+    model: Annotated[str, BY_DIGEST]
     """A local checkpoint folder or a hub name."""
-    revision: str | None = None
+    revision: Annotated[str | None, BY_DIGEST] = None
     dtype: DType = "float32"
     max_model_len: Annotated[int, Field(ge=2)] | None = None
     """Longest prompt + completion in teacher tokens; default: the teacher's context."""
@@ -137,7 +136,7 @@ class BucketsConfig(Section):
 
     k: Annotated[int, Field(ge=1, le=255)] = 8
     metric: Literal["nll", "entropy"] = "nll"
-    supervised_end: Annotated[Literal["eot", "eos"], OMITTED_AT_DEFAULT] = "eot"
+    supervised_end: Literal["eot", "eos"] = "eot"
     """The token that ends every completion: the student's end of turn (dLLM's habit), or its end of sequence
     (LLaDA's guideline). Supervised padding after it is the end of sequence either way."""
 
@@ -145,13 +144,13 @@ class BucketsConfig(Section):
 class StudentConfig(Section):
     """The masked diffusion model that is tuned."""
 
-    model: str
-    revision: str | None = None
+    model: Annotated[str, BY_DIGEST]
+    revision: Annotated[str | None, BY_DIGEST] = None
     family: Literal["auto", "dream", "llada"] = "auto"
     """auto: what the checkpoint's config.json says (Dream-Coder and DiffuCoder are dream)."""
     dtype: DType = "float32"
     """Type of the weights, or of the arithmetic where they are loaded in 4 bits."""
-    load_in_4bit: Annotated[bool, OMITTED_AT_DEFAULT] = False
+    load_in_4bit: bool = False
     """Quantise the linear layers to NF4 while loading: 8B in about 6 GB. Needs bitsandbytes."""
     device: Annotated[str, OPERATIONAL] = "auto"
     """A torch device, or auto: the GPU if there is one."""
@@ -242,13 +241,9 @@ class LaunchConfig(Section):
     """After SIGTERM: how long training may take to save and exit."""
 
 
-class TrainConfig(Section):
-    """LoRA fine-tuning. One adapter per variant and seed."""
+class TrainingConfig(Section):
+    """LoRA fine-tuning: what every variant and seed has in common."""
 
-    variants: dict[Name, VariantConfig] = Field(
-        default_factory=lambda: {"trims": VariantConfig()}, min_length=1
-    )
-    seeds: tuple[int, ...] = (0,)
     epochs: Annotated[float, Field(gt=0)] = 30.0
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Optimizer steps; overrides epochs."""
@@ -264,6 +259,52 @@ class TrainConfig(Section):
     lora: LoraSettings = Field(default_factory=LoraSettings)
     max_length: Annotated[int, Field(ge=2)] = 1024
     """Student tokens; longer sequences lose the end of their completion, and are trained on no end then."""
+    pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1
+    length_window: Annotated[int, Field(ge=1)] | None = None
+    """Batches whose sequences are regrouped by length, so that micro-batches hold similar lengths; 1: none.
+    Default: 16, or 1 where a batch is one micro-batch, whose steps would each see one length only."""
+    mask_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    loss_norm: Literal["token", "sequence", "batch"] = "token"
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    eval_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
+    save_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
+    """How often a checkpoint is kept: what a crash may cost."""
+    gradient_checkpointing: Annotated[bool, OPERATIONAL] = False
+    deepspeed: Annotated[str | None, BY_DIGEST] = None
+    """A DeepSpeed JSON file; default: configs/deepspeed/zero2.json's settings, built in."""
+    report_to: Annotated[
+        tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...],
+        BeforeValidator(_as_tuple),
+        OPERATIONAL,
+    ] = ()
+    """Experiment trackers to report to while training; metrics.jsonl is written whatever is chosen."""
+    logging_dir: Annotated[str, OPERATIONAL] = "runs"
+    """Folder of TensorBoard's files, in sub-folders <name>/<variant>-s<seed>."""
+    launch: Annotated[LaunchConfig, OPERATIONAL] = Field(default_factory=LaunchConfig)
+
+    @property
+    def window(self) -> int:
+        """`length_window`, its default filled in."""
+        return self.length_window or (1 if self.micro_batch_size == self.batch_size else 16)
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        per_pass = self.micro_batch_size * self.launch.processes
+        if self.launch.hostfile is None and self.batch_size % per_pass:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
+                f" × launch.processes {self.launch.processes}; choose a batch_size that is"
+            )
+        return self
+
+
+class TrainConfig(TrainingConfig):
+    """LoRA fine-tuning. One adapter per variant and seed."""
+
+    variants: dict[Name, VariantConfig] = Field(
+        default_factory=lambda: {"trims": VariantConfig()}, min_length=1
+    )
+    seeds: tuple[int, ...] = (0,)
     pads: Pads = "hidden"
     """End tokens behind an answer, inside the loss (LLaDA's recipe: they teach when to stop); how they are
     masked: hidden (always: none is ever context, as when decoding begins), last (with pads_p_high in a share
@@ -281,33 +322,6 @@ class TrainConfig(Section):
     hide_end_of_turn: bool = False
     """Whether the end of turn is masked like the ends behind it instead of like the answer. With
     buckets.supervised_end: eos that token looks like an end, and is context unless this is set."""
-    pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1
-    length_window: Annotated[int, Field(ge=1)] | None = None
-    """Batches whose sequences are regrouped by length, so that micro-batches hold similar lengths; 1: none.
-    Default: 16, or 1 where a batch is one micro-batch, whose steps would each see one length only."""
-    mask_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    loss_norm: Literal["token", "sequence", "batch"] = "token"
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    eval_steps: Annotated[int, Field(ge=1)] = 100
-    save_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
-    """How often a checkpoint is kept: what a crash may cost."""
-    gradient_checkpointing: bool = False
-    deepspeed: str | None = None
-    """A DeepSpeed JSON file; default: configs/deepspeed/zero2.json's settings, built in."""
-    report_to: Annotated[
-        tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...],
-        BeforeValidator(_as_tuple),
-        OPERATIONAL,
-    ] = ()
-    """Experiment trackers to report to while training; metrics.jsonl is written whatever is chosen."""
-    logging_dir: Annotated[str, OPERATIONAL] = "runs"
-    """Folder of TensorBoard's files, in sub-folders <name>/<variant>-s<seed>."""
-    launch: Annotated[LaunchConfig, OPERATIONAL] = Field(default_factory=LaunchConfig)
-
-    @property
-    def window(self) -> int:
-        """`length_window`, its default filled in."""
-        return self.length_window or (1 if self.micro_batch_size == self.batch_size else 16)
 
     def ends_of(self, variant: VariantConfig) -> EndsConfig:
         """How a variant's ends are masked and weighed."""
@@ -322,27 +336,17 @@ class TrainConfig(Section):
             hide_end_of_turn=pads != "none" and (self.hide_end_of_turn if hide is None else hide),
         )
 
-    @model_validator(mode="after")
-    def _batch_divides(self) -> Self:
-        per_pass = self.micro_batch_size * self.launch.processes
-        if self.launch.hostfile is None and self.batch_size % per_pass:
-            raise ValueError(
-                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
-                f" × launch.processes {self.launch.processes}; choose a batch_size that is"
-            )
-        return self
-
 
 class TaskConfig(Section):
     """One benchmark: its problems and how many of them."""
 
     benchmark: str
     """`demo` or `gsm8k`."""
-    path: Annotated[Paths | None, OPERATIONAL] = None
-    hub: str | None = None
-    hub_config: str | None = None
-    split: str = "test"
-    revision: str | None = None
+    path: Annotated[Paths | None, BY_DIGEST] = None
+    hub: Annotated[str | None, BY_DIGEST] = None
+    hub_config: Annotated[str | None, BY_DIGEST] = None
+    split: Annotated[str, BY_DIGEST] = "test"
+    revision: Annotated[str | None, BY_DIGEST] = None
     limit: Annotated[int, Field(ge=1)] | None = None
     """The first so many problems; default: all."""
 
@@ -369,7 +373,7 @@ class SweepConfig(Section):
     """Decoding at several thresholds; a point with one token per forward is always added."""
 
     tasks: dict[Name, TaskConfig] = Field(min_length=1)
-    rule: Annotated[RuleName, OMITTED_AT_DEFAULT] = "threshold"
+    rule: RuleName = "threshold"
     """The reveal rule that `thresholds` belong to: a confidence (threshold, dream_official), a factor
     (factor, factor_compat), or an entropy in nats (entropy, multi_block)."""
     thresholds: Annotated[tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
@@ -379,20 +383,18 @@ class SweepConfig(Section):
         0.6,
         0.5,
     )
-    multi_block_add: Annotated[float, Field(gt=0, le=1), OMITTED_AT_DEFAULT] = 0.1
+    multi_block_add: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Revealed share of the newest block from which on the next is worked on; read with rule: multi_block."""
-    dream_steps: Annotated[Annotated[int, Field(ge=1)] | None, OMITTED_AT_DEFAULT] = None
+    dream_steps: Annotated[int, Field(ge=1)] | None = None
     """gen_length / dream_steps is the quota per forward (default: 32, as published); read with rule:
     dream_official and cache: none."""
-    cache: Annotated[CacheName, OMITTED_AT_DEFAULT] = "none"
+    cache: CacheName = "none"
     """Keys and values kept between forwards: none (exact), those before the block (prefix), or on both sides
     of it (dual). Caches approximate; all methods are compared with this one."""
-    compare_caches: Annotated[tuple[CacheName, ...], BeforeValidator(_as_tuple), OMITTED_AT_DEFAULT] = ()
+    compare_caches: Annotated[tuple[CacheName, ...], BeforeValidator(_as_tuple)] = ()
     """Further caches with which the untuned student alone is swept, for the report's grid."""
-    sampling: Annotated[SamplingConfig, OMITTED_AT_DEFAULT] = SamplingConfig()
-    stop_strings: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple), OMITTED_AT_DEFAULT
-    ] = ()
+    sampling: SamplingConfig = SamplingConfig()
+    stop_strings: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)] = ()
     """An answer ends before the first of them."""
     gen_length: Annotated[int, Field(ge=1)] = 256
     block_length: Annotated[int, Field(ge=1)] = 32

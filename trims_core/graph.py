@@ -1,7 +1,9 @@
 """The nodes of a run: which artifacts a config asks for and which of them each is made from.
 
-corpus ──► scores ──► buckets ──► train/<variant>-s<seed> ──► sweep/<variant>-s<seed> ──► report
-   └─────────────────────┘                                    sweep/untuned ───────────────┘
+corpus ──► scores ──► aligned ──► buckets ──► train/<model> ──► sweep/<model> ──► grades/<model> ──► report
+   └────────────────────┘                                       sweep/untuned ──► grades/untuned ─────┘
+
+A model is `<variant>-s<seed>`, or `untuned`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
     """All nodes of a run, parents before children, always in the same order."""
     corpus = Node("corpus", "corpus")
     scores = Node("scores", "scores", {"corpus": "corpus"})
-    buckets = Node("buckets", "buckets", {"corpus": "corpus", "scores": "scores"})
+    aligned = Node("aligned", "aligned", {"corpus": "corpus", "scores": "scores"})
+    buckets = Node("buckets", "buckets", {"aligned": "aligned"})
     trains, sweeps = [], []
     if config.sweep.untuned:
         params: dict[str, Json] = {"variant": None, "seed": None, "model": UNTUNED}
@@ -45,7 +48,11 @@ def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
             sweeps.append(
                 Node(f"sweep/{model}", "sweep", {"train": f"train/{model}"}, {**params, "model": model})
             )
-    above = [corpus, scores, buckets, *trains, *sweeps]
+    grades = [
+        Node(f"grades/{sweep.params['model']}", "grades", {"sweep": sweep.id}, sweep.params)
+        for sweep in sweeps
+    ]
+    above = [corpus, scores, aligned, buckets, *trains, *sweeps, *grades]
     report = Node("report", "report", {node.id: node.id for node in above})
     return (*above, report)
 

@@ -37,7 +37,7 @@ CORPUS: Final = Table(
     pa.schema(
         [("id", pa.string()), ("messages", _MESSAGES), ("completion", pa.string()), ("source", pa.string())]
     ),
-    {"completion": "NFC-normalised, stripped", "source": "file:line or file:row of the input"},
+    {"completion": "NFC-normalised, stripped", "source": "file name of the input, or data set"},
 )
 SCORES: Final = Table(
     "scores",
@@ -60,23 +60,22 @@ SCORES: Final = Table(
 REJECTS: Final = Table(
     "rejects", pa.schema([("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 )
+_ALIGNED_COLUMNS: Final = (
+    ("id", pa.string()),
+    ("input_ids", pa.list_(pa.int32())),
+    ("prompt_length", pa.int32()),
+    ("difficulty_nats", pa.list_(pa.float32())),
+)
+_ALIGNED_UNITS: Final = {
+    "input_ids": "student's prompt + completion + end of turn",
+    "prompt_length": "student tokens",
+    "difficulty_nats": "nats per student completion token, end of turn included",
+}
+ALIGNED: Final = Table("aligned", pa.schema(_ALIGNED_COLUMNS), _ALIGNED_UNITS)
 BUCKETS: Final = Table(
     "buckets",
-    pa.schema(
-        [
-            ("id", pa.string()),
-            ("input_ids", pa.list_(pa.int32())),
-            ("prompt_length", pa.int32()),
-            ("difficulty_nats", pa.list_(pa.float32())),
-            ("bucket", pa.list_(pa.uint8())),
-        ]
-    ),
-    {
-        "input_ids": "student's prompt + completion + end of turn",
-        "prompt_length": "student tokens",
-        "difficulty_nats": "nats per student completion token, end of turn included",
-        "bucket": "1 = hardest … K = easiest, one per completion token",
-    },
+    pa.schema([*_ALIGNED_COLUMNS, ("bucket", pa.list_(pa.uint8()))]),
+    {**_ALIGNED_UNITS, "bucket": "1 = hardest … K = easiest, one per completion token"},
 )
 SAMPLES: Final = Table(
     "samples",
@@ -123,7 +122,7 @@ SAMPLES: Final = Table(
         "entropy": "nats, of the whole prediction at that forward; null where never revealed",
     },
 )
-TABLES: Final = {table.name: table for table in (CORPUS, SCORES, REJECTS, BUCKETS, SAMPLES)}
+TABLES: Final = {table.name: table for table in (CORPUS, SCORES, REJECTS, ALIGNED, BUCKETS, SAMPLES)}
 
 
 def write_table(

@@ -1,13 +1,17 @@
-"""One stage of the pipeline, without an orchestrator: find its artifact, or make and commit it.
+"""One node of the pipeline, without an orchestrator: find its artifact, or make what is missing of it.
 
 `python -m trims_core.stage NAME --config FILE [--set a.b=c] [--node train/trims-s0] [--refresh]` makes one
-artifact whose parents exist. Stage packages export `SPEC`, a StageSpec, from their `stage` module; those
-modules are imported by name when needed and must stay light until `produce` runs.
+artifact whose parents exist. A stage package exports `SPEC`, a StageSpec, from its `stage` module; these
+modules are imported by name when needed and stay light until a maker starts.
+
+A node's life: settings → key → (hit) → facts → units → each missing unit made and published → finish → gate
+→ commit. A crash loses the unit in flight; everything else is found by its key.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import importlib.metadata
 import logging
@@ -16,36 +20,49 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from trims_core.config import STAGES, TrimsConfig
+from trims_core.config import STAGES, Section, TrimsConfig
 from trims_core.errors import (
     ConfigError,
     InterruptedRunError,
     MissingArtifactError,
-    RejectBudgetError,
+    StoreError,
     TrimsError,
 )
 from trims_core.fingerprint import Digests, Json
 from trims_core.graph import Node, build_graph, node_named
-from trims_core.schema import REJECTS, read_table
 from trims_core.settings import load_config
-from trims_core.store import Artifact, Manifest, StageKey, Staging, Store, disk_errors
+from trims_core.store import (
+    Artifact,
+    Attempt,
+    Made,
+    Manifest,
+    StageKey,
+    Store,
+    UnitKey,
+    UnitRecord,
+    UnitRef,
+    disk_errors,
+    refreshing,
+)
 
 logger = logging.getLogger(__name__)
 
 STAGE_MODULES: Final[Mapping[str, str]] = {
     "corpus": "trims_core.corpus.stage",
-    "scores": "trims_core.teacher.stage",
-    "buckets": "trims_core.difficulty.stage",
+    "scores": "trims_core.scores.stage",
+    "aligned": "trims_core.difficulty.aligned_stage",
+    "buckets": "trims_core.difficulty.buckets_stage",
     "train": "trims_core.training.stage",
     "sweep": "trims_core.sweep.stage",
+    "grades": "trims_core.grades.stage",
     "report": "trims_core.report.stage",
 }
 _LIBRARIES: Final = (
@@ -71,6 +88,24 @@ How: TypeAlias = Literal["cached", "made", "adopted"]
 
 
 @dataclass(frozen=True)
+class Unit:
+    """A unit that a node consists of, made or not."""
+
+    name: str
+    """Its place in the artifact, such as `scores-00003`; not part of its key."""
+    settings: Mapping[str, Json]
+    """Of the stage's settings, those that matter for it."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Name → digest of what it is made from."""
+    source: Any = None
+    """What the maker needs for it: files, a cell. Covered by `inputs`."""
+
+
+Make: TypeAlias = Callable[[Unit, Attempt], Made]
+"""Writes one unit's files into the attempt and says which they are."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a stage says about its result."""
 
@@ -79,31 +114,52 @@ class Outcome:
     card: str = ""
     """Markdown body of the artifact's card.md."""
     seed: int | None = None
+    files: Mapping[str, int | None] = field(default_factory=dict)
+    """Files written into `Work.folder`, by name → rows."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Everything a stage gets for making its artifact."""
+    """Everything a stage gets. What is not in here cannot change its result."""
 
-    config: TrimsConfig
-    node: Node
+    node_id: str
+    """For messages."""
+    settings: Any
+    """What `StageSpec.settings` gave: the hashed fields, and operational ones that are marked so."""
+    inputs: Mapping[str, str]
+    """Digests of outside inputs, as they were resolved for the key."""
     parents: Mapping[str, Artifact]
     """Role → artifact."""
-    staging: Staging
     progress: Progress
+    folder: Path = Path()
+    """Where `finish` writes files that span the units."""
+    scratch: Path = Path()
+    """Where a maker may leave logs; gone once the artifact is committed."""
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """How a stage is keyed and made."""
+    """How a stage is keyed and made. `facts` is what spans the units and is known before them."""
 
     name: str
     version: int
     """Raised whenever the same inputs give another result."""
-    key: Callable[[TrimsConfig, Node, Mapping[str, Artifact], Digests], StageKey]
-    """Cheap: imports nothing heavy."""
-    produce: Callable[[Work], Outcome]
-    """Writes and records files in `work.staging`; skips units that are done."""
+    settings: Callable[[TrimsConfig, Node], Section]
+    """All that the stage may read; its result fields are hashed."""
+    units: Callable[[Work, Any], Sequence[Unit]]
+    """(work, facts) → the units, before anything heavy starts."""
+    maker: Callable[[Work, Any, Sequence[Unit], Sequence[UnitRecord]], AbstractContextManager[Make]]
+    """(work, facts, units to make, units there are) → loads what making takes, once."""
+    finish: Callable[[Work, Any, Mapping[str, UnitRecord]], Outcome]
+    """(work, facts, unit name → record) → counts, card, files that span the units."""
+    inputs: Callable[[Any, Digests], Mapping[str, str]] = lambda _settings, _digests: {}
+    """(settings, digests) → digests of outside inputs; imports nothing heavy."""
+    begin: Callable[[Work], Any] | None = None
+    """→ facts; light. What of them changes results stands in the units' keys."""
+    gate: Callable[[Any, Mapping[str, int], Callable[[], list[str]]], None] = lambda *_: None
+    """(settings, counts, ids of rejected rows) → raises where a result is not good enough; not in the key."""
+    settled: Callable[[UnitRecord], bool] = lambda _unit: True
+    """Whether a unit is final; one that is not is made again by the next attempt at its artifact."""
 
 
 @dataclass(frozen=True)
@@ -115,21 +171,19 @@ class Result:
     seconds: float
 
 
-def stage_key(
-    stage: str,
-    version: int,
-    config: Mapping[str, Json],
-    parents: Mapping[str, Artifact],
-    inputs: Mapping[str, str] | None = None,
+def node_key(
+    store: Store, spec: StageSpec, config: TrimsConfig, node: Node, parents: Mapping[str, Artifact]
 ) -> StageKey:
-    """The key of a stage's artifact.
-
-    Args:
-        config: the fields that change the result (`section.result_fields()`, or a part of them).
-        inputs: digests of outside inputs (`Digests`).
-    """
+    """The key of a node's artifact: settings' result fields, parents' contents, outside inputs."""
+    settings = spec.settings(config, node)
     contents = {role: artifact.content_digest for role, artifact in parents.items()}
-    return StageKey(stage, version, dict(config), contents, dict(inputs or {}))
+    inputs = dict(spec.inputs(settings, store.digests))
+    return StageKey(spec.name, spec.version, settings.result_fields(), contents, inputs)
+
+
+def unit_key(spec: StageSpec, unit: Unit) -> UnitKey:
+    """The key of a unit."""
+    return UnitKey(spec.name, spec.version, dict(unit.settings), dict(unit.inputs))
 
 
 def load_spec(stage: str, specs: Mapping[str, StageSpec] | None = None) -> StageSpec:
@@ -146,97 +200,127 @@ def run_node(
     node: Node,
     parents: Mapping[str, Artifact],
     *,
-    refresh: bool = False,
+    since: str | None = None,
     progress: Progress | None = None,
     specs: Mapping[str, StageSpec] | None = None,
 ) -> Result:
     """The artifact of a node: the one in the store, or a new one.
 
+    Args:
+        since: what was made before this moment (UTC, ISO 8601) is made again: a refresh.
     Raises:
         StoreError: the artifact or a parent is damaged, or the store cannot be written.
-        RejectBudgetError: more rows were rejected than allowed; finished shards are kept.
+        RejectBudgetError: more rows were rejected than allowed; finished units are kept.
         InterruptedRunError: SIGTERM or Ctrl-C; finished units are kept.
     """
     started = time.perf_counter()
     spec = load_spec(node.stage, specs)
-    key = spec.key(config, node, parents, store.digests)
-    found = None if refresh else open_node(store, config, key)
+    key = node_key(store, spec, config, node, parents)
+    found = _fresh(store, key, since)
     if found is not None:
+        check_gate(spec, config, node, found)
         return Result(found, "cached", time.perf_counter() - started)
     for parent in parents.values():
         store.check(parent)
-    with store.begin(key, refresh) as place:
+    with store.begin(key, refresh=since is not None) as place:
         if isinstance(place, Artifact):
-            check_budget(config, place)
+            check_gate(spec, config, node, place)
             return Result(place, "adopted", time.perf_counter() - started)
+        settings = spec.settings(config, node)
+        work = Work(node.id, settings, key.inputs, parents, progress or _quiet, place.path, place.scratch)
         with interruptible(node.id), disk_errors(store.root):
-            work = Work(config, node, parents, place, progress or _quiet)
-            outcome = spec.produce(work)
-            _check_counts(config, node.stage, outcome.counts, lambda: _rejected_ids(place))
+            facts = None if spec.begin is None else spec.begin(work)
+            done = make_units(store, spec, work, facts, since)
+            outcome = spec.finish(work, facts, done)
+            spec.gate(settings, outcome.counts, lambda: _rejected(done.values()))
             for parent in parents.values():  # one that was replaced during the work must not be named as read
                 store.check(parent)
-            manifest = _manifest(work, outcome, time.perf_counter() - started)
-            committed = store.commit(place, manifest, _card(manifest, outcome))
+            units = tuple(record.ref(name) for name, record in done.items())
+            manifest = _manifest(config, work, key, units, outcome, time.perf_counter() - started)
+            committed = store.commit(place, manifest, _card(manifest, outcome), outcome.files)
     how: How = "adopted" if committed.adopted else "made"
     return Result(committed.artifact, how, time.perf_counter() - started)
 
 
-def open_node(store: Store, config: TrimsConfig, key: StageKey) -> Artifact | None:
-    """The verified artifact of a key, or None. Raises: like `Store.find`, and RejectBudgetError."""
-    artifact = store.find(key)
-    if artifact is not None:
-        check_budget(config, artifact)
-    return artifact
+def make_units(
+    store: Store, spec: StageSpec, work: Work, facts: Any, since: str | None = None
+) -> dict[str, UnitRecord]:
+    """The record of every unit of a node, in order; those that are missing are made."""
+    units = spec.units(work, facts)
+    found = {unit.name: store.units.find(unit_key(spec, unit)) for unit in units}
+    done = {name: record for name, record in found.items() if record and _counts(spec, record, since)}
+    waiting = [unit for unit in units if unit.name not in done]
+    if done and waiting:
+        logger.info("%s: %d of %d units are there", work.node_id, len(done), len(units))
+    if waiting:
+        with spec.maker(work, facts, waiting, tuple(done.values())) as make:
+            for unit in waiting:
+                done[unit.name] = _make_unit(store, spec, unit, make, since)
+    return {unit.name: done[unit.name] for unit in units}
 
 
-def check_budget(config: TrimsConfig, artifact: Artifact) -> None:
-    """Raises RejectBudgetError if an artifact has more rejected rows than the config allows now."""
-    manifest = artifact.manifest
-    _check_counts(config, manifest.stage, manifest.counts, lambda: _ids_of(artifact.files("rejects-")))
+def _make_unit(store: Store, spec: StageSpec, unit: Unit, make: Make, since: str | None) -> UnitRecord:
+    key = unit_key(spec, unit)
+    there = store.units.find(key)  # another process may have been here meanwhile
+    if there is not None and _counts(spec, there, since):
+        return there
+    started = time.perf_counter()
+    with store.units.attempt(key) as attempt:
+        made = make(unit, attempt)
+        seconds = time.perf_counter() - started
+        return store.units.publish(attempt, made, seconds, _versions(), replace=there is not None)
 
 
-def _check_counts(
-    config: TrimsConfig, stage: str, counts: Mapping[str, int], rejected_ids: Callable[[], list[str]]
-) -> None:
-    n_rejected, n_in = counts.get("n_rejected", 0), counts.get("n_in", 0)
-    allowed = config.scores.max_rejected_fraction
-    if stage != "scores" or n_rejected <= allowed * n_in + 1e-9:
-        return
-    ids = rejected_ids()
-    more = ", …" if n_rejected > len(ids) else ""
-    raise RejectBudgetError(
-        f"scores: {n_rejected} of {n_in} rows were rejected (ids {', '.join(ids)}{more}), allowed are"
-        f" {allowed:g} of them. Correct these rows, or go on without them with"
-        f" --set scores.max_rejected_fraction={_enough(n_rejected, n_in):g}; finished shards are kept"
-    )
+def _counts(spec: StageSpec, record: UnitRecord, since: str | None) -> bool:
+    return spec.settled(record) and (since is None or record.made_at >= since)
 
 
-def _enough(n_rejected: int, n_in: int) -> float:
-    """The smallest fraction with three decimals that admits so many rejects."""
-    return min(1.0, -(-n_rejected * 1000 // n_in) / 1000)
+def _fresh(store: Store, key: StageKey, since: str | None) -> Artifact | None:
+    """The verified artifact of a key, unless it is older than a refresh wants. Raises: like `Store.find`."""
+    if since is None:
+        return store.find(key)
+    try:
+        artifact = store.find(key)
+    except StoreError:
+        return None  # a refresh is the remedy for a damaged artifact
+    return artifact if artifact is not None and artifact.manifest.created_at >= since else None
 
 
-def _rejected_ids(staging: Staging) -> list[str]:
-    return _ids_of(staging.files("rejects-"))
+def check_gate(spec: StageSpec, config: TrimsConfig, node: Node, artifact: Artifact) -> None:
+    """Raises what the stage's gate raises for an artifact under today's settings (RejectBudgetError)."""
+    rejects = artifact.files(suffix="/rejects.parquet")
+    spec.gate(spec.settings(config, node), artifact.manifest.counts, lambda: _ids_of(rejects))
+
+
+def _rejected(records: Iterable[UnitRecord]) -> list[str]:
+    return _ids_of([r.path / e.name for r in records for e in r.files if e.name == "rejects.parquet"])
 
 
 def _ids_of(paths: Sequence[Path]) -> list[str]:
+    import pyarrow.parquet as pq
+
     ids: list[str] = []
     for path in paths:
-        ids += read_table(path, REJECTS)["id"].to_pylist()
+        ids += pq.read_table(path, columns=["id"])["id"].to_pylist()
     return ids[:_IDS_NAMED]
 
 
-def _manifest(work: Work, outcome: Outcome, seconds: float) -> Manifest:
-    key = work.staging.key
+def _manifest(
+    config: TrimsConfig,
+    work: Work,
+    key: StageKey,
+    units: tuple[UnitRef, ...],
+    outcome: Outcome,
+    seconds: float,
+) -> Manifest:
     return Manifest(
         stage=key.stage,
-        node=work.node.id,
+        node=work.node_id,
         version=key.version,
         fingerprint=key.fingerprint,
-        files=(),
+        units=units,
         config=key.config,
-        full_config=work.config.model_dump(mode="json"),
+        full_config=config.model_dump(mode="json"),
         parents={role: work.parents[role].parent_ref() for role in key.parents},
         inputs=key.inputs,
         versions=_versions(),
@@ -249,6 +333,7 @@ def _manifest(work: Work, outcome: Outcome, seconds: float) -> Manifest:
     )
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
@@ -326,8 +411,11 @@ def open_parents(
 
     def artifact_of(wanted: Node) -> Artifact:
         if wanted.id not in opened:
-            key = load_spec(wanted.stage, specs).key(config, wanted, parents_of(wanted), store.digests)
-            artifact = open_node(store, config, key)
+            spec, parents = load_spec(wanted.stage, specs), parents_of(wanted)
+            key = node_key(store, spec, config, wanted, parents)
+            artifact = store.find(key)
+            if artifact is not None:
+                check_gate(spec, config, wanted, artifact)
             if artifact is None:
                 raise MissingArtifactError(
                     f"{node.id}: its parent {wanted.id} has not been made (expected {store.folder(key)});"
@@ -358,15 +446,10 @@ def main(arguments: Sequence[str] | None = None, specs: Mapping[str, StageSpec] 
             node = _pick_node(build_graph(config), options.stage, options.node)
             store = Store(config.store)
             parents = open_parents(store, config, node, specs)
-            result = run_node(
-                store,
-                config,
-                node,
-                parents,
-                refresh=options.refresh,
-                progress=log_progress(node.id),
-                specs=specs,
-            )
+            command = ["stage", options.config, options.overrides, node.id]
+            with refreshing(store.root, command, refresh=options.refresh) as since:
+                progress = log_progress(node.id)
+                result = run_node(store, config, node, parents, since=since, progress=progress, specs=specs)
     except TrimsError as error:
         logger.error("%s: %s", type(error).__name__, error)
         return error.exit_code

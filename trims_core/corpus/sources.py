@@ -68,7 +68,7 @@ def _jsonl_rows(path: Path, problems: Problems) -> Iterator[RawRow]:
                 if text:
                     values = _parse(text, place, problems)
                     if values is not None:
-                        yield RawRow(place, f"{path.name}:{number}", values)
+                        yield RawRow(place, path.name, values)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         problems.unusable(f"{path}:{number + 1}", f"damaged gzip file ({error})", "fetch the file again")
     except OSError as error:
@@ -106,7 +106,7 @@ def _parquet_rows(path: Path, wanted: Sequence[str], problems: Problems) -> Iter
             for batch in file.iter_batches(_PARQUET_BATCH):
                 for values in batch.to_pylist():
                     number += 1
-                    yield RawRow(f"{path}:{number}", f"{path.name}:{number}", values)
+                    yield RawRow(f"{path}:{number}", path.name, values)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         problems.unusable(f"{path}:{number + 1}", f"damaged Parquet file ({error})", "fetch the file again")
     except OSError as error:
@@ -133,4 +133,4 @@ def _hub_rows(config: CorpusConfig) -> Iterator[RawRow]:
         )
     keep = [column for column in (*wanted_columns(config), config.id_column) if column in known]
     for number, values in enumerate(rows.select_columns(keep), start=1):
-        yield RawRow(f"{name}:{number}", f"{name}:{number}", values)
+        yield RawRow(f"{name}:{number}", name, values)

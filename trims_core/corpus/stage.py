@@ -1,70 +1,152 @@
-"""The corpus stage: reads the input once, in order, and writes shards of `rows_per_shard` examples.
+"""The corpus stage: examples with stable ids, in shards that end where their ids say.
 
-Each shard is a unit of the store's journal. A resumed run reads and checks the whole input again (ids must be
-compared over all of it) and writes only the shards that are missing. Memory: one shard, and about 150 bytes
-per id.
+1. The input is read once, in order: every row is checked, ids are compared over all of it, and each shard's
+   boundary and digest are noted (one unit per shard; keyed by its rows alone).
+2. Where shards are missing it is read again, and they are written. Memory: one shard, and about 150 bytes per
+   id.
+
+A shard ends behind an id whose hash says so, or at `rows_per_shard`; so a row that is inserted or removed
+changes the shard it belongs to, and the next one where that shard was full.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from trims_core._faults import fault_point
-from trims_core.config import CorpusConfig, TrimsConfig
+from trims_core.config import CorpusConfig
 from trims_core.corpus.examples import Example, to_example
 from trims_core.corpus.problems import Problems, UnusableRowError
 from trims_core.corpus.sources import read_rows
 from trims_core.errors import CorpusError
-from trims_core.fingerprint import Digests
-from trims_core.graph import Node
+from trims_core.fingerprint import Digests, canonical_json
 from trims_core.schema import CORPUS, write_table
-from trims_core.stage import Outcome, StageSpec, Work, stage_key
-from trims_core.store import Artifact, StageKey
+from trims_core.stage import Make, Outcome, Progress, StageSpec, Unit, Work
+from trims_core.store import Attempt, Made, UnitRecord
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
+TABLE_FILE: Final = "corpus.parquet"
 _TELL_EVERY_S: Final = 2.0
 
 
-def key(config: TrimsConfig, _node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
-    """The corpus depends on its settings and the input's bytes (or the hub's commit)."""
-    corpus = config.corpus
-    data = digests.dataset(corpus.path, corpus.hub, corpus.hub_config, corpus.split, corpus.revision)
-    return stage_key("corpus", VERSION, corpus.result_fields(), parents, {"data": data})
+@dataclass(frozen=True)
+class Shard:
+    """What the first reading notes of one shard."""
+
+    number: int
+    n_rows: int
+    digest: str
+    """Hex sha256 over the rows as they will be stored."""
 
 
-def produce(work: Work) -> Outcome:
-    """Writes corpus-00000.parquet …
+@dataclass(frozen=True)
+class Facts:
+    """What the first reading came to."""
+
+    shards: tuple[Shard, ...]
+    counts: Mapping[str, int]
+
+
+def inputs(config: CorpusConfig, digests: Digests) -> dict[str, str]:
+    """The input's bytes, or the hub's commit."""
+    return {
+        "data": digests.dataset(config.path, config.hub, config.hub_config, config.split, config.revision)
+    }
+
+
+def begin(work: Work) -> Facts:
+    """Reads and checks the whole input.
 
     Raises:
         CorpusError: rows that cannot be used, each with file, line and remedy; or no rows at all.
         DuplicateIdError: ids that occur twice, with both places.
     """
-    config = work.config.corpus
-    reading = _Reading(config, work)
-    shard: list[Example] = []
-    n_shards = 0
-    for example in reading.examples():
-        shard.append(example)
-        if len(shard) == config.rows_per_shard:
-            n_shards += _write_shard(work, n_shards, shard, reading.problems)
-            shard = []
-    if shard:
-        n_shards += _write_shard(work, n_shards, shard, reading.problems)
+    reading = _Reading(work.settings, work.progress)
+    shards = []
+    for number, rows in enumerate(shards_of(reading.examples(), work.settings.rows_per_shard)):
+        shards.append(Shard(number, len(rows), _digest(rows)))
     if reading.problems:
         raise reading.problems.error()
     if reading.counts["n_out"] == 0:
         raise CorpusError("corpus: no examples in the input; expected at least one. Check corpus.path")
-    info = {"n_normalised": reading.counts["n_normalised"], "n_shards": n_shards, "sources": _sources(config)}
-    return Outcome(counts=reading.counts, info=info, card=_card(config, reading.counts, n_shards))
+    return Facts(tuple(shards), reading.counts)
 
 
-SPEC: Final = StageSpec(name="corpus", version=VERSION, key=key, produce=produce)
+def units(_work: Work, facts: Facts) -> list[Unit]:
+    """One per shard; its rows are all it depends on."""
+    return [Unit(f"corpus-{s.number:05d}", {}, {"rows": s.digest}, s.number) for s in facts.shards]
+
+
+@contextmanager
+def maker(work: Work, _facts: Facts, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]) -> Iterator[Make]:
+    """Reads the input again and writes the shards that are asked for, in order."""
+    config: CorpusConfig = work.settings
+    reading = _Reading(config, work.progress)
+    shards = enumerate(shards_of(reading.examples(), config.rows_per_shard))
+
+    def make(unit: Unit, attempt: Attempt) -> Made:
+        fault_point("corpus.before_shard")
+        rows = next(rows for number, rows in shards if number == unit.source)
+        if _digest(rows) != unit.inputs["rows"]:
+            raise CorpusError(
+                f"corpus: the input changed while it was read (shard {unit.source} has other rows now);"
+                " run the same command again"
+            )
+        columns = {name: [getattr(row, name) for row in rows] for name in CORPUS.schema.names}
+        n_rows = write_table(attempt.path / TABLE_FILE, CORPUS, columns)
+        fault_point("corpus.before_record")
+        return Made({TABLE_FILE: n_rows})
+
+    yield make
+
+
+def finish(work: Work, facts: Facts, done: Mapping[str, UnitRecord]) -> Outcome:
+    """Counts and card."""
+    fault_point("corpus.after_record")
+    counts, sources = facts.counts, _sources(work.settings)
+    info = {"n_normalised": counts["n_normalised"], "n_shards": len(done), "sources": sources}
+    return Outcome(counts=counts, info=info, card=_card(sources, counts, len(done)))
+
+
+SPEC: Final = StageSpec(
+    "corpus",
+    VERSION,
+    settings=lambda config, _node: config.corpus,
+    inputs=inputs,
+    begin=begin,
+    units=units,
+    maker=maker,
+    finish=finish,
+)
+
+
+def shards_of(examples: Iterator[Example], rows_per_shard: int) -> Iterator[list[Example]]:
+    """Consecutive examples, cut behind ids whose hash is a multiple of half the maximum, and at that."""
+    every = max(1, rows_per_shard // 2)
+    shard: list[Example] = []
+    for example in examples:
+        shard.append(example)
+        hashed = int.from_bytes(hashlib.blake2b(example.id.encode(), digest_size=8).digest(), "little")
+        if len(shard) == rows_per_shard or hashed % every == 0:
+            yield shard
+            shard = []
+    if shard:
+        yield shard
+
+
+def _digest(rows: Sequence[Example]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(canonical_json([row.id, row.messages, row.completion, row.source]) + b"\n")
+    return digest.hexdigest()
 
 
 @dataclass
@@ -72,7 +154,7 @@ class _Reading:
     """One pass over the input: counts, problems, and the ids seen so far."""
 
     config: CorpusConfig
-    work: Work
+    progress: Progress
     problems: Problems = field(default_factory=Problems)
     counts: dict[str, int] = field(
         default_factory=lambda: {
@@ -123,27 +205,7 @@ class _Reading:
         now = time.monotonic()
         if now - self._told_at >= _TELL_EVERY_S:
             self._told_at = now
-            self.work.progress(self.counts["n_out"], limit or 0, "examples read")
-
-
-def _write_shard(work: Work, number: int, shard: list[Example], problems: Problems) -> int:
-    """Writes and records one shard unless it is there or the input has problems; gives back 1."""
-    unit = f"corpus-{number:05d}"
-    if problems or work.staging.is_done(unit):
-        return 1
-    fault_point("corpus.before_shard")
-    name = f"{unit}.parquet"
-    columns = {
-        "id": [example.id for example in shard],
-        "messages": [example.messages for example in shard],
-        "completion": [example.completion for example in shard],
-        "source": [example.source for example in shard],
-    }
-    rows = write_table(work.staging.path / name, CORPUS, columns, work.config.corpus.result_fields())
-    fault_point("corpus.before_record")
-    work.staging.record(unit, {name: rows})
-    fault_point("corpus.after_record")
-    return 1
+            self.progress(self.counts["n_out"], limit or 0, "examples read")
 
 
 def _sources(config: CorpusConfig) -> list[str]:
@@ -152,10 +214,10 @@ def _sources(config: CorpusConfig) -> list[str]:
     return [f"{config.hub} {config.hub_config or ''} {config.split}@{config.revision or 'main'}"]
 
 
-def _card(config: CorpusConfig, counts: Mapping[str, int], n_shards: int) -> str:
+def _card(sources: Sequence[str], counts: Mapping[str, int], n_shards: int) -> str:
     return "\n".join(
         [
-            f"{counts['n_out']} examples in {n_shards} shard(s), from {', '.join(_sources(config))}.",
+            f"{counts['n_out']} examples in {n_shards} shard(s), from {', '.join(sources)}.",
             "",
             f"- rows read: {counts['n_in']}",
             f"- completions changed by NFC or stripping: {counts['n_normalised']}",

@@ -1,8 +1,4 @@
-"""Aligned shards: a shard of scores with the student's tokens and their difficulty, before any bucket.
-
-They are the middle of the stage and do not depend on K: they lie in the staging folder's scratch while the
-stage runs, and an earlier buckets artifact of the same inputs serves as well: it has the same columns.
-"""
+"""A shard of scores with the student's tokens and their difficulty, before any bucket."""
 
 from __future__ import annotations
 
@@ -21,13 +17,11 @@ from trims_core.difficulty.align import align_rows
 from trims_core.difficulty.buckets import TokenRows
 from trims_core.errors import AlignmentError, ConfigError, CorruptShardError, NonFiniteScoreError
 from trims_core.rendering import Renderer
-from trims_core.schema import BUCKETS, CORPUS, SCORES, read_table
+from trims_core.schema import ALIGNED, CORPUS, SCORES, read_table
 
 logger = logging.getLogger(__name__)
 
-COLUMNS: Final = ("id", "input_ids", "prompt_length", "difficulty_nats")
 METRIC_COLUMNS: Final = {"nll": "nll_nats", "entropy": "entropy_nats"}
-_SCHEMA: Final = pa.schema([BUCKETS.schema.field(name) for name in COLUMNS])
 _ROWS_AT_ONCE: Final = 256
 _SHOWN: Final = 5
 
@@ -71,17 +65,7 @@ def align_shard(
         examples = corpus.take(pa.array([row_of[name] for name in rows.ids], type=pa.int64()))
         parts.append(_align(rows, examples, renderer))
         tick(start + len(rows.ids))
-    return pa.concat_tables(parts) if parts else _SCHEMA.empty_table()
-
-
-def write_aligned(path: Path, table: pa.Table) -> None:
-    """Writes an aligned shard; its bytes depend on the rows only."""
-    pq.write_table(table, path, compression="zstd")
-
-
-def read_aligned(path: Path) -> pa.Table:
-    """The aligned columns of an aligned shard or of a buckets shard."""
-    return pq.ParquetFile(path).read(columns=list(COLUMNS)).select(list(COLUMNS))
+    return pa.concat_tables(parts) if parts else ALIGNED.schema.empty_table()
 
 
 def token_rows(table: pa.Table) -> TokenRows:
@@ -168,7 +152,7 @@ def _align(scores: _Scores, examples: pa.Table, renderer: Renderer) -> pa.Table:
         pa.array([len(prompt) for prompt in prompts], type=pa.int32()),
         pa.ListArray.from_arrays(pa.array(offset_R1, type=pa.int32()), pa.array(stored_S)),
     ]
-    return pa.Table.from_arrays(columns, schema=_SCHEMA)
+    return pa.Table.from_arrays(columns, schema=ALIGNED.schema)
 
 
 def _check_ends(scores: _Scores, texts: list[str]) -> None:

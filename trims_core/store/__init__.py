@@ -3,18 +3,32 @@
 No other code writes under the store's root, and readers take file names from manifests only.
 """
 
-from trims_core.store.artifact import Artifact, ArtifactRef, FileEntry, Manifest, ParentRef, StageKey
+from trims_core.store.artifact import (
+    Artifact,
+    ArtifactRef,
+    FileEntry,
+    Manifest,
+    ParentRef,
+    StageKey,
+    UnitKey,
+    UnitRecord,
+    UnitRef,
+)
 from trims_core.store.cleaning import Removed
 from trims_core.store.durable import disk_errors
+from trims_core.store.refreshing import refreshing
 from trims_core.store.staging import Staging
 from trims_core.store.store import Committed, Store
+from trims_core.store.units import Attempt, Made, Units
 from trims_core.store.verify import Problem
 
 __all__ = [
     "Artifact",
     "ArtifactRef",
+    "Attempt",
     "Committed",
     "FileEntry",
+    "Made",
     "Manifest",
     "ParentRef",
     "Problem",
@@ -22,5 +36,10 @@ __all__ = [
     "StageKey",
     "Staging",
     "Store",
+    "UnitKey",
+    "UnitRecord",
+    "UnitRef",
+    "Units",
     "disk_errors",
+    "refreshing",
 ]

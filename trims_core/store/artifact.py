@@ -1,13 +1,15 @@
-"""What the store keeps: keys, manifests and opened artifacts.
+"""What the store keeps: keys, units, manifests and opened artifacts.
 
-An artifact is a folder `<store>/<stage>/<fingerprint>/`: data files, `manifest.json` with the list of them,
-and `card.md` for people. Readers take file names from the manifest only, never from the folder.
+A *unit* is the smallest piece of work whose result is kept: `<store>/units/<stage>/<fingerprint>/` with its
+files and `unit.json`. An *artifact* is `<store>/<stage>/<fingerprint>/`: `manifest.json`, which lists units
+and the files that span them, those files, and `card.md` for people. Readers take file names from the manifest
+only, never from a folder.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +19,31 @@ from trims_core.errors import IncompleteArtifactError
 from trims_core.fingerprint import Json, canonical_json, sha256_json
 from trims_core.schema import SCHEMA_VERSION
 
-MANIFEST_VERSION: Final = 1
+MANIFEST_VERSION: Final = 2
+UNIT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
+UNIT_NAME: Final = "unit.json"
+UNITS_NAME: Final = "units"
 CARD_NAME: Final = "card.md"
-RESERVED_NAMES: Final = frozenset({MANIFEST_NAME, CARD_NAME})
+RESERVED_NAMES: Final = frozenset({MANIFEST_NAME, UNIT_NAME, CARD_NAME})
+
+
+@dataclass(frozen=True)
+class UnitKey:
+    """Everything a unit's result depends on."""
+
+    stage: str
+    version: int
+    settings: Mapping[str, Json]
+    """Of the stage's settings, those that matter for this unit."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Name → digest of what it is made from: parents' units, outside inputs, facts that span the units."""
+    schema_version: int = SCHEMA_VERSION
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex sha256 over all fields; the name of the unit's folder."""
+        return sha256_json(asdict_shallow(self))
 
 
 @dataclass(frozen=True)
@@ -30,7 +53,7 @@ class StageKey:
     stage: str
     version: int
     config: Mapping[str, Json]
-    """Result-changing config fields."""
+    """Result-changing settings."""
     parents: Mapping[str, str] = field(default_factory=dict)
     """Role → content digest of the parent artifact."""
     inputs: Mapping[str, str] = field(default_factory=dict)
@@ -45,14 +68,96 @@ class StageKey:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One data file of an artifact."""
+    """One file of a unit or artifact."""
 
     name: str
-    """Relative, with `/`."""
+    """Relative to its folder, with `/`."""
     size_bytes: int
     sha256: str
+    """Of the bytes, for verification."""
     rows: int | None = None
     """Rows of a table; None for other files."""
+    digest: str | None = None
+    """Of a table's rows, whatever the file's format; None for other files, whose bytes count."""
+
+    @property
+    def content(self) -> list[Json]:
+        """What children depend on."""
+        return [self.name, self.rows, self.digest or self.sha256]
+
+
+def content_digest(entries: Iterator[FileEntry] | tuple[FileEntry, ...]) -> str:
+    """Hex sha256 over names, rows and contents: equal rows and bytes, equal digest."""
+    return sha256_json(sorted(entry.content for entry in entries))
+
+
+@dataclass(frozen=True)
+class UnitRef:
+    """A unit of an artifact, under the name it has there."""
+
+    name: str
+    """`scores-00003`: its place in this artifact; the same unit may stand elsewhere in another."""
+    fingerprint: str
+    files: tuple[FileEntry, ...]
+
+    @cached_property
+    def content_digest(self) -> str:
+        """What units made from this one depend on."""
+        return content_digest(self.files)
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """A finished unit, as its unit.json says."""
+
+    path: Path
+    key: UnitKey
+    files: tuple[FileEntry, ...]
+    notes: Mapping[str, Json]
+    """What the stage noted about it: counts, seconds."""
+    seconds: float
+    made_at: str
+    """UTC, ISO 8601."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def ref(self, name: str) -> UnitRef:
+        """This unit under a name."""
+        return UnitRef(name, self.key.fingerprint, self.files)
+
+    def file(self, name: str) -> Path:
+        """Path of a listed file. Raises: IncompleteArtifactError for any other name."""
+        if all(entry.name != name for entry in self.files):
+            known = ", ".join(entry.name for entry in self.files)
+            raise IncompleteArtifactError(f"{self.path}: {name!r} is not in its unit.json; it has: {known}")
+        return self.path / name
+
+    def to_json(self) -> bytes:
+        """The file's bytes; they carry a digest of themselves, so that any edit shows."""
+        body = {
+            "unit_version": UNIT_VERSION,
+            "key": asdict_shallow(self.key),
+            "files": [asdict(entry) for entry in self.files],
+            "notes": self.notes,
+            "seconds": self.seconds,
+            "made_at": self.made_at,
+            "versions": self.versions,
+        }
+        return _signed(body)
+
+
+def read_unit(folder: Path) -> UnitRecord:
+    """The unit of a folder, checked against itself and the folder's name; its files are not looked at.
+
+    Raises:
+        IncompleteArtifactError: absent, unreadable, edited, of another format, or in the wrong folder.
+    """
+    path = folder / UNIT_NAME
+    body = _read_signed(path, "unit_version", UNIT_VERSION, "The same command makes it again")
+    entries = tuple(FileEntry(**entry) for entry in body.pop("files"))
+    unit = UnitRecord(folder, UnitKey(**body.pop("key")), entries, **body)
+    if unit.key.fingerprint != folder.name:
+        raise IncompleteArtifactError(f"{path}: belongs to unit {unit.key.fingerprint[:12]}; it was renamed")
+    return unit
 
 
 class ParentRef(TypedDict):
@@ -80,7 +185,9 @@ class Manifest:
     node: str
     version: int
     fingerprint: str
-    files: tuple[FileEntry, ...]
+    units: tuple[UnitRef, ...] = ()
+    files: tuple[FileEntry, ...] = ()
+    """Files of the artifact's own folder, which span the units."""
     config: Mapping[str, Json] = field(default_factory=dict)
     full_config: Mapping[str, Json] = field(default_factory=dict)
     parents: Mapping[str, ParentRef] = field(default_factory=dict)
@@ -96,13 +203,14 @@ class Manifest:
 
     @cached_property
     def content_digest(self) -> str:
-        """Hex sha256 over names, sizes, rows and sha256 of the data files: equal bytes, equal digest."""
-        return sha256_json([asdict(entry) for entry in sorted(self.files, key=lambda entry: entry.name)])
+        """Hex sha256 over all files' names, rows and contents, units' included."""
+        return content_digest(tuple(named(name, entry) for name, entry in self.entries.items()))
 
     @cached_property
     def entries(self) -> Mapping[str, FileEntry]:
-        """Data files by name."""
-        return {entry.name: entry for entry in self.files}
+        """All files by name; a unit's are called `<unit>/<file>`."""
+        own = {entry.name: entry for entry in self.files}
+        return own | {f"{unit.name}/{entry.name}": entry for unit in self.units for entry in unit.files}
 
     def key(self) -> StageKey:
         """The key this artifact was made for."""
@@ -112,9 +220,13 @@ class Manifest:
     def to_json(self) -> bytes:
         """The file's bytes; they carry a digest of themselves, so that any edit shows."""
         body = {**asdict_shallow(self), "files": [asdict(entry) for entry in self.files]}
-        body |= {"manifest_version": MANIFEST_VERSION, "content_digest": self.content_digest}
-        body["manifest_digest"] = sha256_json(body)
-        return json.dumps(json.loads(canonical_json(body)), indent=1, ensure_ascii=False).encode() + b"\n"
+        body["units"] = [asdict(unit) for unit in self.units]
+        return _signed({**body, "manifest_version": MANIFEST_VERSION, "content_digest": self.content_digest})
+
+
+def named(name: str, entry: FileEntry) -> FileEntry:
+    """An entry under another name."""
+    return FileEntry(name, entry.size_bytes, entry.sha256, entry.rows, entry.digest)
 
 
 def asdict_shallow(value: Any) -> dict[str, Any]:
@@ -130,27 +242,40 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     remedy = f"Redo the stage with --refresh {folder.parent.name}"
-    try:
-        body = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise IncompleteArtifactError(f"{path}: cannot be read ({error}); expected JSON. {remedy}") from error
-    if not isinstance(body, dict) or body.get("manifest_version") != MANIFEST_VERSION:
-        found = body.get("manifest_version") if isinstance(body, dict) else type(body).__name__
-        raise IncompleteArtifactError(
-            f"{path}: manifest version {found!r}; expected {MANIFEST_VERSION}. {remedy}"
-        )
-    stored = body.pop("manifest_digest", None)
-    if stored != sha256_json(body):
-        raise IncompleteArtifactError(f"{path}: was edited or damaged (its own digest differs). {remedy}")
-    body.pop("manifest_version")
-    content_digest = body.pop("content_digest")
+    body = _read_signed(path, "manifest_version", MANIFEST_VERSION, remedy)
+    stated = body.pop("content_digest")
     entries = tuple(FileEntry(**entry) for entry in body.pop("files"))
-    manifest = Manifest(files=entries, **body)
-    if content_digest != manifest.content_digest or manifest.fingerprint != manifest.key().fingerprint:
+    units = tuple(
+        UnitRef(unit["name"], unit["fingerprint"], tuple(FileEntry(**entry) for entry in unit["files"]))
+        for unit in body.pop("units")
+    )
+    manifest = Manifest(files=entries, units=units, **body)
+    if stated != manifest.content_digest or manifest.fingerprint != manifest.key().fingerprint:
         raise IncompleteArtifactError(
             f"{path}: its file list, parents, inputs or config do not give its digests. {remedy}"
         )
     return manifest
+
+
+def _signed(body: Mapping[str, Json]) -> bytes:
+    body = {**body, "own_digest": sha256_json(body)}
+    return json.dumps(json.loads(canonical_json(body)), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _read_signed(path: Path, version_name: str, version: int, remedy: str) -> dict[str, Any]:
+    try:
+        body = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise IncompleteArtifactError(f"{path}: cannot be read ({error}); expected JSON. {remedy}") from error
+    if not isinstance(body, dict) or body.get(version_name) != version:
+        found = body.get(version_name) if isinstance(body, dict) else type(body).__name__
+        what = version_name.replace("_", " ")
+        raise IncompleteArtifactError(f"{path}: {what} {found!r}; expected {version}. {remedy}")
+    stored = body.pop("own_digest", None)
+    if stored != sha256_json(body):
+        raise IncompleteArtifactError(f"{path}: was edited or damaged (its own digest differs). {remedy}")
+    del body[version_name]
+    return body
 
 
 @dataclass(frozen=True)
@@ -172,8 +297,13 @@ class Artifact:
 
     @property
     def content_digest(self) -> str:
-        """Digest of its bytes; what children depend on."""
+        """Digest of its rows and bytes; what children depend on."""
         return self.manifest.content_digest
+
+    @property
+    def units(self) -> tuple[UnitRef, ...]:
+        """Its units, in their order."""
+        return self.manifest.units
 
     def ref(self) -> ArtifactRef:
         """A JSON-able pointer."""
@@ -192,19 +322,36 @@ class Artifact:
 
     def file(self, name: str) -> Path:
         """Path of a file of the manifest. Raises: IncompleteArtifactError for any other name."""
-        if name not in self.manifest.entries:
-            known = ", ".join(sorted(self.manifest.entries)[:8])
+        if name not in self._paths:
+            known = ", ".join(sorted(self._paths)[:8])
             raise IncompleteArtifactError(f"{self.path}: {name!r} is not in the manifest; it has: {known}")
-        return self.path / name
+        return self._paths[name]
 
     def files(self, prefix: str = "", suffix: str = "") -> list[Path]:
-        """Paths of the manifest's files whose names start and end so, sorted by name."""
+        """Paths of the files whose names start and end so: the units' in their order, then its own."""
         return [
-            self.path / name
-            for name in sorted(self.manifest.entries)
-            if name.startswith(prefix) and name.endswith(suffix)
+            path for name, path in self._paths.items() if name.startswith(prefix) and name.endswith(suffix)
         ]
 
-    def rows(self, prefix: str = "") -> int:
-        """Rows of all tables whose names start so."""
-        return sum(entry.rows or 0 for entry in self.manifest.files if entry.name.startswith(prefix))
+    def rows(self, prefix: str = "", suffix: str = "") -> int:
+        """Rows of all tables whose names start and end so."""
+        entries = self.manifest.entries.items()
+        return sum(e.rows or 0 for name, e in entries if name.startswith(prefix) and name.endswith(suffix))
+
+    def unit_folder(self, unit: UnitRef) -> Path:
+        """Where a unit's files lie."""
+        return unit_folder(self.path.parent.parent, self.manifest.stage, unit.fingerprint)
+
+    @cached_property
+    def _paths(self) -> Mapping[str, Path]:
+        of_units = {
+            f"{unit.name}/{entry.name}": self.unit_folder(unit) / entry.name
+            for unit in self.units
+            for entry in unit.files
+        }
+        return of_units | {entry.name: self.path / entry.name for entry in self.manifest.files}
+
+
+def unit_folder(root: Path, stage: str, fingerprint: str) -> Path:
+    """`<store>/units/<stage>/<fingerprint>`."""
+    return root / UNITS_NAME / stage / fingerprint

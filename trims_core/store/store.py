@@ -18,28 +18,32 @@ from pathlib import Path
 from typing import Final
 
 from trims_core._faults import fault_point
-from trims_core.config import STAGES
 from trims_core.errors import ConfigError, IncompleteArtifactError, MissingArtifactError
 from trims_core.fingerprint import Digests, FileDigests
 from trims_core.store import swap
 from trims_core.store.artifact import (
     CARD_NAME,
     MANIFEST_NAME,
+    UNITS_NAME,
     Artifact,
     ArtifactRef,
     Manifest,
     StageKey,
+    UnitRef,
     read_manifest,
+    read_unit,
 )
 from trims_core.store.cleaning import Removed, clean_stage, remove_artifact
 from trims_core.store.durable import disk_errors, fsync_file, fsync_folder, write_atomically
 from trims_core.store.locking import lock_path, write_lock
 from trims_core.store.staging import Staging
+from trims_core.store.units import Units
 from trims_core.store.verify import Problem, check, extra_problems, file_problems, table_problems
 
 logger = logging.getLogger(__name__)
 
 _FINGERPRINT: Final = re.compile(r"^[0-9a-f]{64}$")
+_NOT_STAGES: Final = (UNITS_NAME, "latest")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Store:
         self.root = Path(root).absolute()
         self._verified = FileDigests(self.root / f".verified-{os.uname().nodename}.json")
         self._digests = Digests(self.root / ".digests.json")
+        self.units = Units(self.root, self._verified)
 
     @property
     def digests(self) -> Digests:
@@ -73,13 +78,17 @@ class Store:
         return self.root / key.stage / key.fingerprint
 
     def find(self, key: StageKey) -> Artifact | None:
-        """The artifact of a key, verified; None where it was never made.
+        """The artifact of a key, verified; None where it was never made, or units of it were refreshed since.
 
         Raises:
             IncompleteArtifactError, CorruptShardError: it is damaged; names the files and the remedy.
         """
         folder = self.folder(key)
         if not folder.is_dir():
+            return None
+        artifact = Artifact(folder, read_manifest(folder))
+        if any(self._is_superseded(artifact, unit) for unit in artifact.units):
+            logger.info("%s: units of it were refreshed since it was made", artifact.manifest.node)
             return None
         return self._open(folder)
 
@@ -135,16 +144,22 @@ class Store:
             finally:
                 self._verified.save()
 
-    def commit(self, staging: Staging, manifest: Manifest, card: str = "") -> Committed:
+    def commit(
+        self,
+        staging: Staging,
+        manifest: Manifest,
+        card: str = "",
+        files: Mapping[str, int | None] | None = None,
+    ) -> Committed:
         """Turn a staging folder into the artifact: all of it under its final name, or nothing.
 
         Args:
-            manifest: everything but the file list, which is the staging's.
+            manifest: everything but the list of its own files.
+            files: those files, by name → rows.
         """
         final = self.folder(staging.key)
-        manifest = replace(manifest, files=staging.entries())
         with disk_errors(self.root):
-            staging.drop_unrecorded()
+            manifest = replace(manifest, files=staging.entries(files or {}))
             if card:
                 (staging.path / CARD_NAME).write_text(card, encoding="utf-8")
                 fsync_file(staging.path / CARD_NAME)
@@ -196,7 +211,7 @@ class Store:
     def folders(self, stage: str | None = None) -> list[Path]:
         """Folders of committed artifacts, whole or not."""
         found: list[Path] = []
-        for name in STAGES if stage is None else (stage,):
+        for name in self.stages() if stage is None else (stage,):
             with suppress(FileNotFoundError):
                 found += [
                     path for path in sorted((self.root / name).iterdir()) if _FINGERPRINT.match(path.name)
@@ -255,13 +270,26 @@ class Store:
         """
         with disk_errors(self.root):
             removed: list[Removed] = []
-            for stage in STAGES:
-                folder = self.root / stage
-                if folder.is_dir():
-                    removed += clean_stage(folder, staging, retired, older_than_s, dry_run)
+            for stage in self.stages():
+                removed += clean_stage(self.root / stage, staging, retired, older_than_s, dry_run)
             if artifact is not None:
                 removed.append(remove_artifact(self._named(artifact), dry_run))
         return removed
+
+    def stages(self) -> list[str]:
+        """Stages of which something was ever begun here."""
+        if not self.root.is_dir():
+            return []
+        folders = (path for path in sorted(self.root.iterdir()) if path.is_dir() and not path.is_symlink())
+        return [path.name for path in folders if path.name not in _NOT_STAGES]
+
+    def _is_superseded(self, artifact: Artifact, unit: UnitRef) -> bool:
+        """Whether another whole unit stands where an artifact's unit was."""
+        try:
+            found = read_unit(artifact.unit_folder(unit))
+        except IncompleteArtifactError:
+            return False
+        return found.ref(unit.name).content_digest != unit.content_digest
 
     def _named(self, name: str) -> Path:
         """The one artifact folder a user's abbreviation stands for. Raises: MissingArtifactError."""

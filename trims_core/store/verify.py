@@ -55,11 +55,12 @@ def file_problems(artifact: Artifact, digests: FileDigests, rehash: bool = False
     Args:
         rehash: read every byte, whatever is remembered.
     """
-    for entry in artifact.manifest.files:
-        yield from _entry_problems(artifact.path / entry.name, entry, digests, rehash)
+    for name, entry in artifact.manifest.entries.items():
+        yield from entry_problems(artifact.file(name), entry, digests, rehash)
 
 
-def _entry_problems(path: Path, entry: FileEntry, digests: FileDigests, rehash: bool) -> Iterator[Problem]:
+def entry_problems(path: Path, entry: FileEntry, digests: FileDigests, rehash: bool) -> Iterator[Problem]:
+    """What is wrong with one file."""
     try:
         stat = path.stat()
     except OSError as error:
@@ -103,7 +104,8 @@ def check(artifact: Artifact, digests: FileDigests) -> None:
 
 def extra_problems(artifact: Artifact) -> Iterator[Problem]:
     """Files in the folder that the manifest does not list; readers never see them."""
-    listed = {artifact.path / name for name in (*artifact.manifest.entries, *RESERVED_NAMES)}
+    own = [entry.name for entry in artifact.manifest.files]
+    listed = {artifact.path / name for name in (*own, *RESERVED_NAMES)}
     for path in sorted(artifact.path.rglob("*")):
         if path not in listed and (path.is_symlink() or not path.is_dir()):
             yield Problem(path, "extra", "not listed in the manifest; remove it")
@@ -133,7 +135,7 @@ def table_problems(artifact: Artifact, without: Collection[Path] = ()) -> Iterat
         except (OSError, ValueError) as error:
             yield Problem(path, "schema", f"cannot be read: {error}")
             continue
-        rows[table.name] += artifact.manifest.entries[path.relative_to(artifact.path).as_posix()].rows or 0
+        rows[table.name] += parquet_rows(path)
         if column := _ID_COLUMNS.get(table.name):
             yield from _duplicates(path, column, seen)
         if column := _ID_COLUMNS_IN_FILE.get(table.name):

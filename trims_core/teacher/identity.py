@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from trims_core.config import ScoresConfig
-from trims_core.fingerprint import Digests, Json
+from trims_core.fingerprint import Digests
 from trims_core.user_code import source_file
 
 BUILT_IN: Final = ("vllm", "transformers", "student", "unigram")
@@ -25,9 +25,3 @@ def teacher_identity(config: ScoresConfig, digests: Digests) -> dict[str, str]:
     if config.teacher not in BUILT_IN:
         identity["code"] = digests.file(source_file(config.teacher, "scores.teacher", ", ".join(BUILT_IN)))
     return identity
-
-
-def result_settings(config: ScoresConfig) -> dict[str, Json]:
-    """The settings that change scores; the model itself counts by identity, wherever it lies."""
-    fields = config.result_fields()
-    return {name: fields[name] for name in fields if name not in ("model", "revision")}

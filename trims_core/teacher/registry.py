@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from trims_core.config import ScoresConfig
 from trims_core.errors import ConfigError
+from trims_core.teacher.identity import BUILT_IN
 from trims_core.teacher.limits import Limits
 from trims_core.teacher.protocol import Teacher
 from trims_core.user_code import load
@@ -57,6 +58,13 @@ def make_tokenizer(config: ScoresConfig) -> PreTrainedTokenizerFast:
     from trims_core.rendering import load_tokenizer
 
     return load_tokenizer(config.model, config.revision)
+
+
+def observes_corpus(config: ScoresConfig) -> bool:
+    """Whether the teacher is shown the whole corpus first, so that its scores depend on all of it."""
+    if config.teacher in BUILT_IN:
+        return config.teacher == "unigram"
+    return hasattr(load(config.teacher, "scores.teacher"), "observe")
 
 
 def _teacher_without_options(config: ScoresConfig) -> Teacher:

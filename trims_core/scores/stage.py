@@ -1,33 +1,27 @@
 """The scores stage: every completion token of the corpus under the teacher, one unit per corpus shard.
 
-A crash loses at most the shard in flight. The engine is started only when a shard is missing. Rejected rows
-stay in finished shards and are judged against `scores.max_rejected_fraction` after each shard: raising the
-limit throws no work away. Rows an engine merely failed to answer are asked again by the next run.
+A crash loses at most the shard in flight. The engine is started only when a shard is missing, for the longest
+row of the missing ones. Rejected rows stay in finished shards and are judged against
+`scores.max_rejected_fraction` after each shard: raising the limit throws no work away. Rows an engine merely
+failed to answer are asked again by the next attempt.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trims_core._faults import fault_point
-from trims_core.config import TrimsConfig
+from trims_core.config import ScoresConfig
 from trims_core.errors import NonFiniteScoreError, RejectBudgetError
-from trims_core.fingerprint import Digests, Json
-from trims_core.graph import Node
+from trims_core.fingerprint import Json
 from trims_core.schema import CORPUS, REJECTS, SCORES, read_table, write_table
-from trims_core.stage import Outcome, StageSpec, Work, stage_key
-from trims_core.store import Artifact, StageKey
-from trims_core.teacher.cleaning import NON_FINITE, POSITIVE
-from trims_core.teacher.identity import result_settings, teacher_identity
-from trims_core.teacher.limits import Limits, context_limit, read_limits
-from trims_core.teacher.protocol import ENGINE_ERROR, CorpusObserver, Reply, Teacher
-from trims_core.teacher.shards import (
+from trims_core.scores.shards import (
     NO_REPLY,
     Row,
     ShardScores,
@@ -36,46 +30,128 @@ from trims_core.teacher.shards import (
     render_rows,
     tabulate,
 )
+from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
+from trims_core.store import Attempt, Made, UnitRecord
+from trims_core.teacher.cleaning import NON_FINITE, POSITIVE
+from trims_core.teacher.identity import teacher_identity
+from trims_core.teacher.limits import Limits, context_limit, read_limits
+from trims_core.teacher.protocol import ENGINE_ERROR, CorpusObserver, Reply, Teacher
+from trims_core.teacher.registry import observes_corpus
 
 if TYPE_CHECKING:
     from trims_core.rendering import Renderer
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
+SCORES_FILE: Final = "scores.parquet"
+REJECTS_FILE: Final = "rejects.parquet"
 _IDS_KEPT: Final = 10
 _MEASURE_ROWS: Final = 256
 _TRANSIENT: Final = (ENGINE_ERROR, NO_REPLY)
 
 
-def key(config: TrimsConfig, _node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
-    """Scores depend on the corpus's content, on who the teacher is and on how it computes."""
-    identity = teacher_identity(config.scores, digests)
-    return stage_key("scores", VERSION, result_settings(config.scores), parents, identity)
+def units(work: Work, _facts: None) -> list[Unit]:
+    """One per corpus shard: who the teacher is, how it computes, and the shard's rows.
+
+    A teacher that is shown the whole corpus depends on all of it.
+    """
+    corpus = work.parents["corpus"]
+    about = dict(work.inputs)
+    if observes_corpus(work.settings):
+        about["corpus_seen"] = corpus.content_digest
+    files = corpus.files("corpus-", ".parquet")
+    return [
+        Unit(
+            unit.name.replace("corpus", "scores"),
+            work.settings.result_fields(),
+            {**about, "corpus": unit.content_digest},
+            file,
+        )
+        for unit, file in zip(corpus.units, files, strict=True)
+    ]
 
 
-def produce(work: Work) -> Outcome:
-    """Writes scores-00000.parquet and rejects-00000.parquet … for every corpus shard.
+@contextmanager
+def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> Iterator[Make]:
+    """Starts the teacher and scores shards.
 
     Raises:
         NonFiniteScoreError, RejectBudgetError: too many rows cannot be used; names their ids.
         TeacherUnavailableError: the teacher died; finished shards are kept.
         AlignmentError: its tokenizer changes an example's text.
     """
-    shards = work.parents["corpus"].files("corpus-", ".parquet")
-    units = [shard.stem.replace("corpus", "scores") for shard in shards]
-    n_total = work.parents["corpus"].rows("corpus-")
-    waiting = [
-        (unit, shard) for unit, shard in zip(units, shards, strict=True) if not _is_finished(work, unit)
-    ]
-    tally = Tally(n_total, [dict(work.staging.unit(unit)) for unit in units if _is_finished(work, unit)])
-    tally.check(work.config.scores.max_rejected_fraction)
-    if waiting:
-        _score_shards(work, waiting, shards, tally)
+    from trims_core.rendering import Renderer
+    from trims_core.teacher.registry import make_teacher, make_tokenizer
+
+    config: ScoresConfig = work.settings
+    tally = Tally(work.parents["corpus"].rows("corpus-"), [dict(record.notes) for record in done])
+    tally.check(config.max_rejected_fraction)
+    limits = read_limits(config.model, config.revision)
+    context = context_limit(limits, config.max_model_len)
+    renderer = Renderer(make_tokenizer(config))
+    with closing(make_teacher(config, limits, work.scratch)) as teacher:
+        if isinstance(teacher, CorpusObserver):
+            for requests in _requests(work, renderer, work.parents["corpus"].files("corpus-", ".parquet")):
+                teacher.observe(requests)
+        fitting = [
+            request.n_tokens
+            for requests in _requests(work, renderer, [unit.source for unit in waiting])
+            for request in requests
+            if context is None or request.n_tokens <= context
+        ]
+        scorer = _Scorer(work, renderer, teacher, limits, context, tally)
+        scorer.start(max([2, *fitting]))
+
+        def make(unit: Unit, attempt: Attempt) -> Made:
+            fault_point("scores.before_shard")
+            tally.check(config.max_rejected_fraction)  # of the shards before this one
+            made = scorer.score(unit, attempt)
+            tally.units.append(dict(made.notes))
+            return made
+
+        yield make
+        fault_point("scores.after_record")
+        tally.check(config.max_rejected_fraction)
+
+
+def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
+    """Counts, speed and card from what the shards noted."""
+    tally = Tally(work.parents["corpus"].rows("corpus-"), [dict(record.notes) for record in done.values()])
     return Outcome(counts=tally.counts(), info=_info(work, tally), card=_card(work, tally))
 
 
-SPEC: Final = StageSpec(name="scores", version=VERSION, key=key, produce=produce)
+def gate(config: ScoresConfig, counts: Mapping[str, int], rejected_ids: Callable[[], list[str]]) -> None:
+    """Raises RejectBudgetError if more rows were rejected than the settings allow now."""
+    n_rejected, n_in = counts.get("n_rejected", 0), counts.get("n_in", 0)
+    if n_rejected <= config.max_rejected_fraction * n_in + 1e-9:
+        return
+    ids = rejected_ids()
+    more = ", …" if n_rejected > len(ids) else ""
+    enough = min(1.0, -(-n_rejected * 1000 // n_in) / 1000)
+    raise RejectBudgetError(
+        f"scores: {n_rejected} of {n_in} rows were rejected (ids {', '.join(ids)}{more}), allowed are"
+        f" {config.max_rejected_fraction:g} of them. Correct these rows, or go on without them with"
+        f" --set scores.max_rejected_fraction={enough:g}; finished shards are kept"
+    )
+
+
+def settled(record: UnitRecord) -> bool:
+    """Whether every row of a shard got its final answer."""
+    return not any(reason in record.notes["rejects"] for reason in _TRANSIENT)
+
+
+SPEC: Final = StageSpec(
+    "scores",
+    VERSION,
+    settings=lambda config, _node: config.scores,
+    inputs=teacher_identity,
+    units=units,
+    maker=maker,
+    finish=finish,
+    gate=gate,
+    settled=settled,
+)
 
 
 @dataclass
@@ -130,55 +206,14 @@ class Tally:
         return ", ".join(ids[:_IDS_KEPT]) + (", …" if n > _IDS_KEPT else "")
 
 
-def _is_finished(work: Work, unit: str) -> bool:
-    """Whether a unit was recorded and every row in it got its final answer."""
-    if not work.staging.is_done(unit):
-        return False
-    return not any(reason in work.staging.unit(unit)["rejects"] for reason in _TRANSIENT)
-
-
-def _score_shards(
-    work: Work, waiting: Sequence[tuple[str, Path]], all_shards: Sequence[Path], tally: Tally
-) -> None:
-    """Scores and records the shards that are missing, with the engine held open over all of them."""
-    from trims_core.rendering import Renderer
-    from trims_core.teacher.registry import make_teacher, make_tokenizer
-
-    config = work.config.scores
-    limits = read_limits(config.model, config.revision)
-    context = context_limit(limits, config.max_model_len)
-    renderer = Renderer(make_tokenizer(config))
-    with closing(make_teacher(config, limits, work.staging.scratch)) as teacher:
-        longest = _read_corpus(work, renderer, all_shards, context, teacher)
-        scorer = _Scorer(work, renderer, teacher, limits, context, tally)
-        scorer.start(longest)
-        for unit, shard in waiting:
-            fault_point("scores.before_shard")
-            tally.units.append(scorer.score(unit, shard))
-            fault_point("scores.after_record")
-            tally.check(config.max_rejected_fraction)
-
-
-def _read_corpus(
-    work: Work, renderer: Renderer, shards: Sequence[Path], context: int | None, teacher: Teacher
-) -> int:
-    """Tokens of the longest row of the corpus that fits the context; the same after a resume.
-
-    The engine is given no more room than this. A teacher that observes the corpus sees every row, of
-    finished shards too. Tokenizing everything twice costs about 0.2 ms per row.
-    """
-    longest = 2
-    done = 0
+def _requests(work: Work, renderer: Renderer, shards: Sequence[Path]) -> Iterator[list[Any]]:
+    """The rows of some shards as requests, a few hundred at a time. Tokenizing takes about 0.2 ms per row."""
+    n_done = 0
     for shard in shards:
         for batch in read_table(shard, CORPUS).to_batches(_MEASURE_ROWS):
-            requests = [row.request for row in render_rows(renderer, batch.to_pydict())]
-            fitting = (r.n_tokens for r in requests if context is None or r.n_tokens <= context)
-            longest = max([longest, *fitting])
-            if isinstance(teacher, CorpusObserver):
-                teacher.observe(requests)
-            done += batch.num_rows
-            work.progress(done, work.parents["corpus"].rows("corpus-"), "rows measured")
-    return longest
+            yield [row.request for row in render_rows(renderer, batch.to_pydict())]
+            n_done += batch.num_rows
+            work.progress(n_done, work.parents["corpus"].rows("corpus-"), "rows measured")
 
 
 class _Scorer:
@@ -208,13 +243,13 @@ class _Scorer:
         self._engine = info.engine
         logger.info("scores: teacher %s, rows of at most %d tokens, %s", info.engine, longest, info.facts)
 
-    def score(self, unit: str, shard: Path) -> dict[str, Any]:
-        """Score, write and record one shard; gives back what the journal notes about it."""
+    def score(self, unit: Unit, attempt: Attempt) -> Made:
+        """Score and write one shard."""
         started = time.perf_counter()
-        rows = render_rows(self._renderer, read_table(shard, CORPUS).to_pydict())
+        rows = render_rows(self._renderer, read_table(unit.source, CORPUS).to_pydict())
         found = tabulate(rows, {reply.id: reply for reply in self._replies(rows)})
         seconds = time.perf_counter() - started
-        note = {
+        notes = {
             "n_in": len(rows),
             "n_out": len(found.scores["id"]),
             "n_tokens": found.n_tokens,
@@ -226,8 +261,7 @@ class _Scorer:
                 for reason, ids in found.reasons.items()
             },
         }
-        self._work.staging.record(unit, self._write(unit, found), note)
-        return note
+        return Made(self._write(attempt.path, found), notes)
 
     def _replies(self, rows: Sequence[Row]) -> Iterator[Reply]:
         """One reply per row; rows the teacher cannot read are refused without asking it."""
@@ -246,20 +280,20 @@ class _Scorer:
             self._beat("rows scored")
             yield reply
 
-    def _write(self, unit: str, found: ShardScores) -> dict[str, int]:
+    def _write(self, folder: Path, found: ShardScores) -> dict[str, int | None]:
         """Both files of a unit; gives back their rows."""
-        staging, about = self._work.staging, self._provenance()
-        scores_name, rejects_name = f"{unit}.parquet", f"{unit.replace('scores', 'rejects')}.parquet"
-        n_scores = write_table(staging.path / scores_name, SCORES, found.scores, about)
+        about = self._provenance()
+        n_scores = write_table(folder / SCORES_FILE, SCORES, found.scores, about)
         fault_point("scores.mid_shard")
-        n_rejects = write_table(staging.path / rejects_name, REJECTS, found.rejects, about)
+        n_rejects = write_table(folder / REJECTS_FILE, REJECTS, found.rejects, about)
         fault_point("scores.before_record")
-        return {scores_name: n_scores, rejects_name: n_rejects}
+        return {SCORES_FILE: n_scores, REJECTS_FILE: n_rejects}
 
     def _provenance(self) -> dict[str, Json]:
         """What the numbers are, from the key alone: no versions, no clock, no paths."""
-        config, inputs = self._work.config.scores, self._work.staging.key.inputs
-        return {**inputs, "dtype": config.dtype, "max_model_len": config.max_model_len, "unit": "nats"}
+        config = self._work.settings
+        about = {"dtype": config.dtype, "max_model_len": config.max_model_len, "unit": "nats"}
+        return {**self._work.inputs, **about}
 
     def _beat(self, note: str) -> None:
         self._work.progress(self._done, self._tally.n_total, note)
@@ -271,9 +305,9 @@ def _detail(found: ShardScores, row_id: str) -> str:
 
 def _info(work: Work, tally: Tally) -> dict[str, Json]:
     seconds = tally.total("seconds")
-    config = work.config.scores
+    config = work.settings
     return {
-        "identity": dict(work.staging.key.inputs),
+        "identity": dict(work.inputs),
         "model": config.model,
         "revision": config.revision,
         "dtype": config.dtype,

@@ -1,0 +1,1 @@
+"""The scores stage: what a teacher thinks of every completion token."""
