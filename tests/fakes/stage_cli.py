@@ -12,11 +12,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from fakes.stages import SPECS, raw_config
 
-from trims_core.stage import Outcome, StageSpec, Work, main
+from trims_core.stage import StageSpec, Work, main
 
 TESTS = Path(__file__).resolve().parent.parent
 
@@ -40,16 +41,16 @@ def start(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> 
 
 
 def _gated(spec: StageSpec) -> StageSpec:
-    """The spec with a produce that says it started and waits for the gate file."""
+    """The spec with a begin that says it started and waits for the gate file."""
     gate = Path(os.environ["FAKE_GATE"])
 
-    def produce(work: Work) -> Outcome:
+    def begin(work: Work) -> Any:
         gate.with_suffix(".reached").touch()
         while not gate.exists():
             time.sleep(0.02)
-        return spec.produce(work)
+        return None if spec.begin is None else spec.begin(work)
 
-    return replace(spec, produce=produce)
+    return replace(spec, begin=begin)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,31 @@
-"""A small pipeline for tests: the real graph and store, stages that write tiny tables.
+"""A small pipeline for tests: the real graph, engine and store, stages that write tiny files.
 
-Every stage writes `units` Parquet shards derived from its parents' content, so that a change anywhere shows.
+corpus and scores consist of one unit per shard; every other stage is one JSON file derived from its settings
+and its parents' contents, so that a change anywhere shows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from trims_core._faults import fault_point
-from trims_core.config import TrimsConfig
+from trims_core.config import ScoresConfig, Section, TrimsConfig
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
-from trims_core.schema import CORPUS, REJECTS, SCORES, write_table
+from trims_core.schema import CORPUS, REJECTS, SCORES, read_table, write_table
+from trims_core.scores.stage import gate
 from trims_core.settings import parse_config
-from trims_core.stage import Outcome, StageSpec, Work, stage_key
-from trims_core.store import Artifact, StageKey
+from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
+from trims_core.store import Attempt, Made, UnitRecord
 
 N_SHARDS = 3
 ROWS = 4
 calls: list[str] = []
-"""`<node>:<unit>` of every unit that was really worked on in this process."""
+"""`<node>:<unit>` of every unit that was really made in this process."""
 
 
 def raw_config(root: Path) -> dict[str, object]:
@@ -47,97 +51,184 @@ def tiny_config(root: Path, **sections: Mapping[str, object]) -> TrimsConfig:
     return parse_config(raw)
 
 
-def _corpus_key(
-    config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests
-) -> StageKey:
-    source = {"source": digests.dataset(config.corpus.path)}
-    return stage_key("corpus", 1, config.corpus.result_fields(), parents, source)
+def making(make: Make, work: Work) -> AbstractContextManager[Make]:
+    """What a maker gives back: `make`, which notes each unit in `calls` first."""
+
+    @contextmanager
+    def opened() -> Iterator[Make]:
+        def noted(unit: Unit, attempt: Attempt) -> Made:
+            made = make(unit, attempt)
+            calls.append(f"{work.node_id}:{unit.name}")
+            return made
+
+        yield noted
+
+    return opened()
 
 
-def _corpus(work: Work) -> Outcome:
-    (source,) = work.config.corpus.path or ()
+def _corpus_inputs(settings: Any, digests: Digests) -> dict[str, str]:
+    return {"source": digests.dataset(settings.path)}
+
+
+def _corpus_units(work: Work, _facts: None) -> list[Unit]:
+    (source,) = work.settings.path
     ids = [json.loads(line)["id"] for line in Path(source).read_text().splitlines()]
-    for start in range(0, len(ids), ROWS):
-        unit = f"corpus-{start // ROWS:05d}"
-        if work.staging.is_done(unit):
-            continue
-        calls.append(f"{work.node.id}:{unit}")
-        here = ids[start : start + ROWS]
+    shards = [ids[start : start + ROWS] for start in range(0, len(ids), ROWS)]
+    return [
+        Unit(f"corpus-{number:05d}", {}, {"ids": " ".join(shard)}, (number * ROWS, shard))
+        for number, shard in enumerate(shards)
+    ]
+
+
+def _corpus_maker(
+    work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]
+) -> AbstractContextManager[Make]:
+    def make(unit: Unit, attempt: Attempt) -> Made:
+        start, ids = unit.source
         columns = {
-            "id": here,
-            "messages": [[{"role": "user", "content": name}] for name in here],
-            "completion": [f"answer {name}" for name in here],
-            "source": [f"source:{start + i}" for i in range(len(here))],
+            "id": ids,
+            "messages": [[{"role": "user", "content": name}] for name in ids],
+            "completion": [f"answer {name}" for name in ids],
+            "source": [f"source:{start + i}" for i in range(len(ids))],
         }
-        name = f"{unit}.parquet"
-        rows = write_table(work.staging.path / name, CORPUS, columns)
-        work.staging.record(unit, {name: rows}, {"first": here[0]})
-        work.progress(start, len(ids), "rows")
-    return Outcome({"n_in": len(ids), "n_out": len(ids)}, {"source": "fake"}, "A fake corpus.")
+        rows = write_table(attempt.path / "corpus.parquet", CORPUS, columns)
+        work.progress(start, 0, "rows")
+        return Made({"corpus.parquet": rows}, {"n": len(ids), "first": ids[0]})
+
+    return making(make, work)
 
 
-def _scores_key(
-    config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests
-) -> StageKey:
-    return stage_key("scores", 1, config.scores.result_fields(), parents)
+def _corpus_finish(_work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
+    n = sum(int(record.notes["n"]) for record in done.values())
+    return Outcome({"n_in": n, "n_out": n}, {"source": "fake"}, "A fake corpus.")
 
 
-def _scores(work: Work) -> Outcome:
-    """Scores every id; ids that contain `bad` are rejected."""
+def _scores_inputs(settings: ScoresConfig, _digests: Digests) -> dict[str, str]:
+    return {"teacher": settings.model}
+
+
+def scores_units(work: Work, _facts: None) -> list[Unit]:
+    """One per corpus shard."""
     corpus = work.parents["corpus"]
-    bad: list[str] = []
-    n_in = n_out = 0
-    for number, shard in enumerate(corpus.files("corpus-", ".parquet")):
-        import pyarrow.parquet as pq
-
-        unit, name = f"scores-{number:05d}", f"scores-{number:05d}.parquet"
-        ids = pq.read_table(shard, columns=["id"])["id"].to_pylist()
-        bad += [id_ for id_ in ids if "bad" in id_]
-        good = [id_ for id_ in ids if "bad" not in id_]
-        n_in, n_out = n_in + len(ids), n_out + len(good)
-        if work.staging.is_done(unit):
-            continue
-        fault_point("fake.before_shard")
-        calls.append(f"{work.node.id}:{unit}")
-        columns = {
-            "id": good,
-            "token_ids": [[1, 2] for _ in good],
-            "byte_end": [[1, 2] for _ in good],
-            "nll_nats": [[0.5, 1.5] for _ in good],
-            "entropy_nats": [None for _ in good],
-        }
-        rows = write_table(work.staging.path / name, SCORES, columns)
-        fault_point("fake.before_record")
-        work.staging.record(unit, {name: rows})
-        work.progress(number, 0, "shards")
-    rejects = {"id": bad, "reason": ["bad"] * len(bad), "detail": [""] * len(bad)}
-    write_table(work.staging.path / "rejects-00000.parquet", REJECTS, rejects)
-    work.staging.record("rejects", {"rejects-00000.parquet": len(bad)})
-    return Outcome({"n_in": n_in, "n_out": n_out, "n_rejected": len(bad)}, {"teacher": "fake"})
+    files = corpus.files("corpus-", ".parquet")
+    return [
+        Unit(
+            unit.name.replace("corpus", "scores"),
+            work.settings.result_fields(),
+            {**work.inputs, "corpus": unit.content_digest},
+            file,
+        )
+        for unit, file in zip(corpus.units, files, strict=True)
+    ]
 
 
-def _other_key(
-    config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests
-) -> StageKey:
-    fields = getattr(config, node.stage).result_fields()
-    return stage_key(node.stage, 1, {**fields, "node": node.params}, parents)
-
-
-def _other(work: Work) -> Outcome:
-    """Any other stage: one JSON file naming the settings and the parents' contents."""
-    calls.append(f"{work.node.id}:result")
-    about = {
-        "node": work.node.id,
-        "settings": work.staging.key.config,
-        "parents": {role: artifact.content_digest for role, artifact in work.parents.items()},
+def make_scores(unit: Unit, attempt: Attempt) -> Made:
+    """Scores every id of a shard; ids that contain `bad` are rejected."""
+    fault_point("fake.before_shard")
+    ids = read_table(unit.source, CORPUS)["id"].to_pylist()
+    bad = [id_ for id_ in ids if "bad" in id_]
+    good = [id_ for id_ in ids if "bad" not in id_]
+    columns = {
+        "id": good,
+        "token_ids": [[1, 2] for _ in good],
+        "byte_end": [[1, 2] for _ in good],
+        "nll_nats": [[0.5, 1.5] for _ in good],
+        "entropy_nats": [None for _ in good],
     }
-    (work.staging.path / "result.json").write_text(json.dumps(about, sort_keys=True))
-    work.staging.record("result", {"result.json": None})
-    return Outcome({"n_in": 1, "n_out": 1}, {"node": work.node.id})
+    rejects = {"id": bad, "reason": ["bad"] * len(bad), "detail": [""] * len(bad)}
+    files = {
+        "scores.parquet": write_table(attempt.path / "scores.parquet", SCORES, columns),
+        "rejects.parquet": write_table(attempt.path / "rejects.parquet", REJECTS, rejects),
+    }
+    fault_point("fake.before_record")
+    return Made(files, {"n_in": len(ids), "n_out": len(good), "n_rejected": len(bad)})
+
+
+def _scores_maker(
+    work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]
+) -> AbstractContextManager[Make]:
+    def make(unit: Unit, attempt: Attempt) -> Made:
+        made = make_scores(unit, attempt)
+        work.progress(1, 0, "shards")
+        return made
+
+    return making(make, work)
+
+
+def _scores_finish(_work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
+    names = ("n_in", "n_out", "n_rejected")
+    counts = {name: sum(int(record.notes[name]) for record in done.values()) for name in names}
+    return Outcome(counts, {"teacher": "fake"})
+
+
+class NodeSettings(Section):
+    """A section's result fields, and which of a stage's nodes it is."""
+
+    fields: dict[str, Any]
+    node: dict[str, Any]
+
+    def result_fields(self) -> dict[str, Any]:
+        """All of them, as one flat section."""
+        return {**self.fields, "node": dict(self.node)}
+
+
+def node_settings(config: TrimsConfig, node: Node) -> NodeSettings:
+    """Of the stage's own section; aligned and grades read one field of another."""
+    if node.stage == "aligned":
+        fields = {"metric": config.buckets.metric}
+    elif node.stage == "grades":
+        fields = {"untuned": config.sweep.untuned}
+    else:
+        fields = getattr(config, node.stage).result_fields()
+    return NodeSettings(fields=fields, node=dict(node.params))
+
+
+def one_unit(work: Work, _facts: None) -> list[Unit]:
+    """The one unit of a stage that depends on all of its parents."""
+    contents = {role: artifact.content_digest for role, artifact in work.parents.items()}
+    return [Unit("result", work.settings.result_fields(), {**work.inputs, **contents})]
+
+
+def _other_maker(
+    work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]
+) -> AbstractContextManager[Make]:
+    def make(unit: Unit, attempt: Attempt) -> Made:
+        about = {"settings": unit.settings, "parents": unit.inputs}
+        (attempt.path / "result.json").write_text(json.dumps(about, sort_keys=True))
+        return Made({"result.json": None})
+
+    return making(make, work)
+
+
+def plain_finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome:
+    """Nothing but counts."""
+    return Outcome({"n_in": 1, "n_out": 1}, {"node": work.node_id})
 
 
 SPECS: Mapping[str, StageSpec] = {
-    "corpus": StageSpec("corpus", 1, _corpus_key, _corpus),
-    "scores": StageSpec("scores", 1, _scores_key, _scores),
-    **{stage: StageSpec(stage, 1, _other_key, _other) for stage in ("buckets", "train", "sweep", "report")},
+    "corpus": StageSpec(
+        "corpus",
+        1,
+        settings=lambda config, _node: config.corpus,
+        inputs=_corpus_inputs,
+        units=_corpus_units,
+        maker=_corpus_maker,
+        finish=_corpus_finish,
+    ),
+    "scores": StageSpec(
+        "scores",
+        1,
+        settings=lambda config, _node: config.scores,
+        inputs=_scores_inputs,
+        units=scores_units,
+        maker=_scores_maker,
+        finish=_scores_finish,
+        gate=gate,
+    ),
+    **{
+        stage: StageSpec(
+            stage, 1, settings=node_settings, units=one_unit, maker=_other_maker, finish=plain_finish
+        )
+        for stage in ("aligned", "buckets", "train", "sweep", "grades", "report")
+    },
 }
