@@ -82,6 +82,7 @@ app.command("explain", epilog="Example:  trims explain configs/demo.yaml buckets
 )
 app.command("verify", epilog="Example:  trims verify data/store --deep")(cli_store.verify)
 app.command("ls", epilog="Example:  trims ls data/store --stage scores")(cli_store.ls)
+app.command("du", epilog="Example:  trims du data/store")(cli_store.du)
 app.command("clean", epilog="Example:  trims clean data/store --staging --older-than 1d")(cli_store.clean)
 app.command("export", epilog=cli_export.EXAMPLES)(cli_export.export)
 app.command("generate", epilog=cli_generate.EXAMPLES)(cli_generate.generate)

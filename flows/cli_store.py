@@ -1,4 +1,4 @@
-"""`trims plan | explain | verify | ls | clean`: questions to the artifact store, answered without Prefect."""
+"""`trims plan | explain | verify | ls | du | clean`: questions to the store, answered without Prefect."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ StageOption = Annotated[str | None, typer.Option(metavar="STAGE", help="Only thi
 _DEFAULT_STORE: Final = Path("data/store")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _AGE: Final = re.compile(r"^(\d+(?:\.\d+)?)([smhd])$")
+_UNITS_NAMED: Final = 3
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -84,6 +85,13 @@ def ls(store: StorePath = _DEFAULT_STORE, stage: StageOption = None) -> None:
     )
 
 
+def du(store: StorePath = _DEFAULT_STORE) -> None:
+    """Show the bytes each stage takes: its units, shared by its artifacts, and the artifacts' own files."""
+    sizes = _store(store).sizes()
+    rows = [(stage, _size(n_bytes)) for stage, n_bytes in sorted(sizes.items(), key=lambda item: -item[1])]
+    standard_output().print(plain_table(("stage", "size"), [*rows, ("all", _size(sum(sizes.values())))]))
+
+
 def clean(
     store: StorePath = _DEFAULT_STORE,
     staging: Annotated[bool, typer.Option("--staging", help="Only what dead writers left behind.")] = False,
@@ -132,6 +140,11 @@ def _print_explanation(console: Console, found: plans.Explanation) -> None:
         made = found.compared_with.manifest.created_at[:19].replace("T", " ")
         lines.append(f"  compared with {found.compared_with.fingerprint[:12]}, made {made} UTC")
     lines += [f"  {one.field}: {one.before!r} → {one.now!r}" for one in found.differences]
+    if found.units is not None:
+        lines.append(f"  {found.units}")
+    for why, names in found.missing.items():
+        more = ", …" if len(names) > _UNITS_NAMED else ""
+        lines.append(f"  {len(names)} missing ({', '.join(names[:_UNITS_NAMED])}{more}): {why}")
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -158,7 +171,7 @@ def _known(stage: str | None) -> str | None:
 def _listed(artifact: Artifact) -> tuple[str, ...]:
     manifest = artifact.manifest
     counts = ", ".join(f"{name} {n}" for name, n in manifest.counts.items())
-    size = _size(sum(entry.size_bytes for entry in manifest.files))
+    size = _size(sum(entry.size_bytes for entry in manifest.entries.values()))
     made = manifest.created_at[:19].replace("T", " ")
     return manifest.node, manifest.fingerprint[:12], made, f"{manifest.seconds:.1f}", size, counts
 

@@ -1,4 +1,4 @@
-"""The pipeline as one flow: corpus ► scores ► buckets ► train ► sweep ► report.
+"""The pipeline as one flow: corpus ► scores ► aligned ► buckets ► train ► sweep ► grades ► report.
 
 `until` names the last stage, `refresh` the stages to redo although a valid artifact exists; everything else
 comes from the store where it is there already. The deployments of prefect.yaml are this flow with other
@@ -13,12 +13,12 @@ from typing import TypedDict
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.stages import STAGE_TASKS, StageResult
+from tasks.stages import StageResult, stage_task
 from trims_core.config import TrimsConfig
 from trims_core.graph import Node, build_graph, refreshed, select
 from trims_core.latest import point_latest
 from trims_core.settings import load_config
-from trims_core.store import ArtifactRef
+from trims_core.store import ArtifactRef, refreshing
 
 
 class Run(TypedDict):
@@ -46,17 +46,19 @@ def trims(
     graph = select(build_graph(settings), until)
     redo = refreshed(graph, refresh or [])
     done: dict[str, ArtifactRef] = {}
-    for node in graph:
-        done[node.id] = run_stage(settings, node, done, refresh=node.id in redo)
+    command = [config, overrides or [], until, refresh or []]
+    with refreshing(Path(settings.store), command, refresh=bool(redo)) as since:
+        for node in graph:
+            done[node.id] = run_stage(settings, node, done, since=since if node.id in redo else None)
     return Run(artifacts=done, latest=_publish_latest(settings, graph, done))
 
 
 def run_stage(
-    settings: TrimsConfig, node: Node, done: dict[str, ArtifactRef], *, refresh: bool = False
+    settings: TrimsConfig, node: Node, done: dict[str, ArtifactRef], *, since: str | None = None
 ) -> ArtifactRef:
-    """The reference of one node's artifact, made from those of its parents."""
+    """The reference of one node's artifact, made from those of its parents; not older than `since`."""
     parents = {role: done[parent] for role, parent in node.parents.items()}
-    return _unpack(STAGE_TASKS[node.stage](settings, node, parents, refresh=refresh))
+    return _unpack(stage_task(settings, node, parents, since=since))
 
 
 def _unpack(answer: StageResult) -> ArtifactRef:

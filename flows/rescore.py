@@ -1,4 +1,8 @@
-"""Whether the teacher changed since its scores were made; if so, new scores and buckets, and the drift.
+"""Whether the teacher is another one than was last told of; if so, new scores and buckets, and the drift.
+
+1. compare the teacher's identity with the one last announced for a config of this name
+2. tell (`trims.teacher.changed`), score, align and bucket again, measure and tell the drift
+3. remember the identity as announced: a crash before this line tells again
 
 The old artifacts stay. Nothing is retrained: a person, or an automation on the events, decides.
 Covered: local checkpoints (digest of their files) and hub models (commit). Not covered: a server whose model
@@ -7,6 +11,7 @@ changes behind the same name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
 from prefect import flow, get_run_logger
@@ -16,12 +21,13 @@ from prefect.states import Completed
 
 from flows.pipeline import run_stage
 from tasks.drift import drift
+from trims_core.announced import Announced, read_announced, write_announced
 from trims_core.config import TrimsConfig
-from trims_core.graph import Node, build_graph, select
-from trims_core.plan import plan
+from trims_core.errors import StoreError
+from trims_core.graph import build_graph, select
 from trims_core.settings import load_config
-from trims_core.stage import load_spec
-from trims_core.store import Artifact, ArtifactRef, StageKey, Store
+from trims_core.store import ArtifactRef, Store
+from trims_core.teacher.identity import teacher_identity
 
 CHANGED_EVENT: Final = "trims.teacher.changed"
 DRIFT_EVENT: Final = "trims.drift.measured"
@@ -38,7 +44,7 @@ class Rescored(TypedDict):
 
 @flow(name="trims-rescore", flow_run_name="{config}", persist_result=False)
 def trims_rescore(config: str, overrides: list[str] | None = None) -> Rescored | State[Rescored]:
-    """Score and bucket again if the teacher changed; else end in seconds.
+    """Score and bucket again if the teacher is another one than was last told of; else end in seconds.
 
     Args:
         config: YAML file, relative to the project's folder.
@@ -46,51 +52,57 @@ def trims_rescore(config: str, overrides: list[str] | None = None) -> Rescored |
     """
     settings = load_config(config, overrides or [])
     store = Store(settings.store)
-    rows = plan(store, settings, "buckets")
-    if all(row.state == "hit" for row in rows):
-        message = f"teacher {settings.scores.model} is unchanged: its scores and buckets are in the store"
+    identity = teacher_identity(settings.scores, store.digests)
+    last = read_announced(store.root, settings.name)
+    if last is not None and dict(last.identity) == identity:
+        message = f"teacher {settings.scores.model} is the one last told of"
         get_run_logger().info(message)
         nothing = Rescored(teacher_changed=False, drift=None, artifacts={})
         return Completed(name="Unchanged", message=message, data=nothing)
-    return _rescore(settings, store, select(build_graph(settings), "buckets"))
+    return _rescore(settings, store, identity, last)
 
 
-def _rescore(settings: TrimsConfig, store: Store, graph: tuple[Node, ...]) -> Rescored:
-    corpus, scores, buckets = graph
-    done = {corpus.id: run_stage(settings, corpus, {})}
-    opened = store.open(done[corpus.id])
-    key = load_spec("scores").key(settings, scores, {"corpus": opened}, store.digests)
-    previous = previous_scores(store, opened, key)
-    changed = previous is not None and dict(previous.manifest.inputs) != dict(key.inputs)
-    if previous is not None and changed:
-        _announce(settings, previous, key)
-    for node in (scores, buckets):
+def _rescore(
+    settings: TrimsConfig, store: Store, identity: dict[str, str], last: Announced | None
+) -> Rescored:
+    if last is None:
+        get_run_logger().info("no teacher was told of before: nothing to compare with")
+    else:
+        _announce(settings, last.identity, identity)
+    done: dict[str, ArtifactRef] = {}
+    for node in select(build_graph(settings), "buckets"):
         done[node.id] = run_stage(settings, node, done)
-    if previous is None:
-        get_run_logger().info("no earlier scores of this corpus: nothing to compare with")
-        return Rescored(teacher_changed=False, drift=None, artifacts=done)
-    before = run_stage(settings, buckets, {corpus.id: done[corpus.id], scores.id: previous.ref()})
-    measured = drift(settings, before, done[buckets.id])
-    emit_event(DRIFT_EVENT, resource=_resource(settings), payload={**measured, "new": key.fingerprint})
-    return Rescored(teacher_changed=changed, drift=measured, artifacts=done)
+    measured = None if last is None else _drift(settings, store, last, done)
+    write_announced(store.root, settings.name, Announced(identity, done["corpus"], done["scores"]))
+    return Rescored(teacher_changed=last is not None, drift=measured, artifacts=done)
 
 
-def previous_scores(store: Store, corpus: Artifact, key: StageKey) -> Artifact | None:
-    """The newest scores of the same corpus content that are not of this key."""
-    for artifact in store.artifacts("scores"):
-        parent = artifact.manifest.parents.get("corpus")
-        same_corpus = parent is not None and parent["content_digest"] == corpus.content_digest
-        if same_corpus and artifact.fingerprint != key.fingerprint:
-            return artifact
-    return None
+def _drift(
+    settings: TrimsConfig, store: Store, last: Announced, done: dict[str, ArtifactRef]
+) -> dict[str, Any] | None:
+    """Between the buckets that today's settings make of the old scores and of the new ones; None where the
+    old scores are not in the store any more."""
+    before: dict[str, ArtifactRef] = {"corpus": last.corpus, "scores": last.scores}
+    try:
+        for ref in before.values():
+            store.open(ref)
+    except StoreError as error:
+        get_run_logger().warning("no drift: %s", error)
+        return None
+    for node in select(build_graph(settings), "buckets"):
+        if node.id not in before:
+            before[node.id] = run_stage(settings, node, before)
+    measured: dict[str, Any] = drift(settings, before["buckets"], done["buckets"])
+    payload = {**measured, "new": done["scores"]["fingerprint"]}
+    emit_event(DRIFT_EVENT, resource=_resource(settings), payload=payload)
+    return measured
 
 
-def _announce(settings: TrimsConfig, previous: Artifact, key: StageKey) -> None:
+def _announce(settings: TrimsConfig, old: Mapping[str, str], new: Mapping[str, str]) -> None:
     """Emit the event, saying what of the teacher's identity differs."""
-    old, new = dict(previous.manifest.inputs), dict(key.inputs)
     differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     get_run_logger().info("teacher %s changed: %s", settings.scores.model, ", ".join(differing))
-    payload = {"differs": differing, "old": old, "new": new, "old_scores": previous.fingerprint}
+    payload = {"differs": differing, "old": dict(old), "new": dict(new)}
     emit_event(CHANGED_EVENT, resource=_resource(settings), payload=payload)
 
 

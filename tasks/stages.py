@@ -1,6 +1,6 @@
-"""One Prefect task per stage: config and parents' references in, the artifact's reference out.
+"""One Prefect task per node: config and parents' references in, the artifact's reference out.
 
-A task calls `run_node`, shows progress while it runs and publishes one artifact at the end. A reused artifact
+It calls `run_node`, shows progress while it runs and publishes one artifact at the end. A reused artifact
 ends in the state "Cached"; Prefect's own result cache is not used, the store is the cache.
 """
 
@@ -35,7 +35,9 @@ Refs = Mapping[str, ArtifactRef]
 StageResult = State[Any] | ArtifactRef
 
 install_readable_errors()
-_stage_task: Final = task(
+
+
+@task(
     retries=RETRIES,
     retry_delay_seconds=list(RETRY_DELAYS_S),
     retry_condition_fn=worth_a_retry,
@@ -43,75 +45,43 @@ _stage_task: Final = task(
     persist_result=False,
     task_run_name="{node.id}",
 )
-
-
-@_stage_task
-def corpus(config: TrimsConfig, node: Node, parents: Refs, refresh: bool = False) -> StageResult:
-    """The corpus: normalised examples with stable ids."""
-    result = _run(config, node, parents, refresh)
-    publish_card(_key(config, node), result.artifact, result.how)
+def stage_task(config: TrimsConfig, node: Node, parents: Refs, since: str | None = None) -> StageResult:
+    """The artifact of one node; `since`: what is older is made again."""
+    result = _run(config, node, parents, since)
+    publish = PUBLISHED_AS.get(node.stage, publish_card)
+    publish(_key(config, node), result.artifact, result.how)
     return _answer(result)
 
 
-@_stage_task
-def scores(config: TrimsConfig, node: Node, parents: Refs, refresh: bool = False) -> StageResult:
-    """The teacher's score of every completion token."""
-    result = _run(config, node, parents, refresh)
-    publish_card(_key(config, node), result.artifact, result.how)
-    return _answer(result)
+def _publish_edges(key: str, artifact: Artifact, how: str) -> None:
+    publish_table(key, edge_rows(artifact), artifact, how)
 
 
-@_stage_task
-def buckets(config: TrimsConfig, node: Node, parents: Refs, refresh: bool = False) -> StageResult:
-    """Student tokens with difficulty and bucket; shown as a table of the buckets' edges."""
-    result = _run(config, node, parents, refresh)
-    publish_table(_key(config, node), edge_rows(result.artifact), result.artifact, result.how)
-    return _answer(result)
+def _publish_cells(key: str, artifact: Artifact, how: str) -> None:
+    publish_table(key, cell_rows(artifact), artifact, how)
 
 
-@_stage_task
-def train(config: TrimsConfig, node: Node, parents: Refs, refresh: bool = False) -> StageResult:
-    """One adapter (variant and seed)."""
-    result = _run(config, node, parents, refresh)
-    publish_card(_key(config, node), result.artifact, result.how)
-    return _answer(result)
+def _publish_report(key: str, artifact: Artifact, how: str) -> None:
+    publish_card(f"{key}-card", artifact, how)
+    for image in artifact.files("figures/", ".png")[:1]:
+        publish_image(key, image, artifact, how)
 
 
-@_stage_task
-def sweep(config: TrimsConfig, node: Node, parents: Refs, refresh: bool = False) -> StageResult:
-    """One model over all tasks and thresholds; shown as a table of cells."""
-    result = _run(config, node, parents, refresh)
-    publish_table(_key(config, node), cell_rows(result.artifact), result.artifact, result.how)
-    return _answer(result)
-
-
-@_stage_task
-def report(config: TrimsConfig, node: Node, parents: Refs, refresh: bool = False) -> StageResult:
-    """The page and its figures; shown as its first picture."""
-    result = _run(config, node, parents, refresh)
-    publish_card(_key(config, node, "card"), result.artifact, result.how)
-    for image in result.artifact.files("figures/", ".png")[:1]:
-        publish_image(_key(config, node), image, result.artifact, result.how)
-    return _answer(result)
-
-
-STAGE_TASKS: Final[Mapping[StageName, Callable[..., StageResult]]] = {
-    "corpus": corpus,
-    "scores": scores,
-    "buckets": buckets,
-    "train": train,
-    "sweep": sweep,
-    "report": report,
+PUBLISHED_AS: Final[Mapping[StageName, Callable[[str, Artifact, str], None]]] = {
+    "buckets": _publish_edges,
+    "grades": _publish_cells,
+    "report": _publish_report,
 }
+"""What Prefect's UI shows of a stage where that is not its card."""
 
 
-def _run(config: TrimsConfig, node: Node, parents: Refs, refresh: bool) -> Result:
+def _run(config: TrimsConfig, node: Node, parents: Refs, since: str | None) -> Result:
     store = Store(Path(config.store))
     opened: dict[str, Artifact] = {role: store.open(ref) for role, ref in parents.items()}
     progress = StageProgress(node.id, _key(config, node, "progress"))
     listeners.started(node.id)
     with interruption_ends_the_run(), progress:
-        result = run_node(store, config, node, opened, refresh=refresh, progress=progress)
+        result = run_node(store, config, node, opened, since=since, progress=progress)
     listeners.finished(node.id, result.how, result.seconds)
     return result
 

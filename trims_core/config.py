@@ -6,6 +6,7 @@ budgets); they do not change results and never enter a fingerprint. Every other 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -75,6 +76,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
+_SECRET: Final = re.compile(r"(api_?key|token|secret|password)$", re.IGNORECASE)
+
+
+def is_secret(value: object) -> bool:
+    """Whether an option's value is the name of an environment variable: {env: NAME}."""
+    return isinstance(value, dict) and value.keys() == {"env"}
+
+
 class CorpusConfig(Section):
     """Where the examples come from: local files (`path`) or a hub data set (`hub`); `path` wins."""
 
@@ -121,7 +130,8 @@ class ScoresConfig(Section):
     max_model_len: Annotated[int, Field(ge=2)] | None = None
     """Longest prompt + completion in teacher tokens; default: the teacher's context."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Passed to a user's teacher class, or to vLLM's engine, as keyword arguments."""
+    """Passed to a user's teacher class, or to vLLM's engine, as keyword arguments. A secret is given as
+    {env: NAME}: it is read from the environment when the teacher is made, neither hashed nor written."""
     max_rejected_fraction: Annotated[Fraction, OPERATIONAL] = 0.0
     batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 64
     kv_cache_mib: Annotated[int, Field(ge=8), OPERATIONAL] = 64
@@ -129,6 +139,22 @@ class ScoresConfig(Section):
     max_num_batched_tokens: Annotated[int, Field(ge=1), OPERATIONAL] | None = None
     tensor_parallel_size: Annotated[int, Field(ge=1), OPERATIONAL] = 1
     start_timeout_s: Annotated[float, Field(gt=0), OPERATIONAL] = 600.0
+
+    @model_validator(mode="after")
+    def _no_open_secrets(self) -> Self:
+        for name, value in self.options.items():
+            if _SECRET.search(name) and not is_secret(value):
+                raise ValueError(
+                    f"options.{name}: looks like a secret, and settings are written into the store; give the"
+                    f" name of an environment variable instead: {name}: {{env: NAME}}"
+                )
+        return self
+
+    def result_fields(self) -> dict[str, Any]:
+        """Without secrets."""
+        fields = super().result_fields()
+        options = {name: value for name, value in self.options.items() if not is_secret(value)}
+        return {**fields, "options": _plain(options)}
 
 
 class BucketsConfig(Section):
@@ -160,24 +186,18 @@ class StudentConfig(Section):
 
 
 class EndsConfig(Section):
-    """How the supervised ends behind a variant's answers are masked and weighed: `TrainConfig.ends_of`."""
+    """How the supervised ends behind a variant's answers are masked and weighed: `TrainConfig.ends_of`.
+
+    What `pads` does not read is at its default.
+    """
 
     pads: Pads
-    rho: float
-    p_high: float
+    rho: float = 0.0
+    p_high: float = 0.0
     tokens: int
     """At most so many behind an answer. Validation has them whatever `pads` is."""
-    weight: float
-    hide_end_of_turn: bool
-
-    def result_fields(self) -> dict[str, Any]:
-        """Only what `pads` reads."""
-        fields = super().result_fields()
-        if self.pads == "none":
-            return {name: fields[name] for name in ("pads", "tokens")}
-        if self.pads != "last":
-            del fields["rho"], fields["p_high"]
-        return fields
+    weight: float = 1.0
+    hide_end_of_turn: bool = False
 
 
 class VariantConfig(Section):
@@ -325,16 +345,15 @@ class TrainConfig(TrainingConfig):
 
     def ends_of(self, variant: VariantConfig) -> EndsConfig:
         """How a variant's ends are masked and weighed."""
-        weight, hide = variant.end_weight, variant.hide_end_of_turn
         pads = variant.pads or self.pads
-        return EndsConfig(
-            pads=pads,
-            rho=self.pads_rho,
-            p_high=self.pads_p_high,
-            tokens=self.end_tokens,
-            weight=self.end_weight if weight is None else weight,
-            hide_end_of_turn=pads != "none" and (self.hide_end_of_turn if hide is None else hide),
-        )
+        read: dict[str, Any] = {}
+        if pads == "last":
+            read |= {"rho": self.pads_rho, "p_high": self.pads_p_high}
+        if pads != "none":
+            weight, hide = variant.end_weight, variant.hide_end_of_turn
+            read["weight"] = self.end_weight if weight is None else weight
+            read["hide_end_of_turn"] = self.hide_end_of_turn if hide is None else hide
+        return EndsConfig(pads=pads, tokens=self.end_tokens, **read)
 
 
 class TaskConfig(Section):

@@ -167,6 +167,16 @@ def _replace_file(path: Path, data: bytes) -> None:
         raise
 
 
+def pinned(identity: str, revision: str | None) -> str | None:
+    """The commit that a hub input was resolved to for its key, so that loaders load exactly that; the
+    revision as it is for local inputs.
+
+    Args:
+        identity: what `Digests.checkpoint`, `tokenizer` or `dataset` gave.
+    """
+    return identity.rpartition("@")[2] if identity.startswith("hub:") else revision
+
+
 class Digests:
     """Content digests of outside inputs: files, folders, checkpoints, tokenizers and data sets."""
 

@@ -7,16 +7,17 @@ data is read that was read before on this host.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from trims_core.config import TrimsConfig
-from trims_core.errors import RejectBudgetError, StoreError
+from trims_core.errors import IncompleteArtifactError, InputError, RejectBudgetError, StoreError
 from trims_core.fingerprint import Json
 from trims_core.graph import Node, ancestors, build_graph, node_named, refreshed, select
-from trims_core.stage import StageSpec, check_budget, load_spec
-from trims_core.store import Artifact, StageKey, Store
+from trims_core.stage import StageSpec, Unit, Work, check_gate, load_spec, node_key, unit_key
+from trims_core.store import Artifact, StageKey, Store, UnitKey
+from trims_core.store.artifact import read_unit
 
 State: TypeAlias = Literal["hit", "miss", "unknown"]
 _NAMED: Final = 3
@@ -51,6 +52,20 @@ class PlanRow:
     why: str
     artifact: Artifact | None = None
     """Of a hit."""
+    units: UnitsThere | None = None
+    """Of a miss whose units are known before its work begins."""
+
+
+@dataclass(frozen=True)
+class UnitsThere:
+    """How many units of a node there are."""
+
+    n_there: int
+    n_all: int
+    missing: tuple[Unit, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.n_there} of {self.n_all} units are there"
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,10 @@ class Explanation:
     compared_with: Artifact | None
     """The newest artifact made for the same node under another key."""
     differences: tuple[Difference, ...]
+    units: UnitsThere | None = None
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Why units are missing → their names: what in their keys is not as in the compared artifact's unit of
+    the same name."""
 
 
 def plan(
@@ -106,7 +125,8 @@ def explain(
     key = _key(store, config, wanted, rows, specs)
     other = _nearest(store, config, wanted, key)
     found = () if other is None else tuple(differences(other.manifest.key(), key))
-    return Explanation(wanted, row.state, row.fingerprint, row.why, other, found)
+    missing = {} if row.units is None else _why_units_are_missing(other, row.units.missing, specs)
+    return Explanation(wanted, row.state, row.fingerprint, row.why, other, found, row.units, missing)
 
 
 def differences(before: StageKey, now: StageKey) -> Iterator[Difference]:
@@ -154,16 +174,23 @@ def _row(
     try:
         artifact = store.find(key)
         if artifact is not None:
-            check_budget(config, artifact)
+            check_gate(load_spec(node.stage, specs), config, node, artifact)
     except StoreError as error:
         return PlanRow(node, "miss", key.fingerprint, f"{_DAMAGED}: {error}")
     except RejectBudgetError as error:
         return PlanRow(node, "miss", key.fingerprint, f"{_OVER_BUDGET}: {error}")
     if artifact is None:
-        return PlanRow(node, "miss", key.fingerprint, _why_missing(store, config, node, key))
+        units = _units_there(store, config, node, key, _parents(node, rows), specs)
+        why = _why_missing(store, config, node, key)
+        return PlanRow(node, "miss", key.fingerprint, f"{why}; {units}" if units else why, None, units)
     made = artifact.manifest
     why = f"made {made.created_at[:19].replace('T', ' ')} UTC in {made.seconds:.1f} s"
     return PlanRow(node, "hit", key.fingerprint, why, artifact)
+
+
+def _parents(node: Node, rows: Mapping[str, PlanRow]) -> dict[str, Artifact]:
+    opened = {role: rows[parent].artifact for role, parent in node.parents.items()}
+    return {role: artifact for role, artifact in opened.items() if artifact is not None}
 
 
 def _key(
@@ -173,9 +200,62 @@ def _key(
     rows: Mapping[str, PlanRow],
     specs: Mapping[str, StageSpec] | None,
 ) -> StageKey:
-    opened = {role: rows[parent].artifact for role, parent in node.parents.items()}
-    parents = {role: artifact for role, artifact in opened.items() if artifact is not None}
-    return load_spec(node.stage, specs).key(config, node, parents, store.digests)
+    return node_key(store, load_spec(node.stage, specs), config, node, _parents(node, rows))
+
+
+def _units_there(
+    store: Store,
+    config: TrimsConfig,
+    node: Node,
+    key: StageKey,
+    parents: Mapping[str, Artifact],
+    specs: Mapping[str, StageSpec] | None,
+) -> UnitsThere | None:
+    """None where the units are known only once the work has begun (corpus, buckets), or cannot be told."""
+    spec = load_spec(node.stage, specs)
+    if spec.begin is not None:
+        return None
+    work = Work(node.id, spec.settings(config, node), key.inputs, parents, lambda *_: None)
+    try:
+        units = spec.units(work, None)
+    except InputError:
+        return None  # the run says what is wrong with the parents
+    missing = tuple(unit for unit in units if store.units.find(unit_key(spec, unit)) is None)
+    return UnitsThere(len(units) - len(missing), len(units), missing) if units else None
+
+
+def _why_units_are_missing(
+    other: Artifact | None, missing: Sequence[Unit], specs: Mapping[str, StageSpec] | None
+) -> dict[str, tuple[str, ...]]:
+    if other is None:
+        return {"never made": tuple(unit.name for unit in missing)} if missing else {}
+    spec = load_spec(other.manifest.stage, specs)
+    before = {unit.name: unit for unit in other.units}
+    found: dict[str, list[str]] = {}
+    for unit in missing:
+        why = "no such unit before"
+        if unit.name in before:
+            old = _unit_key_of(other, before[unit.name].fingerprint)
+            why = "removed or damaged" if old is None else _changes(old, unit_key(spec, unit))
+        found.setdefault(why, []).append(unit.name)
+    return {why: tuple(names) for why, names in found.items()}
+
+
+def _unit_key_of(artifact: Artifact, fingerprint: str) -> UnitKey | None:
+    (ref,) = (unit for unit in artifact.units if unit.fingerprint == fingerprint)
+    try:
+        return read_unit(artifact.unit_folder(ref)).key
+    except IncompleteArtifactError:
+        return None
+
+
+def _changes(before: UnitKey, now: UnitKey) -> str:
+    """What differs between two units' keys, in a few words."""
+    old, new = dict(_flat(before.settings, before.stage)), dict(_flat(now.settings, now.stage))
+    found = [*_changed("config", old, new), *_changed("input", before.inputs, now.inputs)]
+    texts = [str(one) for one in found[:_NAMED]]
+    texts += ["stage version changed"] if before.version != now.version else []
+    return ", ".join(texts) or "removed or damaged"
 
 
 def _why_waiting(parent: PlanRow) -> str:

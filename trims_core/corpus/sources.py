@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from trims_core.corpus.problems import Problems
 from trims_core.errors import ConfigError
 
 _PARQUET_BATCH: Final = 1024
+_COMMIT: Final = re.compile(r"^[0-9a-f]{40}$")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -32,7 +34,8 @@ class RawRow:
     place: str
     """file:line (JSONL), file:row (Parquet) or name:row (hub), counted from 1; full path, for messages."""
     source: str
-    """The same with the file's name only: moving the input does not change the table."""
+    """The file's name without its folder, or the data set's: moving the input changes no row, nor does a row
+    above."""
     values: Mapping[str, Any]
 
 
@@ -113,6 +116,16 @@ def _parquet_rows(path: Path, wanted: Sequence[str], problems: Problems) -> Iter
         problems.unusable(f"{path}:{number + 1}", f"cannot be read ({error})", "check corpus.path")
 
 
+def check_version(files: Sequence[Mapping[str, str]], name: str, commit: str | None) -> None:
+    """Raises ConfigError where the hub could not be reached and another version lay in the local cache."""
+    loaded = [file["filename"] for file in files]
+    if commit is not None and _COMMIT.match(commit) and loaded and not any(commit in path for path in loaded):
+        raise ConfigError(
+            f"{name}: commit {commit[:12]} is wanted, and the hub could not be reached; the local cache gave"
+            f" another version ({loaded[0]}). Connect, or set the path of a local copy"
+        )
+
+
 def _hub_rows(config: CorpusConfig) -> Iterator[RawRow]:
     from datasets import load_dataset
 
@@ -124,6 +137,7 @@ def _hub_rows(config: CorpusConfig) -> Iterator[RawRow]:
             f"corpus.hub: {name} cannot be loaded ({error}); check hub, hub_config, split and the connection,"
             " or download it and set corpus.path"
         ) from error
+    check_version(rows.cache_files, name, config.revision)
     known = list(rows.column_names)
     missing = [column for column in wanted_columns(config) if column not in known]
     if missing:

@@ -2,11 +2,11 @@
 
 1. The input is read once, in order: every row is checked, ids are compared over all of it, and each shard's
    boundary and digest are noted (one unit per shard; keyed by its rows alone).
-2. Where shards are missing it is read again, and they are written. Memory: one shard, and about 150 bytes per
-   id.
+2. Where shards are missing it is read again, and they are written. Memory: one shard, and what is noted of
+   each id.
 
-A shard ends behind an id whose hash says so, or at `rows_per_shard`; so a row that is inserted or removed
-changes the shard it belongs to, and the next one where that shard was full.
+A shard ends behind an id whose hash says so, so a row that is inserted or removed changes the shard it
+belongs to, and the next one where the shard's end was that row or a limit of size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trims_core.corpus.examples import Example, to_example
 from trims_core.corpus.problems import Problems, UnusableRowError
 from trims_core.corpus.sources import read_rows
 from trims_core.errors import CorpusError
-from trims_core.fingerprint import Digests, canonical_json
+from trims_core.fingerprint import Digests, canonical_json, pinned
 from trims_core.schema import CORPUS, write_table
 from trims_core.stage import Make, Outcome, Progress, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
@@ -69,15 +69,15 @@ def begin(work: Work) -> Facts:
         CorpusError: rows that cannot be used, each with file, line and remedy; or no rows at all.
         DuplicateIdError: ids that occur twice, with both places.
     """
-    reading = _Reading(work.settings, work.progress)
-    shards = []
-    for number, rows in enumerate(shards_of(reading.examples(), work.settings.rows_per_shard)):
-        shards.append(Shard(number, len(rows), _digest(rows)))
+    config = _pinned(work)
+    reading = _Reading(config, work.progress)
+    noted = map(_note, shards_of(reading.examples(), config.rows_per_shard))  # keeps no shard it has noted
+    shards = tuple(Shard(number, n_rows, digest) for number, (n_rows, digest) in enumerate(noted))
     if reading.problems:
         raise reading.problems.error()
     if reading.counts["n_out"] == 0:
         raise CorpusError("corpus: no examples in the input; expected at least one. Check corpus.path")
-    return Facts(tuple(shards), reading.counts)
+    return Facts(shards, reading.counts)
 
 
 def units(_work: Work, facts: Facts) -> list[Unit]:
@@ -88,14 +88,19 @@ def units(_work: Work, facts: Facts) -> list[Unit]:
 @contextmanager
 def maker(work: Work, _facts: Facts, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]) -> Iterator[Make]:
     """Reads the input again and writes the shards that are asked for, in order."""
-    config: CorpusConfig = work.settings
+    config = _pinned(work)
     reading = _Reading(config, work.progress)
-    shards = enumerate(shards_of(reading.examples(), config.rows_per_shard))
+    shards = shards_of(reading.examples(), config.rows_per_shard)
+    n_read = 0
 
     def make(unit: Unit, attempt: Attempt) -> Made:
+        nonlocal n_read
         fault_point("corpus.before_shard")
-        rows = next(rows for number, rows in shards if number == unit.source)
-        if _digest(rows) != unit.inputs["rows"]:
+        for _ in range(n_read, unit.source):
+            next(shards, None)
+        rows = next(shards, [])
+        n_read = unit.source + 1
+        if _note(rows)[1] != unit.inputs["rows"]:
             raise CorpusError(
                 f"corpus: the input changed while it was read (shard {unit.source} has other rows now);"
                 " run the same command again"
@@ -110,7 +115,6 @@ def maker(work: Work, _facts: Facts, _waiting: Sequence[Unit], _done: Sequence[U
 
 def finish(work: Work, facts: Facts, done: Mapping[str, UnitRecord]) -> Outcome:
     """Counts and card."""
-    fault_point("corpus.after_record")
     counts, sources = facts.counts, _sources(work.settings)
     info = {"n_normalised": counts["n_normalised"], "n_shards": len(done), "sources": sources}
     return Outcome(counts=counts, info=info, card=_card(sources, counts, len(done)))
@@ -128,25 +132,43 @@ SPEC: Final = StageSpec(
 )
 
 
+def _pinned(work: Work) -> CorpusConfig:
+    """The settings with the commit that the key was made from."""
+    config: CorpusConfig = work.settings
+    return config.model_copy(update={"revision": pinned(work.inputs["data"], config.revision)})
+
+
 def shards_of(examples: Iterator[Example], rows_per_shard: int) -> Iterator[list[Example]]:
-    """Consecutive examples, cut behind ids whose hash is a multiple of half the maximum, and at that."""
+    """Consecutive examples, cut behind ids whose hash is a multiple of half the maximum.
+
+    Where the maximum is exceeded, the cut is behind the lowest hash so far: it is the same one after a row was
+    inserted before it, unlike the place `rows_per_shard`, which would move every full shard that follows.
+    """
     every = max(1, rows_per_shard // 2)
     shard: list[Example] = []
+    hashes: list[int] = []
     for example in examples:
+        if len(shard) == rows_per_shard:
+            end = hashes.index(min(hashes)) + 1
+            yield shard[:end]
+            shard, hashes = shard[end:], hashes[end:]
         shard.append(example)
-        hashed = int.from_bytes(hashlib.blake2b(example.id.encode(), digest_size=8).digest(), "little")
-        if len(shard) == rows_per_shard or hashed % every == 0:
+        hashes.append(
+            int.from_bytes(hashlib.blake2b(example.id.encode(), digest_size=8).digest(), "little")
+        )
+        if hashes[-1] % every == 0:
             yield shard
-            shard = []
+            shard, hashes = [], []
     if shard:
         yield shard
 
 
-def _digest(rows: Sequence[Example]) -> str:
+def _note(rows: Sequence[Example]) -> tuple[int, str]:
+    """Number of rows, and hex sha256 over them as they will be stored."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(canonical_json([row.id, row.messages, row.completion, row.source]) + b"\n")
-    return digest.hexdigest()
+    return len(rows), digest.hexdigest()
 
 
 @dataclass

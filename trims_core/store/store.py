@@ -43,7 +43,7 @@ from trims_core.store.verify import Problem, check, extra_problems, file_problem
 logger = logging.getLogger(__name__)
 
 _FINGERPRINT: Final = re.compile(r"^[0-9a-f]{64}$")
-_NOT_STAGES: Final = (UNITS_NAME, "latest")
+_NOT_STAGES: Final = (UNITS_NAME, "latest", "announced")
 
 
 @dataclass(frozen=True)

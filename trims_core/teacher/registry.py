@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from trims_core.config import ScoresConfig
+from trims_core.config import ScoresConfig, is_secret
 from trims_core.errors import ConfigError
 from trims_core.teacher.identity import BUILT_IN
 from trims_core.teacher.limits import Limits
@@ -22,8 +23,9 @@ def make_teacher(config: ScoresConfig, limits: Limits, scratch: Path) -> Teacher
     """A teacher that has not been started. `scratch` is where it may leave logs.
 
     Raises:
-        ConfigError: unknown name, or options it does not take.
+        ConfigError: unknown name, options it does not take, or a secret that the environment lacks.
     """
+    config = _with_secrets(config)
     if config.teacher == "vllm":
         from trims_core.teacher.vllm_teacher import VllmTeacher
 
@@ -58,6 +60,20 @@ def make_tokenizer(config: ScoresConfig) -> PreTrainedTokenizerFast:
     from trims_core.rendering import load_tokenizer
 
     return load_tokenizer(config.model, config.revision)
+
+
+def _with_secrets(config: ScoresConfig) -> ScoresConfig:
+    """The settings with {env: NAME} replaced by what the environment holds; they go to the teacher only."""
+    options = dict(config.options)
+    for name, value in options.items():
+        if is_secret(value):
+            if value["env"] not in os.environ:
+                raise ConfigError(
+                    f"scores.options.{name}: the environment variable {value['env']} is not set; set it for"
+                    " this command"
+                )
+            options[name] = os.environ[value["env"]]
+    return config.model_copy(update={"options": options})
 
 
 def observes_corpus(config: ScoresConfig) -> bool:
