@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat as stat_module
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
@@ -20,10 +25,24 @@ _VALUES = st.recursive(
 )
 
 
-def _age(path: Path) -> None:
-    """Make a file's mtime old enough to be remembered."""
-    stat = path.stat()
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
+def _age() -> None:
+    """Let what was written become old enough to be remembered: ctime cannot be set."""
+    time.sleep(fingerprint._UNSETTLED_NS / 1e9 + 0.01)
+
+
+def _spy_on_reading(monkeypatch: pytest.MonkeyPatch, at_end: Callable[[], None] = lambda: None) -> list[str]:
+    """Names of the files that are hashed from now on; `at_end` runs once a file was read."""
+    read: list[str] = []
+    really = fingerprint._sha256_of
+
+    def spied(file: BinaryIO) -> str:
+        digest = really(file)
+        read.append(Path(file.name).name)
+        at_end()
+        return digest
+
+    monkeypatch.setattr(fingerprint, "_sha256_of", spied)
+    return read
 
 
 def test_canonical_json_is_the_known_text() -> None:
@@ -54,17 +73,16 @@ def test_keys_that_are_not_text_are_refused() -> None:
 
 
 def test_a_file_is_read_once_for_each_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Path] = []
-    monkeypatch.setattr(fingerprint, "sha256_file", lambda path: read.append(path) or sha256_file(path))
+    read = _spy_on_reading(monkeypatch)
     path = tmp_path / "a.bin"
     path.write_bytes(b"one")
-    _age(path)
+    _age()
     first = FileDigests(tmp_path / "cache.json")
     before = first.sha256(path)
     first.sha256(path)
     first.save()
     assert FileDigests(tmp_path / "cache.json").sha256(path) == before
-    assert read == [path]
+    assert read == ["a.bin"]
     path.write_bytes(b"two")
     assert FileDigests(tmp_path / "cache.json").sha256(path) != before
 
@@ -72,10 +90,95 @@ def test_a_file_is_read_once_for_each_content(tmp_path: Path, monkeypatch: pytes
 def test_a_file_written_a_moment_ago_is_not_trusted_yet(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"one")
-    os.utime(path, ns=(2**62, 2**62))
     digests = FileDigests(None)
     digests.sha256(path)
     assert digests.recall(path.stat()) is None
+    _age()
+    digests.sha256(path)
+    assert digests.recall(path.stat()) is not None
+
+
+def test_a_file_that_is_written_to_while_it_is_hashed_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    _age()
+
+    def write() -> None:
+        with path.open("r+b") as file:
+            file.write(b"new")
+        os.utime(path, ns=(10**18, 10**18))
+
+    os.utime(path, ns=(10**18, 10**18))
+    _age()
+    digests = FileDigests(None)
+    with monkeypatch.context() as patch:
+        _spy_on_reading(patch, write)
+        digests.sha256(path)
+    assert digests.recall(path.stat()) is None
+    assert digests.sha256(path) == hashlib.sha256(b"new").hexdigest()
+
+
+def test_a_file_that_is_replaced_while_it_is_hashed_does_not_get_the_old_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "a.bin", tmp_path / "b.bin"
+    path.write_bytes(b"old")
+    other.write_bytes(b"new")
+    _age()
+
+    def replace() -> None:
+        other.replace(path)
+        _age()
+
+    digests = FileDigests(None)
+    with monkeypatch.context() as patch:
+        _spy_on_reading(patch, replace)
+        digests.sha256(path)
+    assert digests.recall(path.stat()) is None
+    assert digests.sha256(path) == hashlib.sha256(b"new").hexdigest()
+
+
+def test_a_file_of_equal_size_under_the_old_mtime_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    _age()
+    digests, stat = FileDigests(None), path.stat()
+    digests.sha256(path)
+    with path.open("r+b") as file:
+        file.write(b"new")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_mtime_ns == stat.st_mtime_ns
+    assert digests.sha256(path) == hashlib.sha256(b"new").hexdigest()
+
+
+def test_the_number_of_the_device_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"one")
+    _age()
+    digests = FileDigests(None)
+    digests.sha256(path)
+    values = list(path.stat())
+    values[stat_module.ST_DEV] += 1
+    named = {name: getattr(path.stat(), name) for name in ("st_mtime_ns", "st_ctime_ns", "st_atime_ns")}
+    assert digests.recall(os.stat_result(values, named)) is not None
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o077, 0o600)])
+def test_the_memory_has_the_permissions_of_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"one")
+    _age()
+    before = os.umask(umask)
+    try:
+        digests = FileDigests(tmp_path / "cache.json")
+        digests.sha256(path)
+        digests.save()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "cache.json").stat().st_mode & 0o777 == mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "cache.json"]
 
 
 def test_two_writers_of_the_cache_keep_each_others_entries(tmp_path: Path) -> None:
@@ -83,7 +186,7 @@ def test_two_writers_of_the_cache_keep_each_others_entries(tmp_path: Path) -> No
     caches = [FileDigests(tmp_path / "cache.json") for _ in paths]
     for path, cache in zip(paths, caches, strict=True):
         path.write_text(path.name)
-        _age(path)
+        _age()
         cache.sha256(path)
         cache.save()
     merged = FileDigests(tmp_path / "cache.json")

@@ -1,8 +1,8 @@
 """Canonical JSON and content digests: what a stage's result depends on, as text.
 
 Covered: bytes of local files, folders, checkpoints and tokenizers; commits of hub models and data sets.
-Digests of local files are remembered by (inode, mtime, size), so that planning a cached run reads no data.
-Not covered: a file changed in place with its size and mtime restored (`trims verify --deep` re-hashes).
+Digests of local files are remembered by (inode, ctime, mtime, size), so that planning a cached run reads no
+data. Not covered: rot that leaves a file's times alone (`trims verify --deep` re-hashes).
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import logging
 import math
 import os
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 from trims_core.errors import ConfigError
 
@@ -66,10 +65,14 @@ def sha256_json(obj: Json) -> str:
 
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes, read in chunks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+        return _sha256_of(file)
+
+
+def _sha256_of(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -89,11 +92,13 @@ def _plain(obj: Json) -> Json:
 
 
 class FileDigests:
-    """sha256 of files, each read once per content: remembered by (device, inode, mtime, size).
+    """sha256 of files, each read once per content: remembered by (inode, ctime, mtime, size).
 
-    The memory is one JSON file, replaced atomically; processes that save at the same time merge what they
-    know, and a lost entry costs one more reading. Without a `cache_file`, or where it cannot be written, the
-    memory lasts as long as the object. Safe to use from several threads.
+    ctime tells what mtime may hide (a copy that keeps times, one that is renamed into place); the device is
+    left out, as its number differs between containers. The memory is one JSON file, replaced atomically;
+    processes that save at the same time merge what they know, and a lost entry costs one more reading. Without
+    a `cache_file`, or where it cannot be written, the memory lasts as long as the object. Safe to use from
+    several threads.
     """
 
     def __init__(self, cache_file: Path | None) -> None:
@@ -104,21 +109,25 @@ class FileDigests:
 
     def sha256(self, path: Path) -> str:
         """Hex sha256 of the file, read only where the memory has no entry."""
-        stat = path.stat()
-        found = self.recall(stat)
-        if found is not None:
-            return found
-        digest = sha256_file(path)
-        self.remember(path.stat(), digest)
+        return self.recall(path.stat()) or self.read(path)
+
+    def read(self, path: Path) -> str:
+        """Hex sha256 of the file, read in any case; remembered unless it changed while it was read."""
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            digest = _sha256_of(file)
+            after = os.fstat(file.fileno())
+        if _stat_key(before) == _stat_key(after):
+            self._remember(after, digest)
         return digest
 
     def recall(self, stat: os.stat_result) -> str | None:
         """What this content's digest was, or None where it was never read."""
         return self._known.get(_stat_key(stat))
 
-    def remember(self, stat: os.stat_result, digest: str) -> None:
-        """Keep a digest somebody computed, unless the file is so young that it may still change unnoticed."""
-        if time.time_ns() - stat.st_mtime_ns < _UNSETTLED_NS:
+    def _remember(self, stat: os.stat_result, digest: str) -> None:
+        """Keep a digest, unless the file is so young that it may still change unnoticed."""
+        if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < _UNSETTLED_NS:
             return
         with self._lock:
             key = _stat_key(stat)
@@ -142,7 +151,7 @@ class FileDigests:
 
 
 def _stat_key(stat: os.stat_result) -> str:
-    return f"{stat.st_dev}:{stat.st_ino}:{stat.st_mtime_ns}:{stat.st_size}"
+    return f"{stat.st_ino}:{stat.st_ctime_ns}:{stat.st_mtime_ns}:{stat.st_size}"
 
 
 def _read_cache(path: Path | None) -> dict[str, str]:
@@ -157,13 +166,14 @@ def _read_cache(path: Path | None) -> dict[str, str]:
 
 
 def _replace_file(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
+    """Atomically, with the permissions that the umask gives: a store may belong to a group."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.{time.time_ns()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -32,7 +32,7 @@ from typing import Final
 
 from trims_core._faults import fault_point
 from trims_core.errors import CorruptShardError, IncompleteArtifactError
-from trims_core.fingerprint import FileDigests, Json, canonical_json, sha256_file
+from trims_core.fingerprint import FileDigests, Json, canonical_json
 from trims_core.store.artifact import (
     RESERVED_NAMES,
     UNIT_NAME,
@@ -209,9 +209,8 @@ def file_entry(path: Path, name: str, rows: int | None, digests: FileDigests) ->
     if rows is not None and counted != rows:
         raise CorruptShardError(f"{path}: has {counted} rows, expected {rows} as stated by its stage")
     digest = sha256_file(path)
-    stat = path.stat()
-    digests.remember(stat, digest)
-    return FileEntry(name, stat.st_size, digest, counted, rows_digest(path) if is_table else None)
+    digest = digests.read(path)
+    return FileEntry(name, path.stat().st_size, digest, counted, rows_digest(path) if is_table else None)
 
 
 def _put_aside(final: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from trims_core.errors import CorruptShardError, IncompleteArtifactError, SchemaError
-from trims_core.fingerprint import FileDigests, sha256_file
+from trims_core.fingerprint import FileDigests
 from trims_core.store.artifact import RESERVED_NAMES, Artifact, FileEntry
 
 _ID_COLUMNS: Final = {"corpus": "id", "scores": "id", "rejects": "id", "buckets": "id"}
@@ -78,10 +78,7 @@ def entry_problems(path: Path, entry: FileEntry, digests: FileDigests, rehash: b
             rows = entry.rows
         if rows != entry.rows:
             yield Problem(path, "rows", f"{rows} rows, expected {entry.rows}")
-    found = remembered
-    if found is None:
-        found = sha256_file(path)
-        digests.remember(path.stat(), found)
+    found = remembered or digests.read(path)
     if found != entry.sha256:
         yield Problem(path, "sha256", f"sha256 {found[:16]}…, expected {entry.sha256[:16]}…")
 
