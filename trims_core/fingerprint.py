@@ -96,9 +96,9 @@ class FileDigests:
 
     ctime tells what mtime may hide (a copy that keeps times, one that is renamed into place); the device is
     left out, as its number differs between containers. The memory is one JSON file, replaced atomically;
-    processes that save at the same time merge what they know, and a lost entry costs one more reading. Without
-    a `cache_file`, or where it cannot be written, the memory lasts as long as the object. Safe to use from
-    several threads.
+    processes that save at the same time merge what they know, and a lost entry costs one more reading.
+    Without a `cache_file`, or where it cannot be written, the memory lasts as long as the object. Safe to
+    use from several threads.
     """
 
     def __init__(self, cache_file: Path | None) -> None:

@@ -26,6 +26,7 @@ UNIT_NAME: Final = "unit.json"
 UNITS_NAME: Final = "units"
 CARD_NAME: Final = "card.md"
 RESERVED_NAMES: Final = frozenset({MANIFEST_NAME, UNIT_NAME, CARD_NAME})
+_OLD: Final = "made by version 0.1, whose keys are others; its files are readable, run again to make it anew"
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,8 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an artifact folder, checked against itself and the folder's name.
 
     Raises:
-        IncompleteArtifactError: absent, unreadable, edited, of another format, or in the wrong folder.
+        IncompleteArtifactError: absent, unreadable, edited, of another format or version of this project, or
+            in the wrong folder.
     """
     path = folder / MANIFEST_NAME
     remedy = f"Redo the stage with --refresh {folder.parent.name}"
@@ -267,6 +269,8 @@ def _read_signed(path: Path, version_name: str, version: int, remedy: str) -> di
         body = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise IncompleteArtifactError(f"{path}: cannot be read ({error}); expected JSON. {remedy}") from error
+    if version_name == "manifest_version" and isinstance(body, dict) and body.get(version_name) == 1:
+        raise IncompleteArtifactError(f"{path.parent}: {_OLD}")
     if not isinstance(body, dict) or body.get(version_name) != version:
         found = body.get(version_name) if isinstance(body, dict) else type(body).__name__
         what = version_name.replace("_", " ")

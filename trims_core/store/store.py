@@ -29,7 +29,6 @@ from trims_core.store.artifact import (
     ArtifactRef,
     Manifest,
     StageKey,
-    UnitRef,
     read_manifest,
     read_unit,
 )
@@ -38,11 +37,20 @@ from trims_core.store.durable import disk_errors, fsync_file, fsync_folder, writ
 from trims_core.store.locking import lock_path, write_lock
 from trims_core.store.staging import Staging
 from trims_core.store.units import Units
-from trims_core.store.verify import Problem, check, extra_problems, file_problems, table_problems
+from trims_core.store.verify import (
+    Problem,
+    check,
+    extra_problems,
+    file_problems,
+    is_superseded,
+    table_problems,
+    unit_problems,
+)
 
 logger = logging.getLogger(__name__)
 
 _FINGERPRINT: Final = re.compile(r"^[0-9a-f]{64}$")
+_REPLACED: Final = "was replaced by other content meanwhile; run the pipeline again"
 _NOT_STAGES: Final = (UNITS_NAME, "latest", "announced")
 
 
@@ -86,32 +94,31 @@ class Store:
         folder = self.folder(key)
         if not folder.is_dir():
             return None
-        artifact = Artifact(folder, read_manifest(folder))
-        if any(self._is_superseded(artifact, unit) for unit in artifact.units):
-            logger.info("%s: units of it were refreshed since it was made", artifact.manifest.node)
+        artifact = self._read(folder)
+        if artifact is None:
+            logger.info("%s: units of it were refreshed since it was made", key.stage)
             return None
-        return self._open(folder)
+        return self._whole(artifact)
 
     def open(self, ref: ArtifactRef | Path | str) -> Artifact:
         """The artifact of a reference or folder, verified. Raises: like `find`; MissingArtifactError."""
         folder = Path(ref["path"]) if isinstance(ref, Mapping) else Path(ref)
         if not folder.is_dir():
             raise MissingArtifactError(f"{folder}: no such artifact; run the pipeline to make it")
-        artifact = self._open(folder)
+        artifact = self._read(folder)
+        if artifact is None:
+            raise MissingArtifactError(f"{folder}: {_REPLACED}")
+        self._whole(artifact)
         if isinstance(ref, Mapping) and artifact.content_digest != ref["content_digest"]:
-            raise MissingArtifactError(
-                f"{folder}: was replaced by other content meanwhile; run the pipeline again"
-            )
+            raise MissingArtifactError(f"{folder}: {_REPLACED}")
         return artifact
 
     def check(self, artifact: Artifact) -> None:
         """Raises IncompleteArtifactError or CorruptShardError unless an opened artifact is still whole."""
-        current = read_manifest(artifact.path)
-        if current.content_digest != artifact.content_digest:
-            raise MissingArtifactError(
-                f"{artifact.path}: was replaced by other content meanwhile; run the pipeline again"
-            )
-        check(artifact, self._verified)
+        current = self._read(artifact.path)
+        if current is None or current.content_digest != artifact.content_digest:
+            raise MissingArtifactError(f"{artifact.path}: {_REPLACED}")
+        check(current, self._verified)
         self._verified.save()
 
     @contextmanager
@@ -171,7 +178,7 @@ class Store:
             fsync_folder(final.parent)
             fault_point("store.after_rename")
             staging.remove()
-        return Committed(self._open(final), adopted)
+        return Committed(self.open(final), adopted)
 
     def _publish(self, staging: Staging, final: Path) -> bool:
         """Rename into place; False if another host was first. An artifact being refreshed is kept aside."""
@@ -229,8 +236,12 @@ class Store:
             opened = Artifact(folder, read_manifest(folder))
         except IncompleteArtifactError as error:
             return [Problem(folder / MANIFEST_NAME, "manifest", str(error))]
-        problems = [*swap.place_problems(opened), *file_problems(opened, self._verified, rehash=deep)]
-        problems += extra_problems(opened)
+        problems = [*swap.place_problems(opened), *unit_problems(opened)]
+        current = self._read(folder)
+        if current is None:
+            return problems  # files of units that were replaced are not this artifact's
+        opened = current
+        problems += [*file_problems(opened, self._verified, rehash=deep), *extra_problems(opened)]
         if deep:
             torn = {problem.path for problem in problems if problem.kind != "extra"}
             problems += table_problems(opened, without=torn)
@@ -283,13 +294,25 @@ class Store:
         folders = (path for path in sorted(self.root.iterdir()) if path.is_dir() and not path.is_symlink())
         return [path.name for path in folders if path.name not in _NOT_STAGES]
 
-    def _is_superseded(self, artifact: Artifact, unit: UnitRef) -> bool:
-        """Whether another whole unit stands where an artifact's unit was."""
-        try:
-            found = read_unit(artifact.unit_folder(unit))
-        except IncompleteArtifactError:
-            return False
-        return found.ref(unit.name).content_digest != unit.content_digest
+    def _read(self, folder: Path) -> Artifact | None:
+        """The artifact of a folder with its units as they are now; None where one has other content.
+
+        A refresh may give the same rows in other bytes; those are then what is verified. Raises: like
+        `read_manifest`.
+        """
+        artifact = Artifact(folder, read_manifest(folder))
+        units = []
+        for unit in artifact.units:
+            try:
+                found = read_unit(artifact.unit_folder(unit)).ref(unit.name)
+            except IncompleteArtifactError:
+                found = unit  # absent or damaged: its files tell
+            if is_superseded(unit, found):
+                return None
+            units.append(found)
+        if tuple(units) == artifact.units:
+            return artifact
+        return Artifact(folder, replace(artifact.manifest, units=tuple(units)))
 
     def _named(self, name: str) -> Path:
         """The one artifact folder a user's abbreviation stands for. Raises: MissingArtifactError."""
@@ -302,10 +325,10 @@ class Store:
             )
         return matches[0]
 
-    def _open(self, folder: Path) -> Artifact:
-        artifact = Artifact(folder, read_manifest(folder))
+    def _whole(self, artifact: Artifact) -> Artifact:
         for problem in swap.place_problems(artifact):
-            raise IncompleteArtifactError(f"{problem}. Redo the stage with --refresh {folder.parent.name}")
+            stage = artifact.path.parent.name
+            raise IncompleteArtifactError(f"{problem}. Redo the stage with --refresh {stage}")
         check(artifact, self._verified)
         self._verified.save()
         return artifact

@@ -208,7 +208,6 @@ def file_entry(path: Path, name: str, rows: int | None, digests: FileDigests) ->
     counted = parquet_rows(path) if is_table else rows
     if rows is not None and counted != rows:
         raise CorruptShardError(f"{path}: has {counted} rows, expected {rows} as stated by its stage")
-    digest = sha256_file(path)
     digest = digests.read(path)
     return FileEntry(name, path.stat().st_size, digest, counted, rows_digest(path) if is_table else None)
 

@@ -1,9 +1,10 @@
 """Whether an artifact is what its manifest says; every problem is reported, not the first one.
 
 Covered, on every open: a manifest that is absent, edited or of another artifact; files that are missing,
-of another size or of other bytes. A file's bytes are hashed once per host and remembered by inode, mtime
-and size. Covered with `deep`: all bytes hashed anew, rows counted, schemas, ids unique, rejects and scores
-adding up, parents. Not covered: rot of a remembered file under an unchanged mtime, without `deep`.
+of another size or of other bytes; units that a refresh replaced. A file's bytes are hashed once per host and
+remembered by inode, times and size. Covered with `deep`: all bytes hashed anew, rows read and counted,
+schemas, ids unique, rejects and scores adding up, parents. Not covered: rot of a remembered file under
+unchanged times, without `deep`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Final
 
 from trims_core.errors import CorruptShardError, IncompleteArtifactError, SchemaError
 from trims_core.fingerprint import FileDigests
-from trims_core.store.artifact import RESERVED_NAMES, Artifact, FileEntry
+from trims_core.store.artifact import RESERVED_NAMES, UNIT_NAME, Artifact, FileEntry, UnitRef, read_unit
+from trims_core.store.rows import rows_digest
 
 _ID_COLUMNS: Final = {"corpus": "id", "scores": "id", "rejects": "id", "buckets": "id"}
 """Ids that occur once in the whole artifact."""
@@ -31,7 +33,7 @@ class Problem:
 
     path: Path
     kind: str
-    """manifest, missing, size, rows, sha256, extra, schema, duplicate, counts or parent."""
+    """manifest, unit, missing, size, rows, sha256, extra, schema, duplicate, counts or parent."""
     message: str
 
     def __str__(self) -> str:
@@ -81,6 +83,8 @@ def entry_problems(path: Path, entry: FileEntry, digests: FileDigests, rehash: b
     found = remembered or digests.read(path)
     if found != entry.sha256:
         yield Problem(path, "sha256", f"sha256 {found[:16]}…, expected {entry.sha256[:16]}…")
+    elif rehash and entry.digest is not None and rows_digest(path) != entry.digest:
+        yield Problem(path, "rows", f"its rows do not give the digest {entry.digest[:16]}…")
 
 
 def check(artifact: Artifact, digests: FileDigests) -> None:
@@ -99,13 +103,38 @@ def check(artifact: Artifact, digests: FileDigests) -> None:
     raise IncompleteArtifactError(text) if missing else CorruptShardError(text)
 
 
+def unit_problems(artifact: Artifact) -> Iterator[Problem]:
+    """Units whose unit.json is damaged, or says other content than the artifact was made of."""
+    for unit in artifact.units:
+        folder = artifact.unit_folder(unit)
+        if not folder.is_dir():
+            continue  # its files are missing, each by name
+        try:
+            found = read_unit(folder).ref(unit.name)
+        except IncompleteArtifactError as error:
+            yield Problem(folder / UNIT_NAME, "unit", str(error))
+            continue
+        if is_superseded(unit, found):
+            stage = artifact.manifest.stage
+            text = f"{unit.name} was refreshed with other content since; run {stage} again to list it anew"
+            yield Problem(folder, "unit", text)
+
+
+def is_superseded(listed: UnitRef, found: UnitRef) -> bool:
+    """Whether the unit that is there has other content than the one an artifact lists."""
+    return found.files != listed.files and found.content_digest != listed.content_digest
+
+
 def extra_problems(artifact: Artifact) -> Iterator[Problem]:
-    """Files in the folder that the manifest does not list; readers never see them."""
-    own = [entry.name for entry in artifact.manifest.files]
-    listed = {artifact.path / name for name in (*own, *RESERVED_NAMES)}
-    for path in sorted(artifact.path.rglob("*")):
-        if path not in listed and (path.is_symlink() or not path.is_dir()):
-            yield Problem(path, "extra", "not listed in the manifest; remove it")
+    """Files in the folders of an artifact and its units that are not listed; readers never see them."""
+    folders = {artifact.path: [entry.name for entry in artifact.manifest.files]}
+    for unit in artifact.units:
+        folders[artifact.unit_folder(unit)] = [entry.name for entry in unit.files]
+    for folder, names in folders.items():
+        listed = {folder / name for name in (*names, *RESERVED_NAMES)}
+        for path in sorted(folder.rglob("*")):
+            if path not in listed and (path.is_symlink() or not path.is_dir()):
+                yield Problem(path, "extra", "not listed in the manifest; remove it")
 
 
 def table_problems(artifact: Artifact, without: Collection[Path] = ()) -> Iterator[Problem]:
