@@ -39,6 +39,8 @@ CORPUS: Final = Table(
     ),
     {"completion": "NFC-normalised, stripped", "source": "file name of the input, or data set"},
 )
+CORPUS_TEXT: Final = ("id", "messages", "completion")
+"""What scores and alignments read of a corpus; where a row comes from does not matter to them."""
 SCORES: Final = Table(
     "scores",
     pa.schema(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from fakes.teacher import raw_config
 
+from trims_core.corpus import stage
 from trims_core.errors import CorpusError, DuplicateIdError
 from trims_core.graph import build_graph
 from trims_core.settings import parse_config
@@ -40,13 +42,19 @@ def jsonl(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def test_rows_come_in_order_in_shards_of_the_configured_size(tmp_path: Path) -> None:
-    result = run(tmp_path, [jsonl(tmp_path / "a.jsonl", ROWS)])
-    assert [entry.rows for entry in result.artifact.manifest.files] == [3, 3, 1]
+def n_rows(result: Result) -> list[int]:
+    """Rows of each shard."""
+    return [entry.rows or 0 for unit in result.artifact.units for entry in unit.files]
+
+
+def test_rows_come_in_order_in_shards_of_at_most_the_configured_size(tmp_path: Path) -> None:
+    result = run(tmp_path, [jsonl(tmp_path / "a.jsonl", ROWS)], rows_per_shard=6)
+    assert 1 < len(n_rows(result)) < 7
+    assert max(n_rows(result)) <= 6
     rows = rows_of(result)
     assert [row["id"] for row in rows] == [row["id"] for row in ROWS]
     assert rows[3]["completion"] == "6"
-    assert rows[6]["source"] == "a.jsonl:7"
+    assert {row["source"] for row in rows} == {"a.jsonl"}
     counts = dict(result.artifact.manifest.counts)
     assert counts == {"n_in": 7, "n_out": 7, "n_rejected": 0, "n_normalised": 1, "n_duplicates": 0}
 
@@ -74,7 +82,8 @@ def test_a_hub_data_set_is_read_with_places(tmp_path: Path, monkeypatch: pytest.
     config = CorpusConfig(hub=str(tmp_path / "hub"), prompt_column="q", completion_column="a")
     rows = list(read_rows(config, Problems()))
     assert [row.values for row in rows] == ROWS
-    assert rows[2].source.endswith("hub[train]:3")
+    assert rows[2].place.endswith("hub[train]:3")
+    assert {row.source for row in rows} == {rows[2].place.removesuffix(":3")}
 
 
 def test_files_are_read_in_the_order_given_and_limited(tmp_path: Path) -> None:
@@ -86,7 +95,8 @@ def test_files_are_read_in_the_order_given_and_limited(tmp_path: Path) -> None:
 def test_blank_lines_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
     lines = ["\ufeff" + json.dumps(ROWS[0]) + "\r\n", "\r\n", json.dumps(ROWS[1]), ""]
     result = run(tmp_path, [jsonl(tmp_path / "a.jsonl", lines)])
-    assert [row["source"] for row in rows_of(result)] == ["a.jsonl:1", "a.jsonl:3"]
+    assert [row["id"] for row in rows_of(result)] == ["r0", "r1"]
+    assert rows_of(result)[0]["messages"] == [{"role": "user", "content": "0+0?"}]
 
 
 def test_everything_wrong_comes_in_one_error_with_places_and_remedies(tmp_path: Path) -> None:
@@ -181,9 +191,33 @@ def test_moving_the_input_changes_nothing_and_changing_it_does(tmp_path: Path) -
     first = run(tmp_path, [jsonl(tmp_path / "a.jsonl", ROWS)])
     moved = run(tmp_path, [jsonl(tmp_path / "elsewhere/a.jsonl", ROWS)])
     assert moved.how == "cached"
+    assert moved.artifact.fingerprint == first.artifact.fingerprint
     changed = run(tmp_path, [jsonl(tmp_path / "a.jsonl", ROWS[1:])])
     assert changed.how == "made"
     assert changed.artifact.fingerprint != first.artifact.fingerprint
+
+
+def test_a_row_above_leaves_the_other_rows_as_they_are(tmp_path: Path) -> None:
+    before = rows_of(run(tmp_path, [jsonl(tmp_path / "a.jsonl", ROWS)]))
+    above = {"id": "new", "q": "?", "a": "!"}
+    after = rows_of(run(tmp_path, [jsonl(tmp_path / "a.jsonl", [above, *ROWS])]))
+    assert after[1:] == before
+
+
+def test_an_input_that_shrinks_between_its_readings_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = jsonl(tmp_path / "a.jsonl", ROWS)
+    real = stage.units
+
+    def then_shrink(*arguments: Any) -> Any:
+        units = real(*arguments)
+        jsonl(path, ROWS[:2])
+        return units
+
+    monkeypatch.setattr(stage, "SPEC", replace(stage.SPEC, units=then_shrink))
+    with pytest.raises(CorpusError, match=r"changed while it was read .*run the same command again"):
+        run(tmp_path, [path])
 
 
 def test_gsm8k_is_read_whole(shared_data: Path, tmp_path: Path) -> None:
@@ -195,4 +229,6 @@ def test_gsm8k_is_read_whole(shared_data: Path, tmp_path: Path) -> None:
         rows_per_shard=1024,
     )
     assert result.artifact.manifest.counts["n_out"] == 7473
-    assert len(result.artifact.manifest.files) == 8
+    assert sum(n_rows(result)) == 7473
+    assert max(n_rows(result)) <= 1024
+    assert 8 <= len(n_rows(result)) <= 40

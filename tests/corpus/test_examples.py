@@ -17,7 +17,7 @@ CHAT = CorpusConfig(path=("x.jsonl",))
 
 
 def example(values: Mapping[str, Any], config: CorpusConfig = CHAT) -> Example:
-    return to_example(RawRow("dir/x.jsonl:1", "x.jsonl:1", values), config)
+    return to_example(RawRow("dir/x.jsonl:1", "x.jsonl", values), config)
 
 
 def chat(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def chat(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
 def test_a_pair_of_columns_is_one_user_turn_and_a_completion() -> None:
     found = example({"q": "1+1?", "a": "2"}, PAIR)
     assert found.messages == [{"role": "user", "content": "1+1?"}]
-    assert (found.completion, found.normalised, found.source) == ("2", False, "x.jsonl:1")
+    assert (found.completion, found.normalised, found.source) == ("2", False, "x.jsonl")
 
 
 def test_the_last_assistant_turn_is_the_completion() -> None:

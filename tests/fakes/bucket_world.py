@@ -1,4 +1,5 @@
-"""A corpus and scores made up without a teacher, and a small student tokenizer, for the buckets stage.
+"""A corpus and scores made up without a teacher, and a small student tokenizer, for the stages aligned and
+buckets.
 
 `python -m fakes.bucket_world` is `python -m trims_core.stage` with these stages in place of the real ones;
 tests kill it. The teacher's tokens are three bytes long and often have exactly 0 nats.
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,10 @@ import numpy as np
 import yaml
 from fakes.decoding_checkpoint import SPECIAL
 
-from trims_core.config import TrimsConfig
-from trims_core.fingerprint import Digests
-from trims_core.graph import Node
+from trims_core.fingerprint import sha256_json
 from trims_core.schema import CORPUS, REJECTS, SCORES, write_table
-from trims_core.stage import Outcome, StageSpec, Work, main, stage_key
-from trims_core.store import Artifact, StageKey
+from trims_core.stage import Make, Outcome, StageSpec, Unit, Work, main
+from trims_core.store import Attempt, Made, UnitRecord
 from trims_core.students.llada import CHAT_TEMPLATE
 
 TEACHER_BYTES = 3
@@ -114,49 +114,58 @@ def _write_tokenizer(folder: Path, texts: list[str]) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "llada", **sizes, **ids}))
 
 
-def _rows(config: TrimsConfig) -> list[list[dict[str, Any]]]:
-    (source,) = config.corpus.path or ()
+def _units(work: Work, _facts: None) -> list[Unit]:
+    """`rows_per_shard` rows each, whatever their ids; keyed by the rows and their scores."""
+    (source,) = work.settings.path
     rows = [json.loads(line) for line in Path(source).read_text().splitlines()]
-    size = config.corpus.rows_per_shard
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    size = work.settings.rows_per_shard
+    shards = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [
+        Unit(f"{work.node_id}-{number:05d}", {}, {"rows": sha256_json(shard)}, shard)
+        for number, shard in enumerate(shards)
+    ]
 
 
-def _key(stage: str) -> Any:
-    def key(config: TrimsConfig, _node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
-        return stage_key(
-            stage, 1, config.corpus.result_fields(), parents, {"data": digests.dataset(config.corpus.path)}
-        )
-
-    return key
+def _corpus(rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, int | None]:
+    columns = {column: [row[column] for row in rows] for column in CORPUS.schema.names}
+    return {"corpus.parquet": write_table(folder / "corpus.parquet", CORPUS, columns)}
 
 
-def _corpus(work: Work) -> Outcome:
-    for number, shard in enumerate(_rows(work.config)):
-        name = f"corpus-{number:05d}.parquet"
-        columns = {column: [row[column] for row in shard] for column in CORPUS.schema.names}
-        work.staging.record(name, {name: write_table(work.staging.path / name, CORPUS, columns)})
-    return Outcome(counts={})
+def _scores(rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, int | None]:
+    scored = [row["score"] for row in rows if "score" in row]
+    rejected = {"id": [row["id"] for row in rows if "score" not in row]}
+    rejected |= {name: ["too_long"] * len(rejected["id"]) for name in ("reason", "detail")}
+    columns = {column: [row[column] for row in scored] for column in SCORES.schema.names}
+    return {
+        "scores.parquet": write_table(folder / "scores.parquet", SCORES, columns),
+        "rejects.parquet": write_table(folder / "rejects.parquet", REJECTS, rejected),
+    }
 
 
-def _scores(work: Work) -> Outcome:
-    for number, shard in enumerate(_rows(work.config)):
-        scored = [row["score"] for row in shard if "score" in row]
-        rejected = {"id": [row["id"] for row in shard if "score" not in row]}
-        rejected |= {name: ["too_long"] * len(rejected["id"]) for name in ("reason", "detail")}
-        scores, rejects = f"scores-{number:05d}.parquet", f"rejects-{number:05d}.parquet"
-        columns = {column: [row[column] for row in scored] for column in SCORES.schema.names}
-        files = {
-            scores: write_table(work.staging.path / scores, SCORES, columns),
-            rejects: write_table(work.staging.path / rejects, REJECTS, rejected),
-        }
-        work.staging.record(scores, files)
-    return Outcome(counts={})
+def _spec(
+    stage: str, write: Callable[[Sequence[Mapping[str, Any]], Path], dict[str, int | None]]
+) -> StageSpec:
+    @contextmanager
+    def maker(
+        _work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]
+    ) -> Iterator[Make]:
+        def make(unit: Unit, attempt: Attempt) -> Made:
+            return Made(write(unit.source, attempt.path))
+
+        yield make
+
+    return StageSpec(
+        stage,
+        1,
+        settings=lambda config, _node: config.corpus,
+        inputs=lambda corpus, digests: {"data": digests.dataset(corpus.path)},
+        units=_units,
+        maker=maker,
+        finish=lambda *_: Outcome(counts={}),
+    )
 
 
-SPECS: dict[str, StageSpec] = {
-    "corpus": StageSpec("corpus", 1, _key("corpus"), _corpus),
-    "scores": StageSpec("scores", 1, _key("scores"), _scores),
-}
+SPECS: dict[str, StageSpec] = {"corpus": _spec("corpus", _corpus), "scores": _spec("scores", _scores)}
 
 if __name__ == "__main__":
     sys.exit(main(specs=SPECS))

@@ -164,7 +164,7 @@ def _server() -> ForkServerContext:
         [
             "trims_core.stage",
             "trims_core.corpus.stage",
-            "trims_core.teacher.stage",
+            "trims_core.scores.stage",
             "trims_core.rendering",
             "transformers.tokenization_utils_tokenizers",
             "fakes.teacher",

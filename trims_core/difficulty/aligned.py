@@ -59,7 +59,7 @@ def align_shard(
         strange = [name for name in rows.ids if name not in row_of]
         if strange:
             raise CorruptShardError(
-                f"{scores_file}: ids {', '.join(strange[:_SHOWN])} are not in {corpus_file.name}; expected"
+                f"{scores_file}: ids {', '.join(strange[:_SHOWN])} are not in {corpus_file}; expected"
                 " the corpus these scores were made from. Score again with --refresh scores"
             )
         examples = corpus.take(pa.array([row_of[name] for name in rows.ids], type=pa.int64()))

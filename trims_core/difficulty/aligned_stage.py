@@ -14,9 +14,10 @@ from trims_core.config import Section, StudentConfig, TrimsConfig
 from trims_core.errors import CorruptShardError, InputError
 from trims_core.fingerprint import Digests, pinned
 from trims_core.graph import Node
-from trims_core.schema import ALIGNED, write_table
+from trims_core.schema import ALIGNED, CORPUS_TEXT, write_table
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
+from trims_core.store.rows import rows_digest
 
 VERSION: Final = 1
 TABLE_FILE: Final = "aligned.parquet"
@@ -61,7 +62,6 @@ def units(work: Work, _facts: None) -> list[Unit]:
     pairs = zip(
         scores.units,
         scores.files(suffix="/scores.parquet"),
-        corpus.units,
         corpus.files("corpus-", ".parquet"),
         strict=True,
     )
@@ -69,10 +69,14 @@ def units(work: Work, _facts: None) -> list[Unit]:
         Unit(
             scored.name.replace("scores", "aligned"),
             work.settings.result_fields(),
-            {**work.inputs, "scores": scored.content_digest, "corpus": examples.content_digest},
+            {
+                **work.inputs,
+                "scores": scored.content_digest,
+                "corpus": rows_digest(corpus_file, CORPUS_TEXT),
+            },
             (scores_file, corpus_file),
         )
-        for scored, scores_file, examples, corpus_file in pairs
+        for scored, scores_file, corpus_file in pairs
     ]
 
 

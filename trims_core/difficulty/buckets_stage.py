@@ -65,7 +65,7 @@ def units(work: Work, facts: Facts) -> list[Unit]:
     return [
         Unit(
             unit.name.replace("aligned", "buckets"),
-            {"k": facts.plan.k},
+            work.settings.result_fields(),
             {"cuts": cuts, "aligned": unit.content_digest},
             file,
         )
@@ -90,7 +90,7 @@ def maker(work: Work, facts: Facts, waiting: Sequence[Unit], done: Sequence[Unit
         rows = token_rows(table)
         bucket_N = facts.plan.assign(rows)
         lists = pa.ListArray.from_arrays(pa.array(rows.offsets_R1, type=pa.int32()), pa.array(bucket_N))
-        about = {**work.settings.result_fields(), **unit.inputs}
+        about = {**unit.settings, **unit.inputs}
         n_rows = write_table(attempt.path / TABLE_FILE, BUCKETS, table.append_column("bucket", lists), about)
         fault_point("buckets.before_record")
         n_done += 1

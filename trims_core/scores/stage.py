@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from trims_core._faults import fault_point
 from trims_core.config import ScoresConfig
 from trims_core.errors import NonFiniteScoreError, RejectBudgetError
-from trims_core.fingerprint import Json, pinned
-from trims_core.schema import CORPUS, REJECTS, SCORES, read_table, write_table
+from trims_core.fingerprint import Json, pinned, sha256_json
+from trims_core.schema import CORPUS, CORPUS_TEXT, REJECTS, SCORES, read_table, write_table
 from trims_core.scores.shards import (
     NO_REPLY,
     Row,
@@ -32,6 +32,7 @@ from trims_core.scores.shards import (
 )
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
+from trims_core.store.rows import rows_digest
 from trims_core.teacher.cleaning import NON_FINITE, POSITIVE
 from trims_core.teacher.identity import teacher_identity
 from trims_core.teacher.limits import Limits, context_limit, read_limits
@@ -52,23 +53,24 @@ _TRANSIENT: Final = (ENGINE_ERROR, NO_REPLY)
 
 
 def units(work: Work, _facts: None) -> list[Unit]:
-    """One per corpus shard: who the teacher is, how it computes, and the shard's rows.
+    """One per corpus shard: who the teacher is, how it computes, and the shard's text.
 
     A teacher that is shown the whole corpus depends on all of it.
     """
     corpus = work.parents["corpus"]
+    files = corpus.files("corpus-", ".parquet")
+    texts = [rows_digest(file, CORPUS_TEXT) for file in files]
     about = dict(work.inputs)
     if observes_corpus(work.settings):
-        about["corpus_seen"] = corpus.content_digest
-    files = corpus.files("corpus-", ".parquet")
+        about["corpus_seen"] = sha256_json(texts)
     return [
         Unit(
             unit.name.replace("corpus", "scores"),
             work.settings.result_fields(),
-            {**about, "corpus": unit.content_digest},
+            {**about, "corpus": text},
             file,
         )
-        for unit, file in zip(corpus.units, files, strict=True)
+        for unit, file, text in zip(corpus.units, files, texts, strict=True)
     ]
 
 
