@@ -96,6 +96,7 @@ def clean(
     store: StorePath = _DEFAULT_STORE,
     staging: Annotated[bool, typer.Option("--staging", help="Only what dead writers left behind.")] = False,
     retired: Annotated[bool, typer.Option("--retired", help="Only what a refresh replaced.")] = False,
+    units: Annotated[bool, typer.Option("--units", help="Only units that no artifact lists.")] = False,
     artifact: Annotated[
         str | None, typer.Option(metavar="STAGE/FINGERPRINT", help="Remove this committed artifact (see ls).")
     ] = None,
@@ -104,11 +105,12 @@ def clean(
     ] = "1d",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show only.")] = False,
 ) -> None:
-    """Remove what dead writers left and what refreshes replaced; a committed artifact only by name."""
-    everything = not (staging or retired or artifact)
+    """Remove leftovers, what refreshes replaced and unlisted units; a committed artifact only by name."""
+    everything = not (staging or retired or units or artifact)
     removed = _store(store).clean(
         staging=staging or everything,
         retired=retired or everything,
+        units=units or everything,
         artifact=artifact,
         older_than_s=_age_s(older_than),
         dry_run=dry_run,

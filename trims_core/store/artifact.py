@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypedDict
@@ -80,6 +80,8 @@ class FileEntry:
     """Rows of a table; None for other files."""
     digest: str | None = None
     """Of a table's rows, whatever the file's format; None for other files, whose bytes count."""
+    aside: bool = False
+    """Kept and verified, but no child depends on it: times, logs, cards."""
 
     @property
     def content(self) -> list[Json]:
@@ -89,7 +91,7 @@ class FileEntry:
 
 def content_digest(entries: Iterator[FileEntry] | tuple[FileEntry, ...]) -> str:
     """Hex sha256 over names, rows and contents: equal rows and bytes, equal digest."""
-    return sha256_json(sorted(entry.content for entry in entries))
+    return sha256_json(sorted(entry.content for entry in entries if not entry.aside))
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ class Manifest:
 
 def named(name: str, entry: FileEntry) -> FileEntry:
     """An entry under another name."""
-    return FileEntry(name, entry.size_bytes, entry.sha256, entry.rows, entry.digest)
+    return replace(entry, name=name)
 
 
 def asdict_shallow(value: Any) -> dict[str, Any]:
@@ -259,6 +261,18 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def is_old_version(folder: Path) -> bool:
+    """Whether an artifact's folder was written by version 0.1, which knew no units."""
+    try:
+        return _is_old(json.loads((folder / MANIFEST_NAME).read_bytes()))
+    except (OSError, ValueError):
+        return False
+
+
+def _is_old(body: Json) -> bool:
+    return isinstance(body, dict) and body.get("manifest_version") == 1
+
+
 def _signed(body: Mapping[str, Json]) -> bytes:
     body = {**body, "own_digest": sha256_json(body)}
     return json.dumps(json.loads(canonical_json(body)), indent=1, ensure_ascii=False).encode() + b"\n"
@@ -269,7 +283,7 @@ def _read_signed(path: Path, version_name: str, version: int, remedy: str) -> di
         body = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise IncompleteArtifactError(f"{path}: cannot be read ({error}); expected JSON. {remedy}") from error
-    if version_name == "manifest_version" and isinstance(body, dict) and body.get(version_name) == 1:
+    if version_name == "manifest_version" and _is_old(body):
         raise IncompleteArtifactError(f"{path.parent}: {_OLD}")
     if not isinstance(body, dict) or body.get(version_name) != version:
         found = body.get(version_name) if isinstance(body, dict) else type(body).__name__

@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from trims_core.store.artifact import (
     read_manifest,
     read_unit,
 )
-from trims_core.store.cleaning import Removed, clean_stage, remove_artifact
+from trims_core.store.cleaning import Removed, bytes_below, clean_stage, clean_units, remove_artifact
 from trims_core.store.durable import disk_errors, fsync_file, fsync_folder, write_atomically
 from trims_core.store.locking import lock_path, write_lock
 from trims_core.store.staging import Staging
@@ -157,16 +157,18 @@ class Store:
         manifest: Manifest,
         card: str = "",
         files: Mapping[str, int | None] | None = None,
+        aside: Collection[str] = (),
     ) -> Committed:
         """Turn a staging folder into the artifact: all of it under its final name, or nothing.
 
         Args:
             manifest: everything but the list of its own files.
             files: those files, by name → rows.
+            aside: of the files, those that no child depends on.
         """
         final = self.folder(staging.key)
         with disk_errors(self.root):
-            manifest = replace(manifest, files=staging.entries(files or {}))
+            manifest = replace(manifest, files=staging.entries(files or {}, aside))
             if card:
                 (staging.path / CARD_NAME).write_text(card, encoding="utf-8")
                 fsync_file(staging.path / CARD_NAME)
@@ -268,6 +270,7 @@ class Store:
         *,
         staging: bool = True,
         retired: bool = True,
+        units: bool = True,
         artifact: str | None = None,
         older_than_s: float = 86_400.0,
         dry_run: bool = False,
@@ -275,8 +278,11 @@ class Store:
         """What was removed (or would be): leftovers of dead writers, retired artifacts, or one artifact.
 
         Args:
-            staging: staging folders whose writer is dead, last touched longer than `older_than_s` ago.
-            retired: artifacts that a refresh replaced longer than `older_than_s` ago.
+            staging: unfinished artifacts and units whose writer is dead, last touched longer than
+                `older_than_s` ago.
+            retired: artifacts and units that were replaced longer than `older_than_s` ago.
+            units: finished units that no artifact lists (a retired one counts), neither made nor found
+                since `older_than_s`; none of a stage that is being made.
             artifact: a committed artifact, as `<stage>/<fingerprint>` or the start of one, whatever its age.
         """
         with disk_errors(self.root):
@@ -285,7 +291,23 @@ class Store:
                 removed += clean_stage(self.root / stage, staging, retired, older_than_s, dry_run)
             if artifact is not None:
                 removed.append(remove_artifact(self._named(artifact), dry_run))
+            for folder in self._unit_folders():
+                artifacts = self.root / folder.name
+                removed += clean_units(folder, artifacts, staging, retired, units, older_than_s, dry_run)
         return removed
+
+    def sizes(self) -> dict[str, int]:
+        """Stage → bytes of its units and artifacts, leftovers included; a file of two names counts once."""
+        seen: set[int] = set()
+        sizes: dict[str, int] = {}
+        for path in (*(self.root / stage for stage in self.stages()), *self._unit_folders()):
+            sizes[path.name] = sizes.get(path.name, 0) + bytes_below(path, seen)
+        return sizes
+
+    def _unit_folders(self) -> list[Path]:
+        """`units/<stage>` of every stage."""
+        folder = self.root / UNITS_NAME
+        return [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
 
     def stages(self) -> list[str]:
         """Stages of which something was ever begun here."""

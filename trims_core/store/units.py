@@ -23,9 +23,9 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -53,7 +53,7 @@ ATTEMPTS_NAME: Final = ".attempts"
 RETIRED_NAME: Final = ".retired"
 FILES_NAME: Final = "files"
 SCRATCH_NAME: Final = "scratch"
-_RELEASED: Final = "released"
+RELEASED: Final = "released"
 _ABANDONED_S: Final = 900.0
 """An attempt of another host, of whose writer nothing can be known here, counts as dead after so long
 without a change."""
@@ -67,6 +67,8 @@ class Made:
     """Name relative to the unit's folder → rows, or None where there are none to count."""
     notes: Mapping[str, Json] = field(default_factory=dict)
     """JSON-able facts, given back with the unit whenever it is found."""
+    aside: Collection[str] = ()
+    """Of the files, those that no child depends on: times, logs, cards."""
 
 
 class Attempt:
@@ -93,7 +95,10 @@ class Units:
         return unit_folder(self._root, key.stage, key.fingerprint)
 
     def find(self, key: UnitKey) -> UnitRecord | None:
-        """The whole unit of a key; None where it was never made, or is damaged and has to be made again."""
+        """The whole unit of a key; None where it was never made, or is damaged and has to be made again.
+
+        One that is found is marked as in use, so that `clean` leaves it to the artifact that will list it.
+        """
         folder = self.folder(key)
         if not folder.is_dir():
             return None
@@ -105,6 +110,8 @@ class Units:
         for problem in self.problems(unit):
             logger.warning("%s: unit %s is made again: %s", key.stage, key.fingerprint[:12], problem)
             return None
+        with suppress(OSError):  # a store that can only be read is not cleaned either
+            os.utime(folder)
         return unit
 
     def problems(self, unit: UnitRecord, rehash: bool = False) -> Iterator[object]:
@@ -146,7 +153,7 @@ class Units:
             DiskFullError: no room; nothing was published.
         """
         with disk_errors(self._root):
-            entries = tuple(self._entry(attempt, name, rows) for name, rows in sorted(made.files.items()))
+            entries = tuple(self._entry(attempt, made, name) for name in sorted(made.files))
             _drop_others(attempt.path, {entry.name for entry in entries})
             notes = json.loads(canonical_json(dict(made.notes)))
             now = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -185,7 +192,7 @@ class Units:
                 return there
             _put_aside(unit.path)
 
-    def _entry(self, attempt: Attempt, name: str, rows: int | None) -> FileEntry:
+    def _entry(self, attempt: Attempt, made: Made, name: str) -> FileEntry:
         relative = PurePosixPath(name)
         if (
             relative.is_absolute()
@@ -194,7 +201,8 @@ class Units:
             or name in RESERVED_NAMES
         ):
             raise ValueError(f"{attempt.key.stage}: {name!r} is not a plain relative name inside a unit")
-        return file_entry(attempt.path / name, name, rows, self._digests)
+        entry = file_entry(attempt.path / name, name, made.files[name], self._digests)
+        return replace(entry, aside=name in made.aside)
 
 
 def file_entry(path: Path, name: str, rows: int | None, digests: FileDigests) -> FileEntry:
@@ -227,17 +235,17 @@ def _writer() -> str:
     return f"{process_start(pid)}.{pid}.{socket.gethostname()}"
 
 
-def writer_lives(name: str, folder: Path) -> bool:
+def attempt_lives(name: str, folder: Path) -> bool:
     """Whether the writer of an attempt's folder may still be at work in it."""
     _fingerprint, start, pid, host = (*name.split(".", 3), "", "")[:4]
-    if start == _RELEASED:
+    if start == RELEASED:
         return False
     if host == socket.gethostname():
         return str(process_start(int(pid))) == start
-    return time.time() - _touched(folder) < _ABANDONED_S
+    return time.time() - touched(folder) < _ABANDONED_S
 
 
-def _touched(folder: Path) -> float:
+def touched(folder: Path) -> float:
     """When something in an attempt's folder changed last (two levels, where progress is written)."""
     paths = [folder, *folder.glob("*"), *folder.glob("*/*")]
     times = []
@@ -253,7 +261,7 @@ def _take_over(attempts: Path, mine: Path) -> None:
     for path in sorted(attempts.glob(f"{fingerprint}.*")):
         if mine.exists():
             return
-        if path != mine and not writer_lives(path.name, path):
+        if path != mine and not attempt_lives(path.name, path):
             with suppress(FileNotFoundError):
                 path.rename(mine)
 
@@ -263,7 +271,7 @@ def _release(attempt: Attempt) -> None:
     if not attempt.path.exists() or not any(attempt.scratch.iterdir()):
         shutil.rmtree(attempt.folder, ignore_errors=True)  # published, or nothing to go on from
         return
-    free = attempt.folder.with_name(f"{attempt.key.fingerprint}.{_RELEASED}.{time.time_ns()}")
+    free = attempt.folder.with_name(f"{attempt.key.fingerprint}.{RELEASED}.{time.time_ns()}")
     attempt.folder.rename(free)
 
 
