@@ -19,9 +19,11 @@ import yaml
 from fakes.decoding_checkpoint import SPECIAL
 
 from trims_core.fingerprint import sha256_json
+from trims_core.graph import build_graph, select
 from trims_core.schema import CORPUS, REJECTS, SCORES, write_table
-from trims_core.stage import Make, Outcome, StageSpec, Unit, Work, main
-from trims_core.store import Attempt, Made, UnitRecord
+from trims_core.settings import load_config
+from trims_core.stage import Make, Outcome, Result, StageSpec, Unit, Work, main, open_parents, run_node
+from trims_core.store import Attempt, Made, Store, UnitRecord
 from trims_core.students.llada import CHAT_TEMPLATE
 
 TEACHER_BYTES = 3
@@ -76,6 +78,16 @@ def write_world(root: Path, n_rows: int = 40, rows_per_shard: int = 10, **bucket
     return path
 
 
+def make(config_file: Path, last: str, *overrides: str, since: str | None = None) -> Result:
+    """All stages up to the last one; that one is made again if it is older than `since`."""
+    config = load_config(config_file, overrides)
+    store = Store(config.store)
+    for node in select(build_graph(config), last):
+        parents = open_parents(store, config, node, SPECS)
+        result = run_node(store, config, node, parents, since=since if node.id == last else None, specs=SPECS)
+    return result
+
+
 def write_source(root: Path, rows: list[dict[str, Any]]) -> None:
     """The input: examples with what the teacher will say about them; without a `score` a row is rejected."""
     (root / "source.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -121,7 +133,7 @@ def _units(work: Work, _facts: None) -> list[Unit]:
     size = work.settings.rows_per_shard
     shards = [rows[start : start + size] for start in range(0, len(rows), size)]
     return [
-        Unit(f"{work.node_id}-{number:05d}", {}, {"rows": sha256_json(shard)}, shard)
+        Unit(f"{work.node_id}-{number:05d}", {}, {"rows": sha256_json(json.dumps(shard))}, shard)
         for number, shard in enumerate(shards)
     ]
 
