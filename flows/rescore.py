@@ -24,10 +24,10 @@ from tasks.drift import drift
 from trims_core.announced import Announced, read_announced, write_announced
 from trims_core.config import TrimsConfig
 from trims_core.errors import StoreError
-from trims_core.graph import build_graph, select
+from trims_core.graph import build_graph, node_named, select
 from trims_core.settings import load_config
+from trims_core.stage import load_spec
 from trims_core.store import ArtifactRef, Store
-from trims_core.teacher.identity import teacher_identity
 
 CHANGED_EVENT: Final = "trims.teacher.changed"
 DRIFT_EVENT: Final = "trims.drift.measured"
@@ -52,7 +52,7 @@ def trims_rescore(config: str, overrides: list[str] | None = None) -> Rescored |
     """
     settings = load_config(config, overrides or [])
     store = Store(settings.store)
-    identity = teacher_identity(settings.scores, store.digests)
+    identity = _identity(settings, store)
     last = read_announced(store.root, settings.name)
     if last is not None and dict(last.identity) == identity:
         message = f"teacher {settings.scores.model} is the one last told of"
@@ -60,6 +60,14 @@ def trims_rescore(config: str, overrides: list[str] | None = None) -> Rescored |
         nothing = Rescored(teacher_changed=False, drift=None, artifacts={})
         return Completed(name="Unchanged", message=message, data=nothing)
     return _rescore(settings, store, identity, last)
+
+
+def _identity(settings: TrimsConfig, store: Store) -> dict[str, str]:
+    """Who the teacher is, as the key of its scores says."""
+    spec = load_spec("scores")
+    return dict(
+        spec.inputs(spec.settings(settings, node_named(build_graph(settings), "scores")), store.digests)
+    )
 
 
 def _rescore(

@@ -34,17 +34,22 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     return seen
 
 
+def another_teacher(config: Path) -> None:
+    """From now on the config's teacher is another one."""
+    flow_stages.write_config(config.parent, teacher="another teacher")
+
+
 def test_an_unchanged_teacher_means_no_work(config: Path, events: list[Any]) -> None:
-    trims(config=str(config), until="buckets")
+    trims_rescore(config=str(config))
     stages.calls.clear()
     state = trims_rescore(config=str(config), return_state=True)
     assert (state.name, stages.calls, events) == ("Unchanged", [], [])
-    assert "unchanged" in (state.message or "")
+    assert "last told of" in (state.message or "")
 
 
 def test_a_changed_teacher_is_announced_scored_and_compared(config: Path, events: list[Any]) -> None:
-    trims(config=str(config), until="buckets")
-    flow_stages.write_config(config.parent, teacher="another teacher")
+    trims_rescore(config=str(config))
+    another_teacher(config)
     result = trims_rescore(config=str(config))
     assert result["teacher_changed"]
     assert [event for event, _ in events] == ["trims.teacher.changed", "trims.drift.measured"]
@@ -57,35 +62,67 @@ def test_a_changed_teacher_is_announced_scored_and_compared(config: Path, events
         )
     assert (table.type, "spearman" in str(table.data)) == ("table", True)
     assert result["drift"]["n_tokens"] == 2 * stages.N_SHARDS * stages.ROWS
-
-
-def test_the_same_teacher_again_is_a_hit_the_next_night(config: Path, events: list[Any]) -> None:
-    trims(config=str(config), until="buckets")
-    flow_stages.write_config(config.parent, teacher="another teacher")
-    trims_rescore(config=str(config))
     events.clear()
     assert trims_rescore(config=str(config), return_state=True).name == "Unchanged"
     assert events == []
 
 
-def test_a_crash_before_the_drift_is_made_up_for(config: Path, events: list[Any]) -> None:
+def test_a_pipeline_run_that_scored_first_does_not_swallow_the_change(
+    config: Path, events: list[Any]
+) -> None:
+    trims_rescore(config=str(config))
+    another_teacher(config)
     trims(config=str(config), until="buckets")
-    flow_stages.write_config(config.parent, teacher="another teacher")
-    trims(config=str(config), until="scores")
     result = trims_rescore(config=str(config))
-    assert result["teacher_changed"]
+    assert [event for event, _ in events] == ["trims.teacher.changed", "trims.drift.measured"]
     assert result["drift"] is not None
+
+
+def test_a_crash_before_the_drift_tells_again(
+    config: Path, events: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trims_rescore(config=str(config))
+    another_teacher(config)
+    with monkeypatch.context() as broken:
+
+        def crash(*_: Any) -> Any:
+            raise RuntimeError("the machine went down")
+
+        broken.setattr(rescore, "drift", crash)
+        with pytest.raises(RuntimeError, match="went down"):
+            trims_rescore(config=str(config))
+    events.clear()
+    result = trims_rescore(config=str(config))
+    assert [event for event, _ in events] == ["trims.teacher.changed", "trims.drift.measured"]
+    assert result["drift"] is not None
+
+
+def test_another_k_is_no_other_teacher(config: Path, events: list[Any]) -> None:
+    trims(config=str(config), until="buckets")  # scores of a teacher that is not used any more
+    another_teacher(config)
+    trims_rescore(config=str(config))
+    state = trims_rescore(config=str(config), overrides=["buckets.k=4"], return_state=True)
+    assert (state.name, events) == ("Unchanged", [])
+
+
+def test_old_scores_that_were_removed_leave_no_drift_and_no_error(config: Path, events: list[Any]) -> None:
+    first = trims_rescore(config=str(config))
+    Store(config.parent / "store").clean(artifact=f"scores/{first['artifacts']['scores']['fingerprint']}")
+    another_teacher(config)
+    result = trims_rescore(config=str(config))
+    assert (result["teacher_changed"], result["drift"]) == (True, None)
+    assert [event for event, _ in events] == ["trims.teacher.changed"]
 
 
 def test_the_first_scoring_has_nothing_to_compare_with(config: Path, events: list[Any]) -> None:
     result = trims_rescore(config=str(config))
     assert (result["teacher_changed"], result["drift"], events) == (False, None, [])
-    assert list(result["artifacts"]) == ["corpus", "scores", "buckets"]
+    assert list(result["artifacts"]) == ["corpus", "scores", "aligned", "buckets"]
 
 
 def test_the_event_reaches_the_server(config: Path, prefect_api: str) -> None:
-    trims(config=str(config), until="buckets")
-    flow_stages.write_config(config.parent, teacher="another teacher")
+    trims_rescore(config=str(config))
+    another_teacher(config)
     trims_rescore(config=str(config))
     wanted = {"filter": {"event": {"name": ["trims.teacher.changed"]}}}
     deadline = time.monotonic() + 30

@@ -1,0 +1,167 @@
+"""No name can lie: every field of the config enters some stage's key, or is marked as one that does not.
+
+The report is left out: it shows, and so hashes, every setting.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from trims_core.config import Section, TrimsConfig, _Operational
+from trims_core.errors import ConfigError
+from trims_core.fingerprint import canonical_json
+from trims_core.graph import build_graph
+from trims_core.settings import parse_config
+from trims_core.stage import load_spec
+
+PLAIN: dict[str, Any] = {
+    "name": "names",
+    "corpus": {"path": "a.jsonl"},
+    "scores": {"model": "teacher", "teacher": "transformers"},
+    "student": {"model": "student"},
+    "train": {"variants": {"a": {}}},
+    "sweep": {"tasks": {"demo": {"benchmark": "demo", "path": "b.jsonl"}}},
+}
+READERS: Mapping[str, Mapping[str, Any]] = {
+    "trims": {},
+    "steps": {"train": {"max_steps": 7}},
+    "standard": {"train": {"variants": {"a": {"method": "standard"}}}},
+    "cart": {"train": {"variants": {"a": {"loss_weight": "cart"}}}},
+    "inverse_p": {"train": {"variants": {"a": {"loss_weight": "inverse_p"}}}},
+    "ends last": {"train": {"pads": "last", "variants": {"a": {}}}},
+    "own ends": {"train": {"variants": {"a": {"pads": "standard"}}}},
+    "multi block": {"sweep": {"rule": "multi_block", "thresholds": [0.1]}},
+    "dream": {"sweep": {"rule": "dream_official", "block_length": 256, "thresholds": [0.5]}},
+    "columns": {"corpus": {"prompt_column": "q", "completion_column": "a"}},
+}
+"""Settings under which some field is read that others ignore."""
+ONLY_NAMES = {"name": "a run's name", "store": "where results lie"}
+POOL = (
+    True,
+    False,
+    1,
+    2,
+    3,
+    8,
+    64,
+    512,
+    0.3,
+    0.6,
+    "other",
+    "bfloat16",
+    ["other"],
+    [0.3],
+    [3],
+    {"x": 1},
+    {"grace_s": 5.0},
+)
+
+
+def base(reader: str) -> dict[str, Any]:
+    """Raw settings of one reader."""
+    raw = copy.deepcopy(PLAIN)
+    for section, fields in READERS[reader].items():
+        raw[section] = {**raw[section], **copy.deepcopy(fields)}
+    return raw
+
+
+def leaves(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every field of the schema with its dotted place; `variants` and `tasks` at their one entry."""
+    for name, info in model.model_fields.items():
+        inner = _section(info.annotation)
+        if inner is None or _is_operational(info):
+            yield (*path, name), info
+        else:
+            key = {"variants": ("a",), "tasks": ("demo",)}.get(name, ())
+            yield from leaves(inner, (*path, name, *key))
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    for one in (annotation, *get_args(annotation)):
+        if isinstance(one, type) and issubclass(one, Section):
+            return one
+    return None
+
+
+def _is_operational(info: FieldInfo) -> bool:
+    return any(isinstance(mark, _Operational) for mark in info.metadata)
+
+
+def flipped(reader: str, path: tuple[str, ...], info: FieldInfo) -> TrimsConfig | None:
+    """The reader's settings with another value at one place; None where none of the pool is allowed there."""
+    before = parse_config(base(reader))
+    literals = [one for one in _literals(info.annotation) if isinstance(one, str)]
+    for value in (*literals, *POOL):
+        raw = base(reader)
+        here = raw
+        for name in path[:-1]:
+            here = here.setdefault(name, {})
+        here[path[-1]] = value
+        try:
+            after = parse_config(raw)
+        except (ConfigError, ValidationError):
+            continue
+        if _value(after, path) != _value(before, path):
+            return after
+    return None
+
+
+def _literals(annotation: Any) -> Iterator[Any]:
+    for one in get_args(annotation):
+        if isinstance(one, str):
+            yield one
+        else:
+            yield from _literals(one)
+
+
+def _value(config: TrimsConfig, path: tuple[str, ...]) -> Any:
+    value: Any = config
+    for name in path:
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
+    return value
+
+
+def names(config: TrimsConfig) -> list[tuple[str, bytes]]:
+    """What of the settings enters the names of all nodes but the report."""
+    found = []
+    for node in build_graph(config):
+        if node.stage != "report":
+            spec = load_spec(node.stage)
+            found.append((node.stage, canonical_json(spec.settings(config, node).result_fields())))
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize(
+    ("path", "info"), [pytest.param(path, info, id=".".join(path)) for path, info in leaves(TrimsConfig)]
+)
+def test_a_field_is_in_some_key_or_marked(path: tuple[str, ...], info: FieldInfo) -> None:
+    if path[0] in ONLY_NAMES or path[0] == "report":
+        return
+    changed = []
+    for reader in READERS:
+        after = flipped(reader, path, info)
+        if after is not None:
+            changed.append(names(after) != names(parse_config(base(reader))))
+    assert changed, f"no other value for {path} in the pool: add one"
+    if _is_operational(info):
+        assert not any(changed), "a field marked as operational changes a name"
+    else:
+        assert any(changed), (
+            "this field changes no name and is not marked: results under it would be mixed up"
+        )
+
+
+def test_every_node_reads_its_own_settings_only(tmp_path: Path) -> None:
+    config = parse_config(base("trims"))
+    for node in build_graph(config):
+        settings = load_spec(node.stage).settings(config, node)
+        if node.stage not in ("report",):
+            with pytest.raises(AttributeError):
+                _ = settings.report
