@@ -2,10 +2,11 @@
 
     python bench/chaos.py [--kills 200] [--seed 0] [--keep FOLDER]
 
-A small world (48 examples, a made-up teacher, the demo's student untuned) is made once undisturbed. Then the same
-command is started again and again in another store, and killed after a random time, until it has been killed so often
-and one run comes through. Compared: the names of all units and artifacts, the bytes of their files (times
-apart), what lies in the store after `trims clean`, and how many units were begun twice (at most one a kill).
+A small world (48 examples, a made-up teacher, the demo's student untuned) is made once undisturbed. Then the
+same command is started again and again in another store and killed after a random time, until it has been
+killed so often and one run comes through. Compared: the names of all units and artifacts, the bytes of their
+files (times apart), what lies in the store after `trims clean`, and how many units were begun twice (at most
+one a kill).
 
 One JSON line; exit code 1 if a claim does not hold. Training has fault tests of its own (tests/faults).
 """
@@ -88,7 +89,7 @@ def chaos(folder: Path, n_kills: int, rng: random.Random) -> dict[str, Any]:
     started = time.perf_counter()
     assert _run(calm, folder / "calm.log", None) == 0
     seconds = time.perf_counter() - started
-    killed = 0
+    killed = twice = 0
     while True:
         limit = rng.uniform(0.0, seconds) if killed < n_kills else None
         code = _run(wild, log, limit)
@@ -97,12 +98,13 @@ def chaos(folder: Path, n_kills: int, rng: random.Random) -> dict[str, Any]:
         elif code == 0 and killed >= n_kills:
             break
         elif code == 0:  # came through before it was hit: the next one starts with nothing
-            _expect_equal(calm, wild)
+            twice += _begun_twice(log)
             shutil.rmtree(wild)
+            log.unlink()
         else:
             raise SystemExit(f"an undisturbed stage failed with code {code}; see {log}")
-    differing = _expect_equal(calm, wild)
-    twice = _begun_twice(log)
+    differing = _differing(calm, wild)
+    twice += _begun_twice(log)
     left = _left_after_clean(calm, wild)
     holds = not differing and not left and twice <= n_kills
     found = {"undisturbed_s": round(seconds, 2), "begun_twice": twice, "differing": differing, "left": left}
@@ -201,7 +203,7 @@ def _contents(root: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def _expect_equal(calm: Path, wild: Path) -> list[str]:
+def _differing(calm: Path, wild: Path) -> list[str]:
     """Names that are not in both stores with equal bytes."""
     one, other = _contents(calm), _contents(wild)
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

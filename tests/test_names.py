@@ -43,25 +43,8 @@ READERS: Mapping[str, Mapping[str, Any]] = {
 }
 """Settings under which some field is read that others ignore."""
 ONLY_NAMES = {"name": "a run's name", "store": "where results lie"}
-POOL = (
-    True,
-    False,
-    1,
-    2,
-    3,
-    8,
-    64,
-    512,
-    0.3,
-    0.6,
-    "other",
-    "bfloat16",
-    ["other"],
-    [0.3],
-    [3],
-    {"x": 1},
-    {"grace_s": 5.0},
-)
+NUMBERS = (1, 2, 3, 8, 64, 512, 0.3, 0.6)
+POOL = (True, False, *NUMBERS, "other", "bfloat16", ["other"], [0.3], [3], {"x": 1}, {"grace_s": 5.0})
 
 
 def base(reader: str) -> dict[str, Any]:
@@ -153,9 +136,7 @@ def test_a_field_is_in_some_key_or_marked(path: tuple[str, ...], info: FieldInfo
     if _is_operational(info):
         assert not any(changed), "a field marked as operational changes a name"
     else:
-        assert any(changed), (
-            "this field changes no name and is not marked: results under it would be mixed up"
-        )
+        assert any(changed), "this field changes no name and is not marked: its results would be mixed up"
 
 
 def test_every_node_reads_its_own_settings_only(tmp_path: Path) -> None:
