@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from trims_core import fingerprint
 from trims_core.errors import ConfigError
-from trims_core.fingerprint import Digests, FileDigests, canonical_json, sha256_file, sha256_json
+from trims_core.fingerprint import Digests, FileDigests, canonical_json, pinned, sha256_file, sha256_json
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -272,3 +272,42 @@ def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
         Digests(None).dataset((str(tmp_path / "nothing.jsonl"),))
     with pytest.raises(ConfigError, match="neither is set"):
         Digests(None).dataset(None)
+
+
+def test_a_hub_that_is_away_is_answered_from_what_it_said_last(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from trims_core import fingerprint
+
+    says: list[str | None] = ["a" * 40]
+
+    def hub(kind: str, name: str, revision: str | None) -> str:
+        if says[0] is None:
+            raise ConfigError(f"{name}: the hub does not answer")
+        return says[0]
+
+    monkeypatch.setattr(fingerprint, "_hub_commit", hub)
+    memory = tmp_path / ".digests.json"
+    assert Digests(memory).checkpoint("org/name").endswith("a" * 40)
+    says[0] = None
+    assert Digests(memory).checkpoint("org/name").endswith("a" * 40)
+    assert "taking commit aaaaaaaaaaaa" in caplog.text
+    with pytest.raises(ConfigError, match="does not answer"):
+        Digests(memory).checkpoint("org/name", "other-branch")
+    says[0] = "b" * 40
+    assert Digests(memory).checkpoint("org/name").endswith("b" * 40)
+
+
+def test_one_run_resolves_a_name_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from trims_core import fingerprint
+
+    commits = iter("ab")
+    monkeypatch.setattr(fingerprint, "_hub_commit", lambda *_: next(commits) * 40)
+    digests = Digests(tmp_path / ".digests.json")
+    assert digests.checkpoint("org/name") == digests.checkpoint("org/name")
+
+
+def test_loaders_get_the_commit_of_the_key() -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert pinned(f"hub:org/name@{commit}", "main") == commit
+    assert pinned("local:abc", None) is None

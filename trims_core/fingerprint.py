@@ -17,6 +17,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
@@ -192,7 +193,8 @@ class Digests:
 
     def __init__(self, cache_file: Path | None) -> None:
         self._files = FileDigests(cache_file)
-        self._commits: dict[tuple[str, str, str | None], str] = {}
+        self._commits: dict[str, str] = {}
+        self._resolved = None if cache_file is None else cache_file.with_name(".commits.json")
 
     def file(self, path: str | Path) -> str:
         """Hex sha256 of one file. Raises: ConfigError where it cannot be read."""
@@ -281,10 +283,26 @@ class Digests:
             )
         if revision is not None and _COMMIT.match(revision):
             return revision
-        key = (kind, name, revision)
+        key = f"{kind}:{name}@{revision or 'main'}"
         if key not in self._commits:
-            self._commits[key] = _hub_commit(kind, name, revision)
+            self._commits[key] = self._resolve(kind, name, revision, key)
         return self._commits[key]
+
+    def _resolve(self, kind: str, name: str, revision: str | None, key: str) -> str:
+        """What the hub says now; while it is away, what it said last. Loaders load exactly that commit."""
+        known = _read_cache(self._resolved)
+        try:
+            commit = _hub_commit(kind, name, revision)
+        except ConfigError as error:
+            if key not in known:
+                raise
+            logger.warning("%s: taking commit %s, which it was last (%s)", name, known[key][:12], error)
+            return known[key]
+        if self._resolved is not None and known.get(key) != commit:
+            with suppress(OSError):  # a store that cannot be written: resolved again next time
+                self._resolved.parent.mkdir(parents=True, exist_ok=True)
+                _replace_file(self._resolved, canonical_json({**known, key: commit}))
+        return commit
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
