@@ -21,10 +21,13 @@ def test_one_adapter_and_one_sweep_per_variant_and_seed(graph: tuple[Node, ...])
     assert [node.id for node in graph] == [
         "corpus",
         "scores",
+        "aligned",
         "buckets",
         *(f"train/{model}" for model in models),
         "sweep/untuned",
         *(f"sweep/{model}" for model in models),
+        "grades/untuned",
+        *(f"grades/{model}" for model in models),
         "report",
     ]
 
@@ -45,11 +48,18 @@ def test_nodes_know_their_variant_and_seed(graph: tuple[Node, ...]) -> None:
     assert node_named(graph, "sweep/plain-s1").params == {"variant": "plain", "seed": 1, "model": "plain-s1"}
     assert node_named(graph, "sweep/untuned").params == {"variant": None, "seed": None, "model": "untuned"}
     assert node_named(graph, "sweep/plain-s1").parents == {"train": "train/plain-s1"}
+    assert node_named(graph, "grades/plain-s1").parents == {"sweep": "sweep/plain-s1"}
+    assert node_named(graph, "grades/untuned").params["model"] == "untuned"
+
+
+def test_buckets_are_made_of_aligned_tokens_alone(graph: tuple[Node, ...]) -> None:
+    assert node_named(graph, "aligned").parents == {"corpus": "corpus", "scores": "scores"}
+    assert node_named(graph, "buckets").parents == {"aligned": "aligned"}
 
 
 def test_without_the_untuned_student_there_is_no_such_sweep(tmp_path: Path) -> None:
     graph = build_graph(tiny_config(tmp_path, sweep={"untuned": False}))
-    assert "sweep/untuned" not in {node.id for node in graph}
+    assert not {"sweep/untuned", "grades/untuned"} & {node.id for node in graph}
 
 
 def test_a_seed_given_twice_is_made_once(tmp_path: Path) -> None:
@@ -58,13 +68,14 @@ def test_a_seed_given_twice_is_made_once(tmp_path: Path) -> None:
 
 
 def test_until_a_stage_keeps_all_of_its_nodes(graph: tuple[Node, ...]) -> None:
-    assert [node.id for node in select(graph, "buckets")] == ["corpus", "scores", "buckets"]
-    assert {node.stage for node in select(graph, "train")} == {"corpus", "scores", "buckets", "train"}
+    assert [node.id for node in select(graph, "buckets")] == ["corpus", "scores", "aligned", "buckets"]
+    stages = {node.stage for node in select(graph, "train")}
+    assert stages == {"corpus", "scores", "aligned", "buckets", "train"}
     assert select(graph, None) == graph
 
 
 def test_until_a_node_keeps_what_it_is_made_from(graph: tuple[Node, ...]) -> None:
-    wanted = ["corpus", "scores", "buckets", "train/plain-s0", "sweep/plain-s0"]
+    wanted = ["corpus", "scores", "aligned", "buckets", "train/plain-s0", "sweep/plain-s0"]
     assert [node.id for node in select(graph, "sweep/plain-s0")] == wanted
 
 

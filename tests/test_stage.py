@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from fakes import stages
-from fakes.stages import SPECS, tiny_config
+from fakes.stages import SPECS, making, tiny_config
 
 from trims_core.config import STAGES, TrimsConfig
 from trims_core.errors import ConfigError, InterruptedRunError, MissingArtifactError, RejectBudgetError
 from trims_core.graph import build_graph, node_named
 from trims_core.stage import (
     STAGE_MODULES,
+    Make,
     Outcome,
     Result,
     StageSpec,
+    Unit,
     Work,
     interruptible,
     main,
+    node_key,
     open_parents,
     run_node,
-    stage_key,
 )
-from trims_core.store import Store
+from trims_core.store import Attempt, Made, Store, UnitRecord
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +45,21 @@ def make(config: TrimsConfig, node_id: str, refresh: bool = False, spec: StageSp
     """The artifact of a node whose parents exist."""
     specs = {**SPECS, spec.name: spec} if spec else SPECS
     store, node = Store(config.store), node_named(build_graph(config), node_id)
-    return run_node(
-        store, config, node, open_parents(store, config, node, specs), refresh=refresh, specs=specs
-    )
+    since = datetime.now(UTC).isoformat(timespec="microseconds") if refresh else None
+    return run_node(store, config, node, open_parents(store, config, node, specs), since=since, specs=specs)
+
+
+def writing(stage: str, text: str) -> StageSpec:
+    """A stage of one unit that holds this text."""
+
+    def maker(work: Work, *_: object) -> AbstractContextManager[Make]:
+        def make(_unit: Unit, attempt: Attempt) -> Made:
+            (attempt.path / "result.json").write_text(text)
+            return Made({"result.json": None})
+
+        return making(make, work)
+
+    return replace(SPECS[stage], maker=maker)
 
 
 def make_all(config: TrimsConfig) -> dict[str, str]:
@@ -69,7 +87,7 @@ def test_changing_k_redoes_buckets_and_what_hangs_on_them_and_nothing_else(tmp_p
     make_all(tiny_config(tmp_path))
     how = make_all(tiny_config(tmp_path, buckets={"k": 4}))
     cached = [name for name, came in how.items() if came == "cached"]
-    assert cached == ["corpus", "scores", "sweep/untuned"]
+    assert cached == ["corpus", "scores", "aligned", "sweep/untuned", "grades/untuned"]
 
 
 def test_children_of_a_refresh_with_equal_bytes_stay_fresh(tmp_path: Path) -> None:
@@ -83,46 +101,63 @@ def test_children_of_a_refresh_with_other_bytes_are_made_again(tmp_path: Path) -
     config = tiny_config(tmp_path)
     make_all(config)
 
-    def other(work: Work) -> Outcome:
-        (work.staging.path / "result.json").write_text("other")
-        work.staging.record("result", {"result.json": None})
-        return Outcome({})
-
-    make(config, "buckets", refresh=True, spec=replace(SPECS["buckets"], produce=other))
+    make(config, "buckets", refresh=True, spec=writing("buckets", "other"))
     how = make_all(config)
     assert {name for name, came in how.items() if came == "made"} == {
         "train/trims-s0",
         "sweep/trims-s0",
+        "grades/trims-s0",
         "report",
     }
 
 
 def test_a_parent_that_is_replaced_during_the_work_stops_the_commit(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
-    for name in ("corpus", "scores"):
+    for name in ("corpus", "scores", "aligned"):
         make(config, name)
 
-    def other(work: Work) -> Outcome:
-        SPECS["scores"].produce(work)
-        (work.staging.path / "more.txt").write_text("more")
-        work.staging.record("more", {"more.txt": None})
-        return Outcome({})
-
-    def slow(work: Work) -> Outcome:
-        make(config, "scores", refresh=True, spec=replace(SPECS["scores"], produce=other))
-        return SPECS["buckets"].produce(work)
+    @contextmanager
+    def slow(*about: object) -> Iterator[Make]:
+        with SPECS["buckets"].maker(*about) as plain:
+            make(config, "aligned", refresh=True, spec=writing("aligned", "other"))
+            yield plain
 
     with pytest.raises(MissingArtifactError, match="replaced by other content meanwhile"):
-        make(config, "buckets", spec=replace(SPECS["buckets"], produce=slow))
+        make(config, "buckets", spec=replace(SPECS["buckets"], maker=slow))
+    assert Store(config.store).folders("buckets") == []
+
+
+def test_a_parent_of_which_one_unit_was_replaced_stops_the_commit(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    for name in ("corpus", "scores", "aligned"):
+        make(config, name)
+
+    def dying(*_: object) -> Outcome:
+        raise KeyError("after the unit, before the artifact")
+
+    @contextmanager
+    def slow(*about: object) -> Iterator[Make]:
+        with SPECS["buckets"].maker(*about) as plain:
+            with pytest.raises(KeyError):
+                make(
+                    config,
+                    "aligned",
+                    refresh=True,
+                    spec=replace(writing("aligned", "other"), finish=dying),
+                )
+            yield plain
+
+    with pytest.raises(MissingArtifactError, match="replaced by other content meanwhile"):
+        make(config, "buckets", spec=replace(SPECS["buckets"], maker=slow))
     assert Store(config.store).folders("buckets") == []
 
 
 def test_a_raised_stage_version_makes_the_stage_again(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     make_all(config)
-    key = SPECS["scores"].key
-    newer = replace(SPECS["scores"], version=2, key=lambda *args: replace(key(*args), version=2))
-    assert make(config, "scores", spec=newer).how == "made"
+    stages.calls.clear()
+    assert make(config, "scores", spec=replace(SPECS["scores"], version=2)).how == "made"
+    assert len(stages.calls) == stages.N_SHARDS
 
 
 def test_the_manifest_says_what_and_how(tmp_path: Path) -> None:
@@ -132,8 +167,10 @@ def test_the_manifest_says_what_and_how(tmp_path: Path) -> None:
     corpus = Store(config.store).artifacts("corpus")[0]
     assert manifest.counts == {"n_in": 12, "n_out": 12, "n_rejected": 0}
     assert manifest.info == {"teacher": "fake"}
-    assert manifest.config["model"] == "none"
-    assert "batch_size" not in manifest.config
+    assert manifest.config["dtype"] == "float32"
+    assert manifest.inputs == {"teacher": "none"}
+    assert not {"batch_size", "model"} & set(manifest.config)
+    assert [unit.name for unit in manifest.units] == [f"scores-0000{i}" for i in range(3)]
     assert manifest.full_config["scores"]["batch_size"] == config.scores.batch_size
     assert manifest.parents == {"corpus": corpus.parent_ref()}
     assert {"python", "numpy", "pyarrow"} <= set(manifest.versions)
@@ -154,8 +191,26 @@ def test_raising_the_budget_continues_without_scoring_again(tmp_path: Path) -> N
     with pytest.raises(RejectBudgetError):
         make(config, "scores")
     stages.calls.clear()
-    assert make(with_bad_rows(tmp_path, 2, max_rejected_fraction=0.167), "scores").how == "made"
+
+    def idle(*_: object) -> AbstractContextManager[Make]:
+        pytest.fail("every shard is there: nothing is loaded")
+
+    spec = replace(SPECS["scores"], maker=idle)
+    generous = with_bad_rows(tmp_path, 2, max_rejected_fraction=0.167)
+    assert make(generous, "scores", spec=spec).how == "made"
     assert stages.calls == []
+
+
+def test_a_unit_that_is_not_settled_is_made_again_and_the_others_are_not(tmp_path: Path) -> None:
+    config = with_bad_rows(tmp_path, 2)
+    make(config, "corpus")
+    with pytest.raises(RejectBudgetError):
+        make(config, "scores")
+    stages.calls.clear()
+    spec = replace(SPECS["scores"], settled=lambda record: record.notes["n_rejected"] == 0)
+    with pytest.raises(RejectBudgetError):
+        make(config, "scores", spec=spec)
+    assert stages.calls == ["scores:scores-00000"]
 
 
 def test_lowering_the_budget_refuses_the_cached_artifact(tmp_path: Path) -> None:
@@ -166,7 +221,7 @@ def test_lowering_the_budget_refuses_the_cached_artifact(tmp_path: Path) -> None
     with pytest.raises(RejectBudgetError, match=r"bad9, …\)"):
         make(strict, "scores")
     with pytest.raises(RejectBudgetError):
-        make(strict, "buckets")
+        make(strict, "aligned")
     assert make(generous, "scores").how == "cached"
 
 
@@ -174,14 +229,13 @@ def test_ctrl_c_becomes_a_named_error_and_keeps_finished_units(tmp_path: Path) -
     config = tiny_config(tmp_path)
     make(config, "corpus")
 
-    def interrupted(work: Work) -> Outcome:
-        SPECS["scores"].produce(work)
+    def interrupted(*_: object) -> Outcome:
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("the signal was not noticed")
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(InterruptedRunError, match="SIGINT"):
-        make(config, "scores", spec=replace(SPECS["scores"], produce=interrupted))
+        make(config, "scores", spec=replace(SPECS["scores"], finish=interrupted))
     assert signal.getsignal(signal.SIGINT) is before
     stages.calls.clear()
     assert make(config, "scores").how == "made"
@@ -217,25 +271,95 @@ def test_a_missing_parent_names_the_command_that_makes_it(tmp_path: Path) -> Non
     config = tiny_config(tmp_path)
     make(config, "corpus")
     with pytest.raises(MissingArtifactError, match="trims run CONFIG --until scores"):
-        make(config, "buckets")
+        make(config, "aligned")
 
 
 def test_a_failed_stage_leaves_no_artifact_and_its_error_unchanged(tmp_path: Path) -> None:
-    def broken(work: Work) -> Outcome:
+    def broken(*_: object) -> Outcome:
         raise KeyError("mine")
 
     config = tiny_config(tmp_path)
     with pytest.raises(KeyError, match="mine"):
-        make(config, "corpus", spec=replace(SPECS["corpus"], produce=broken))
+        make(config, "corpus", spec=replace(SPECS["corpus"], finish=broken))
     assert Store(config.store).folders() == []
 
 
-def test_a_key_counts_config_parents_and_inputs(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path)
+def test_a_key_counts_settings_parents_and_inputs(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, scores={"model": "m", "batch_size": 3})
     corpus = make(config, "corpus").artifact
-    key = stage_key("scores", 3, {"model": "m"}, {"corpus": corpus}, {"teacher": "local:1"})
+    store, node = Store(config.store), node_named(build_graph(config), "scores")
+    key = node_key(store, SPECS["scores"], config, node, {"corpus": corpus})
+    assert key.config == config.scores.result_fields()
+    assert "batch_size" not in key.config
     assert key.parents == {"corpus": corpus.content_digest}
+    assert key.inputs == {"teacher": "m"}
     assert len(key.fingerprint) == 64
+
+
+def append_rows(root: Path, n_rows: int) -> None:
+    """More rows at the end of the input."""
+    with (root / "source.jsonl").open("a") as file:
+        file.writelines(json.dumps({"id": f"more{i}"}) + "\n" for i in range(n_rows))
+
+
+def test_appended_rows_make_new_units_only(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    make_all(config)
+    stages.calls.clear()
+    append_rows(tmp_path, stages.ROWS)
+    scores = [make(config, name) for name in ("corpus", "scores")][1].artifact
+    assert stages.calls == ["corpus:corpus-00003", "scores:scores-00003"]
+    assert scores.manifest.counts["n_in"] == 16
+    assert [unit.name for unit in scores.units][-1] == "scores-00003"
+
+
+def test_facts_come_before_the_units_and_reach_every_part(tmp_path: Path) -> None:
+    seen: list[object] = []
+
+    def units(work: Work, facts: object) -> Sequence[Unit]:
+        seen.append(facts)
+        return SPECS["corpus"].units(work, None)
+
+    def maker(work: Work, facts: object, *rest: Sequence[object]) -> AbstractContextManager[Make]:
+        seen.append(facts)
+        return SPECS["corpus"].maker(work, None, *rest)
+
+    def finish(work: Work, facts: object, done: Mapping[str, UnitRecord]) -> Outcome:
+        seen.append(facts)
+        return SPECS["corpus"].finish(work, None, done)
+
+    spec = replace(SPECS["corpus"], begin=lambda _work: "facts", units=units, maker=maker, finish=finish)
+    make(tiny_config(tmp_path), "corpus", spec=spec)
+    assert seen == ["facts"] * 3
+
+
+def test_a_stage_gets_its_settings_and_nothing_else_of_the_config(tmp_path: Path) -> None:
+    seen: list[Work] = []
+
+    def begin(work: Work) -> None:
+        seen.append(work)
+
+    config = tiny_config(tmp_path)
+    make(config, "corpus", spec=replace(SPECS["corpus"], begin=begin))
+    (work,) = seen
+    assert work.settings == config.corpus
+    assert not any(isinstance(value, TrimsConfig) for value in vars(work).values())
+
+
+def test_files_that_span_the_units_are_listed_and_strays_are_refused(tmp_path: Path) -> None:
+    def finish_with(files: dict[str, None]) -> Callable[..., Outcome]:
+        def finish(work: Work, *_: object) -> Outcome:
+            (work.folder / "all.json").write_text("{}")
+            return Outcome({}, files=files)
+
+        return finish
+
+    config = tiny_config(tmp_path)
+    with pytest.raises(ValueError, match=r"wrote \['all\.json'\], listed \[\]"):
+        make(config, "corpus", spec=replace(SPECS["corpus"], finish=finish_with({})))
+    made = make(config, "corpus", spec=replace(SPECS["corpus"], finish=finish_with({"all.json": None})))
+    assert made.artifact.file("all.json").parent == made.artifact.path
+    assert stages.calls == [f"corpus:corpus-0000{i}" for i in range(3)]
 
 
 def test_every_stage_has_a_module() -> None:
@@ -254,7 +378,7 @@ def test_the_command_makes_one_of_several_nodes(
 
     path = str(write_config(tmp_path))
     two = ["--config", path, "--set", "train.seeds=[0, 1]"]
-    for name in ("corpus", "scores", "buckets"):
+    for name in ("corpus", "scores", "aligned", "buckets"):
         assert main([name, *two], specs=SPECS) == 0
     assert main(["train", *two], specs=SPECS) == ConfigError.exit_code
     assert "expected one of train/trims-s0, train/trims-s1" in caplog.text
