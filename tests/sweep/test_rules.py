@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, get_args
 
 import pytest
+from fakes.decoding_checkpoint import VOCABULARY
+from fakes.parrot import EOS, EOT, Parrot
 
-from trims_core.config import SweepConfig
+from trims_core.config import SamplingConfig, StudentConfig, SweepConfig
 from trims_core.decoding import (
     DreamThreshold,
     EntropyThreshold,
@@ -22,14 +25,21 @@ from trims_core.generation.named_rules import RULES
 from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
 from trims_core.settings import parse_config
 from trims_core.sweep.cells import grid
-from trims_core.sweep.rules import check_settings, decode_settings
+from trims_core.sweep.rules import check_settings, decode_settings, sampling_for
+from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, sweep_settings
 
 RAW = {"tasks": {"demo": {"benchmark": "demo"}}, "gen_length": 32, "block_length": 8}
 
 
-def sweep(**settings: Any) -> SweepConfig:
-    """A sweep's settings."""
-    return SweepConfig.model_validate({**RAW, **settings})
+def sweep(**settings: Any) -> SweepSettings:
+    """A tuned model's sweep."""
+    config = SweepConfig.model_validate({**RAW, **settings})
+    return sweep_settings(config, StudentConfig(model="x"), None, tuned=True)
+
+
+def cells(chosen: SweepSettings) -> list[CellSettings]:
+    """What decoding each of its cells reads."""
+    return [cell_settings(chosen, cell.cache, cell.threshold) for cell in grid(chosen)]
 
 
 @pytest.mark.parametrize(
@@ -49,11 +59,11 @@ def sweep(**settings: Any) -> SweepConfig:
 def test_a_rules_name_gives_that_rule_at_the_threshold(
     settings: dict[str, Any], expected: RevealRule
 ) -> None:
-    config = sweep(thresholds=[0.5], **settings)
-    one, point = (decode_settings(config, cell, Sampling()).rule for cell in grid(config, tuned=True))
+    chosen = sweep(thresholds=[0.5], **settings)
+    one, point = (decode_settings(cell, Sampling()).rule for cell in cells(chosen))
     assert one == TopK(32)
     assert point == expected
-    check_settings(config)
+    check_settings(chosen)
 
 
 def test_every_rule_of_the_settings_has_a_constructor_and_a_meaning() -> None:
@@ -61,8 +71,8 @@ def test_every_rule_of_the_settings_has_a_constructor_and_a_meaning() -> None:
 
 
 def test_cache_lengths_and_stop_strings_reach_the_decoder() -> None:
-    config = sweep(cache="prefix", stop_strings=["\n\n"], stop_at_end=False, batch_size=3)
-    found = decode_settings(config, grid(config, tuned=True)[1], Sampling(seed=3))
+    chosen = sweep(cache="prefix", stop_strings=["\n\n"], stop_at_end=False, batch_size=3)
+    found = decode_settings(cells(chosen)[1], Sampling(seed=3))
     assert (found.cache.name, found.stop_strings, found.stop_at_end) == ("prefix", ("\n\n",), False)
     assert (found.gen_length, found.block_length, found.batch_size) == (32, 8, 3)
     assert found.sampling == Sampling(seed=3)
@@ -102,9 +112,10 @@ def test_what_no_decoding_is_defined_for_is_refused_in_the_settings(
 
 
 def test_what_the_decoder_refuses_is_told_with_the_cell() -> None:
-    config = sweep(rule="dream_official", thresholds=[0.9], cache="dual").model_copy(update={"cache": "none"})
+    chosen = sweep(rule="dream_official", thresholds=[0.9], cache="dual")
+    chosen = chosen.model_copy(update={"caches": ("none",)})
     with pytest.raises(ConfigError, match=r"sweep, demo at threshold 0\.9: dream_official without cache"):
-        check_settings(config)
+        check_settings(chosen)
 
 
 def test_points_are_named_and_ordered_as_their_rule_means_them() -> None:
@@ -114,3 +125,19 @@ def test_points_are_named_and_ordered_as_their_rule_means_them() -> None:
     by_confidence = sorted([0.3, None, 0.9], key=lambda t: parallelism_order("threshold", t))
     by_entropy = sorted([0.3, None, 0.9], key=lambda t: parallelism_order("entropy", t))
     assert (by_confidence, by_entropy) == ([None, 0.9, 0.3], [None, 0.3, 0.9])
+
+
+@pytest.mark.parametrize("tokens", [["<|eot_id|>", EOS], ["eot", "eos"]])
+def test_tokens_to_suppress_are_found_by_name_text_and_id(tokens: list[str | int]) -> None:
+    config = SamplingConfig.model_validate({"suppress": tokens, "begin_suppress": tokens[:1]})
+    found = sampling_for(config, Parrot("x"))
+    assert found == Sampling(suppress_ids=frozenset({EOT, EOS}), begin_suppress_ids=frozenset({EOT}))
+
+
+@pytest.mark.parametrize("field", ["suppress", "begin_suppress"])
+@pytest.mark.parametrize("token", ["<|nowhere|>", VOCABULARY])
+def test_a_token_the_student_does_not_have_is_named(field: str, token: str | int) -> None:
+    config = SamplingConfig.model_validate({field: ["<|eot_id|>", token]})
+    message = rf"sweep\.sampling\.{field}: the student has no token {re.escape(repr(token))};"
+    with pytest.raises(ConfigError, match=message):
+        sampling_for(config, Parrot("x"))

@@ -30,6 +30,10 @@ class Benchmark(ABC):
     """A set of problems and their grading. Subclasses say how a row reads and how an answer looks."""
 
     name: ClassVar[str]
+    grader: ClassVar[str]
+    """What judges its answers, by name; benchmarks that share a grader give it the same name."""
+    grader_version: ClassVar[int]
+    """Raised whenever `extract` or `grade` may judge an answer differently."""
     default_source: ClassVar[Source]
     """Used where the task names neither a path nor a hub data set."""
 
@@ -39,18 +43,22 @@ class Benchmark(ABC):
             return self.default_source
         return Source(task.path, task.hub, task.hub_config, task.split, task.revision)
 
-    def load(self, task: TaskConfig) -> list[Problem]:
+    def load(self, task: TaskConfig, source: Source | None = None) -> list[Problem]:
         """The task's problems in the order of its source, at most `task.limit`.
+
+        Args:
+            source: where the rows are, in place of what the task says: the same at a fixed commit.
 
         Raises:
             CorpusError: rows that cannot be used, each with its place; or no rows at all.
             DuplicateIdError: an id occurs twice.
             ConfigError: the source cannot be read.
         """
+        source = self.source(task) if source is None else source
         problems: list[Problem] = []
         broken: list[str] = []
         places: dict[str, str] = {}
-        rows: Iterator[Row] = islice(read_rows(self.source(task)), task.limit)
+        rows: Iterator[Row] = islice(read_rows(source), task.limit)
         for number, row in enumerate(rows):
             try:
                 problem = self.problem(row.values(), number)
@@ -72,9 +80,7 @@ class Benchmark(ABC):
                 + more
             )
         if not problems:
-            raise CorpusError(
-                f"{self.name}: no problems in {self.source(task).text()}; expected at least one"
-            )
+            raise CorpusError(f"{self.name}: no problems in {source.text()}; expected at least one")
         return problems
 
     @abstractmethod

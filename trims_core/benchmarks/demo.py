@@ -23,6 +23,8 @@ class Demo(Benchmark):
     """
 
     name: ClassVar[str] = "demo"
+    grader: ClassVar[str] = "last_answer_sentence"
+    grader_version: ClassVar[int] = 1
     default_source: ClassVar[Source] = Source(path=(str(_SHIPPED),))
 
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:

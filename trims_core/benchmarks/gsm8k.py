@@ -24,6 +24,8 @@ class Gsm8k(Benchmark):
     """
 
     name: ClassVar[str] = "gsm8k"
+    grader: ClassVar[str] = "gsm8k_number"
+    grader_version: ClassVar[int] = 1
     default_source: ClassVar[Source] = Source(hub="openai/gsm8k", hub_config="main")
 
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:

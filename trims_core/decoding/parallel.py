@@ -37,6 +37,7 @@ def decode_parallel(
     settings: DecodeSettings,
     workers: int,
     on_step: Callable[[int, int], None] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[Decoded]:
     """Like `decode`, by so many threads; `settings.batch_size` sequences in each thread's batch.
 
@@ -44,8 +45,9 @@ def decode_parallel(
     all of them after their current forward and is raised here.
     """
     workers = min(workers, len(prompts))
+    numbers = range(len(prompts)) if numbers is None else numbers
     if workers <= 1:
-        return decode(student, prompts, settings, on_step)
+        return decode(student, prompts, settings, on_step, numbers=numbers)
     settings.check()
     longest_first = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
     shares = [longest_first[worker::workers] for worker in range(workers)]
@@ -55,7 +57,7 @@ def decode_parallel(
         threads = [
             threading.Thread(
                 target=_work,
-                args=(worker, student, prompts, share, settings, n_inside, stop, reports),
+                args=(worker, student, prompts, share, numbers, settings, n_inside, stop, reports),
                 name=f"decode-{worker}",
                 daemon=True,
             )
@@ -94,6 +96,7 @@ def _work(
     student: Denoiser,
     prompts: Sequence[Sequence[int]],
     share: Sequence[int],
+    numbers: Sequence[int],
     settings: DecodeSettings,
     n_inside: int,
     stop: threading.Event,
@@ -106,7 +109,8 @@ def _work(
 
     torch.set_num_threads(n_inside)
     try:
-        result = decode(student, [prompts[place] for place in share], settings, tell, numbers=share)
+        mine = [prompts[place] for place in share]
+        result = decode(student, mine, settings, tell, numbers=[numbers[place] for place in share])
     except _StoppedError:
         return
     except BaseException as error:  # noqa: BLE001 - carried to the calling thread and raised there

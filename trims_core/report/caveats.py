@@ -29,6 +29,7 @@ def caveats_of(results: Mapping[str, Any]) -> list[str]:
             *_small_n(task, found),
             *_at_floor(task, found),
             *_unfinished(task, found),
+            *_ungraded(task, found),
             *_flat(task, found),
         ]
         out += [*_left_out_of_aup(task, found), *_batch_sizes(task, found)]
@@ -108,6 +109,19 @@ def _unfinished(task: str, found: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _ungraded(task: str, found: Mapping[str, Any]) -> Iterator[str]:
+    worst = max(found["cells"], key=lambda cell: cell["n_ungraded"])
+    total = sum(cell["n_ungraded"] for cell in found["cells"])
+    if total:
+        answers = sum(cell["n"] for cell in found["cells"])
+        at = point_text(found["rule"], worst["threshold"])
+        yield (
+            f"{task}: {total} of {answers} answers could not be graded (the grader failed or took too long)"
+            f" and count as not right; most with {worst['model']} at {at} ({worst['n_ungraded']} of"
+            f" {worst['n']})."
+        )
+
+
 def _flat(task: str, found: Mapping[str, Any]) -> Iterator[str]:
     """Silent where a curve has no extent, or no accuracy that could fall."""
     further = "higher" if MEANINGS[found["rule"]].rising else "lower"
@@ -138,7 +152,7 @@ def _left_out_of_aup(task: str, found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _batch_sizes(task: str, found: Mapping[str, Any]) -> Iterator[str]:
-    sizes = sorted({cell["batch_size"] for cell in found["cells"]})
+    sizes = sorted({size for cell in found["cells"] for size in cell["batch_sizes"]})
     if len(sizes) > 1:
         yield f"{task}: cells were decoded in batches of {sizes}; their tokens per second cannot be compared."
 

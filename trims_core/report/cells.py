@@ -1,7 +1,8 @@
 """The sweep's cells, read from the artifacts and checked before anything is drawn.
 
-A cell is one model on one task with one cache at one threshold. All cells of a task must be there and must
-hold the same problems, because methods are compared problem by problem.
+A cell is one model on one task with one cache at one threshold: samples of its sweep joined with their grades
+by unit and problem. All cells of a task must be there and must hold the same problems, because methods are
+compared problem by problem.
 
 Shapes: N problems of a task, ordered by sample id.
 """
@@ -9,7 +10,7 @@ Shapes: N problems of a task, ordered by sample id.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from trims_core.config import TrimsConfig
 from trims_core.errors import ReportError
 from trims_core.points import RuleName, point_text
-from trims_core.schema import SAMPLES, read_table
+from trims_core.schema import GRADES, SAMPLES, read_table
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
@@ -29,19 +30,18 @@ CellKey = tuple[str, str, str, float | None]
 """Model, task, cache, threshold (None: one token per forward)."""
 
 _SHOWN_AT_MOST: Final = 12
-_COUNTED: Final = [
-    "model",
-    "variant",
-    "seed",
-    "task",
-    "cache",
-    "threshold",
-    "sample_id",
-    "correct",
-    "finished",
-    "n_tokens",
-    "n_forwards",
-]
+_COUNTED: Final = ("cache", "threshold", "sample_id", "finished", "n_tokens", "n_forwards")
+_UNGRADED: Final = ("timeout", "error")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A student that was swept; which one follows from the settings, not from its samples."""
+
+    name: str
+    """`untuned`, or `<variant>-s<seed>`: the end of the roles `sweep/<name>` and `grades/<name>`."""
+    variant: str | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,16 @@ class Cell:
     tokens_N: npt.NDArray[np.float64]
     forwards_N: npt.NDArray[np.float64]
     finished_N: npt.NDArray[np.bool_]
+    n_ungraded: int
+    """Problems on which the grader failed; they are not right."""
     seconds: float
     tokens_per_second: float
-    batch_size: int
-    workers: int
+    batch_sizes: tuple[int, ...]
+    """One, or several where parts were decoded at different times."""
+    workers: tuple[int, ...]
     stop_at_end: bool
-    path: Path
+    files: tuple[tuple[Path, Path], ...] = ()
+    """Per unit its samples and their grades."""
 
     @property
     def key(self) -> CellKey:
@@ -115,31 +119,35 @@ def describe(key: CellKey, rule: RuleName) -> str:
     return f"{model} on {task} at {point_text(rule, threshold)}{with_cache}"
 
 
-def expected_keys(config: TrimsConfig) -> list[CellKey]:
-    """Every cell the settings ask for, in the order of the settings."""
-    sweep = config.sweep
-    models = [("untuned", sweep.caches(tuned=False))] if sweep.untuned else []
-    models += [
-        (f"{variant}-s{seed}", sweep.caches(tuned=True))
+def models_of(config: TrimsConfig) -> list[Model]:
+    """The models the settings ask for, in their order."""
+    untuned = [Model("untuned")] if config.sweep.untuned else []
+    return untuned + [
+        Model(f"{variant}-s{seed}", variant, seed)
         for variant in config.train.variants
         for seed in dict.fromkeys(config.train.seeds)
     ]
-    thresholds = (None, *dict.fromkeys(sweep.thresholds))
+
+
+def expected_keys(config: TrimsConfig) -> list[CellKey]:
+    """Every cell the settings ask for, in the order of the settings."""
+    sweep = config.sweep
     return [
-        (model, task, cache, threshold)
-        for model, caches in models
+        (model.name, task, cache, threshold)
+        for model in models_of(config)
         for task in sweep.tasks
-        for cache in caches
-        for threshold in thresholds
+        for cache in sweep.caches(tuned=model.variant is not None)
+        for threshold in (None, *dict.fromkeys(sweep.thresholds))
     ]
 
 
 def load_cells(
-    config: TrimsConfig, sweeps: Iterable[Artifact], *, partial: bool = False
+    config: TrimsConfig, parents: Mapping[str, Artifact], *, partial: bool = False
 ) -> tuple[list[Cell], Coverage]:
     """All cells, in the order of the settings, with equal problems in all cells of a task.
 
     Args:
+        parents: artifacts by role; those named sweep/<model> and grades/<model> are read.
         partial: leave out what is missing instead of refusing, and keep only the problems that all cells
             of a task share; the coverage then says what was left out.
 
@@ -148,9 +156,10 @@ def load_cells(
             their summary in cells.json; the message names them.
     """
     found: dict[CellKey, Cell] = {}
-    for artifact in sweeps:
-        for cell in read_cells(artifact):
-            found[cell.key] = cell
+    for model in models_of(config):
+        sweep, grades = (parents.get(f"{stage}/{model.name}") for stage in ("sweep", "grades"))
+        if sweep is not None and grades is not None:
+            found |= {cell.key: cell for cell in read_cells(model, sweep, grades)}
     keys = expected_keys(config)
     missing = [describe(key, config.sweep.rule) for key in keys if key not in found]
     if missing and not partial:
@@ -166,61 +175,96 @@ def load_cells(
     return cells, Coverage(len(keys), len(cells), tuple(missing), tuple(reduced))
 
 
-def read_cells(artifact: Artifact) -> list[Cell]:
-    """The cells of one sweep artifact. Raises: ReportError where samples and cells.json contradict."""
-    listed = json.loads(artifact.file("cells.json").read_text(encoding="utf-8"))
-    summaries = {(row["model"], row["task"], row["cache"], row["threshold"]): row for row in listed}
-    cells = []
-    for path in artifact.files(prefix="cells/", suffix=".parquet"):
-        columns = read_table(path, SAMPLES).select(_COUNTED).to_pydict()
-        if not columns["sample_id"]:
-            raise ReportError(f"{path}: a cell without problems; expected at least one. Use --refresh sweep")
-        key = (columns["model"][0], columns["task"][0], columns["cache"][0], columns["threshold"][0])
-        if key not in summaries:
-            raise ReportError(f"{path}: the cell {key} is not in cells.json; redo it with --refresh sweep")
-        cells.append(_cell(path, columns, summaries.pop(key)))
-    if summaries:
-        names = [describe(key, row["rule"]) for key, row in summaries.items()]
-        raise ReportError(
-            f"cells.json lists cells without samples: {_some(names)}; redo it with --refresh sweep"
-        )
-    return cells
+def read_cells(model: Model, sweep: Artifact, grades: Artifact) -> list[Cell]:
+    """The cells of one model.
+
+    Raises:
+        ReportError: samples, grades and cells.json contradict each other.
+    """
+    rows = json.loads(grades.file("cells.json").read_text(encoding="utf-8"))
+    listed = {name for row in rows for name in row["units"]}
+    for artifact in (sweep, grades):
+        other = listed.symmetric_difference(unit.name for unit in artifact.units)
+        if other:
+            raise ReportError(
+                f"{artifact.path}: its units are not those that the grades' cells.json lists"
+                f" ({_some(sorted(other))}); expected the same. Redo it with --refresh grades"
+            )
+    return [_cell(model, row, sweep, grades) for row in rows]
 
 
-def _cell(path: Path, columns: Mapping[str, Sequence[Any]], summary: Mapping[str, Any]) -> Cell:
+def _cell(model: Model, summary: Mapping[str, Any], sweep: Artifact, grades: Artifact) -> Cell:
+    files = tuple(
+        (sweep.file(f"{unit}/samples.parquet"), grades.file(f"{unit}/grades.parquet"))
+        for unit in summary["units"]
+    )
+    columns: dict[str, list[Any]] = {name: [] for name in (*_COUNTED, "verdict")}
+    for samples, graded in files:
+        for name, values in _joined(samples, graded).items():
+            columns[name] += values
+    key = (model.name, summary["task"], summary["cache"], summary["threshold"])
     ids = columns["sample_id"]
+    if not ids:
+        raise ReportError(
+            f"{describe(key, summary['rule'])}: a cell without problems; expected at least one. Use --refresh"
+            " sweep"
+        )
     order = sorted(range(len(ids)), key=ids.__getitem__)
 
-    def ordered(name: str) -> npt.NDArray[np.float64]:
-        return np.asarray(columns[name], dtype=np.float64)[order]
+    def ordered(values: Sequence[Any]) -> npt.NDArray[np.float64]:
+        return np.asarray(values, dtype=np.float64)[order]
 
     cell = Cell(
-        model=columns["model"][0],
-        variant=columns["variant"][0],
-        seed=columns["seed"][0],
-        task=columns["task"][0],
-        cache=columns["cache"][0],
+        model=model.name,
+        variant=model.variant,
+        seed=model.seed,
+        task=summary["task"],
+        cache=summary["cache"],
         rule=summary["rule"],
-        threshold=columns["threshold"][0],
+        threshold=summary["threshold"],
         sample_ids=tuple(ids[i] for i in order),
-        correct_N=ordered("correct"),
-        tokens_N=ordered("n_tokens"),
-        forwards_N=ordered("n_forwards"),
-        finished_N=ordered("finished").astype(bool),
+        correct_N=ordered([verdict == "right" for verdict in columns["verdict"]]),
+        tokens_N=ordered(columns["n_tokens"]),
+        forwards_N=ordered(columns["n_forwards"]),
+        finished_N=ordered(columns["finished"]).astype(bool),
+        n_ungraded=sum(verdict in _UNGRADED for verdict in columns["verdict"]),
         seconds=float(summary["seconds"]),
         tokens_per_second=float(summary["tokens_per_second"]),
-        batch_size=int(summary["batch_size"]),
-        workers=int(summary["workers"]),
+        batch_sizes=tuple(summary["batch_sizes"]),
+        workers=tuple(summary["workers"]),
         stop_at_end=bool(summary["stop_at_end"]),
-        path=path,
+        files=files,
     )
+    points = set(zip(columns["cache"], columns["threshold"], strict=True))
+    if points != {(cell.cache, cell.threshold)}:
+        raise ReportError(
+            f"{files[0][0]}: samples of {points}; expected cache {cell.cache} and threshold {cell.threshold}"
+            " as in cells.json. Redo it with --refresh sweep"
+        )
     _check_summary(cell, summary)
     return cell
 
 
+def _joined(samples: Path, graded: Path) -> dict[str, list[Any]]:
+    """The samples of a unit with their verdicts, by problem. Raises: ReportError: not one grade each."""
+    columns: dict[str, list[Any]] = read_table(samples, SAMPLES).select(_COUNTED).to_pydict()
+    grades = read_table(graded, GRADES).select(["sample_id", "verdict"]).to_pydict()
+    verdicts = dict(zip(grades["sample_id"], grades["verdict"], strict=True))
+    ids = columns["sample_id"]
+    if len(set(ids)) < len(ids):
+        raise ReportError(f"{samples}: a problem occurs twice; expected each once. Use --refresh sweep")
+    if verdicts.keys() != set(ids) or len(grades["sample_id"]) != len(ids):
+        raise ReportError(
+            f"{graded}: {len(grades['sample_id'])} grades for {len(ids)} samples, or of other problems;"
+            " expected one each. Redo it with --refresh grades"
+        )
+    return {**columns, "verdict": [verdicts[name] for name in ids]}
+
+
 def _check_summary(cell: Cell, summary: Mapping[str, Any]) -> None:
     if len(set(cell.sample_ids)) != cell.n:
-        raise ReportError(f"{cell.path}: a problem occurs twice; expected each once. Use --refresh sweep")
+        where = describe(cell.key, cell.rule)
+        raise ReportError(f"{where}: a problem occurs twice; expected each once. Use --refresh sweep")
     counted = {
         "n": cell.n,
         "n_correct": cell.n_correct,

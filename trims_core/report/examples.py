@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from trims_core.points import parallelism_order
 from trims_core.report.cells import Cell, method_of
 from trims_core.report.intervals import rounded
-from trims_core.schema import BUCKETS, CORPUS, SAMPLES, read_table
+from trims_core.schema import BUCKETS, CORPUS, GRADES, SAMPLES, read_table
 
 _CONTEXT_GROUPS: Final = 4
 _REPLACEMENT: Final = "�"
@@ -112,16 +112,28 @@ def answers_side_by_side(cells: Sequence[Cell], count: int) -> dict[str, Any]:
     by_parallelism = sorted(shared, key=partial(parallelism_order, cells[0].rule))
     threshold = by_parallelism[len(by_parallelism) // 2]
     wanted = chosen(mine[0].sample_ids, count)
-    by_model = {
-        cell.model: _rows([cell.path], SAMPLES, "sample_id", wanted)
-        for cell in mine
-        if cell.threshold == threshold
-    }
+    by_model = {cell.model: _graded(cell, wanted) for cell in mine if cell.threshold == threshold}
     return {"threshold": threshold, "problems": [_problem(name, by_model) for name in wanted]}
 
 
+def _graded(cell: Cell, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The wanted samples of a cell with what their grader said, by problem."""
+    samples = _rows([samples for samples, _ in cell.files], SAMPLES, "sample_id", wanted)
+    grades = _rows([graded for _, graded in cell.files], GRADES, "sample_id", wanted)
+    return {
+        name: {
+            **sample,
+            "gold": grades[name]["gold"],
+            "answer": grades[name]["extracted"],
+            "correct": grades[name]["verdict"] == "right",
+            "verdict": grades[name]["verdict"],
+        }
+        for name, sample in samples.items()
+    }
+
+
 def _problem(name: str, by_model: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    shown = ("text", "answer", "correct", "finished", "n_tokens", "n_forwards")
+    shown = ("text", "answer", "correct", "verdict", "finished", "n_tokens", "n_forwards")
     one = next(iter(by_model.values()))[name]
     return {
         "id": name,

@@ -34,7 +34,7 @@ from trims_core.report.resampling import resample_counts, resample_methods
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 3
+RESULTS_VERSION: Final = 4
 
 
 def collect(
@@ -48,15 +48,15 @@ def collect(
     """All results of a run, ready for JSON.
 
     Args:
-        parents: artifacts by role: corpus, scores, buckets, train/<model>…, sweep/<model>….
+        parents: artifacts by role: corpus, scores, aligned, buckets, train/<model>…, sweep/<model>…,
+            grades/<model>….
         partial: draw what is there although cells are missing; the results then say n of N.
 
     Raises:
         ReportError: cells are missing or hold different problems (unless partial), or contradict cells.json.
     """
     progress("reading the cells")
-    sweeps = [artifact for role, artifact in parents.items() if role.startswith("sweep/")]
-    cells, coverage = load_cells(config, sweeps, partial=partial)
+    cells, coverage = load_cells(config, parents, partial=partial)
     methods = methods_of(config)
     tasks = {}
     for task in config.sweep.tasks:
@@ -169,8 +169,10 @@ def _cell_row(cell: Cell) -> dict[str, Any]:
         "n_unfinished": cell.n_unfinished,
         "seconds": rounded(cell.seconds),
         "tokens_per_second": rounded(cell.tokens_per_second),
-        "batch_size": cell.batch_size,
-        "workers": cell.workers,
+        "batch_size": max(cell.batch_sizes),
+        "workers": max(cell.workers),
+        "batch_sizes": list(cell.batch_sizes),
+        "n_ungraded": cell.n_ungraded,
     }
 
 

@@ -1,7 +1,7 @@
-"""The sweep stage: accuracy against tokens per forward, cell by cell.
+"""The sweep stage: what a model answers at every decoding point, and how fast.
 
+settings what a model's sweep reads, and of that what one cell reads
 cells    the grid of tasks, caches and thresholds, and what a finished cell says about itself
 rules    the decoder's settings for a cell
-runner   decoding and grading one cell
-stage    SPEC: the key, resuming per cell, cells.json
+stage    SPEC: one unit per cell and chunk of problems, cells.json
 """

@@ -9,38 +9,39 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trims_core.config import SamplingConfig, SweepConfig
+from trims_core.config import SamplingConfig
 from trims_core.decoding import CACHES, DecodeSettings, RevealRule, Sampling, one_per_forward
 from trims_core.errors import ConfigError
 from trims_core.generation.named_rules import make_rule
 from trims_core.points import MEANINGS
 from trims_core.students.tokenizer import token_id
-from trims_core.sweep.cells import Cell, grid
+from trims_core.sweep.cells import grid
+from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings
 
 if TYPE_CHECKING:
     from trims_core.students import Student
 
 
-def decode_settings(config: SweepConfig, cell: Cell, sampling: Sampling) -> DecodeSettings:
+def decode_settings(chosen: CellSettings, sampling: Sampling) -> DecodeSettings:
     """How a cell is decoded."""
     return DecodeSettings(
-        rule=_rule(config, cell),
-        gen_length=config.gen_length,
-        block_length=config.block_length,
-        stop_at_end=config.stop_at_end,
-        batch_size=config.batch_size,
-        cache=CACHES[cell.cache],
+        rule=_rule(chosen),
+        gen_length=chosen.gen_length,
+        block_length=chosen.block_length,
+        stop_at_end=chosen.stop_at_end,
+        batch_size=chosen.batch_size,
+        cache=CACHES[chosen.cache],
         sampling=sampling,
-        stop_strings=config.stop_strings,
+        stop_strings=chosen.stop_strings,
     )
 
 
-def check_settings(config: SweepConfig) -> None:
+def check_settings(chosen: SweepSettings) -> None:
     """Raises ConfigError where a cell's settings are not defined, naming the cell; needs no student."""
-    sampling = _without_tokens(config.sampling)
-    for cell in grid(config, tuned=False):
+    sampling = _without_tokens(chosen.sampling)
+    for cell in grid(chosen):
         try:
-            decode_settings(config, cell, sampling).check()
+            decode_settings(cell_settings(chosen, cell.cache, cell.threshold), sampling).check()
         except ConfigError as error:
             raise ConfigError(f"sweep, {cell.text()}: {error}") from error
 
@@ -54,15 +55,15 @@ def sampling_for(config: SamplingConfig, student: Student) -> Sampling:
     )
 
 
-def _rule(config: SweepConfig, cell: Cell) -> RevealRule:
-    if cell.threshold is None:
-        return one_per_forward(config.gen_length)
+def _rule(chosen: CellSettings) -> RevealRule:
+    if chosen.rule is None:
+        return one_per_forward(chosen.gen_length)
     given = {
-        "factor" if MEANINGS[cell.rule].word == "factor" else "threshold": cell.threshold,
-        "add": config.multi_block_add,
-        "steps": config.dream_steps,
+        "factor" if MEANINGS[chosen.rule].word == "factor" else "threshold": chosen.threshold,
+        "add": chosen.multi_block_add,
+        "steps": chosen.dream_steps,
     }
-    return make_rule(cell.rule, given, config.gen_length)
+    return make_rule(chosen.rule, given, chosen.gen_length)
 
 
 def _without_tokens(config: SamplingConfig) -> Sampling:

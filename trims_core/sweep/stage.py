@@ -1,7 +1,8 @@
-"""The sweep stage of one model: every cell of the grid decoded, graded and stored sample by sample.
+"""The sweep stage of one model: every cell of the grid decoded and stored sample by sample, ungraded.
 
-A cell is a unit of the journal: a crash loses at most the cell in flight, and the numbers of a resumed sweep
-are those of an uninterrupted one (times apart). cells.json is written last, from what each cell noted.
+A unit is a cell and a chunk of consecutive problems. Its key holds what decoding reads and nothing else: one
+more threshold, task or problem decodes only what is new; another gold answer, grader or name of the variant
+decodes nothing. A crash loses at most the chunk in flight. cells.json is written last, from what units noted.
 """
 
 from __future__ import annotations
@@ -9,182 +10,247 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from trims_core._faults import fault_point
-from trims_core.benchmarks import get_benchmark
-from trims_core.config import TrimsConfig
-from trims_core.fingerprint import Digests
-from trims_core.graph import Node
+from trims_core.benchmarks import Problem, load_tasks, task_digests
+from trims_core.errors import SweepError
+from trims_core.fingerprint import Digests, pinned, sha256_json
 from trims_core.points import MEANINGS
 from trims_core.schema import SAMPLES, write_table
-from trims_core.stage import Outcome, StageSpec, Work, stage_key
-from trims_core.store import Artifact, StageKey
-from trims_core.sweep.cells import Cell, grid, summarise, table
-from trims_core.sweep.runner import Runner, TaskProblems, load_runner
+from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
+from trims_core.store import Artifact, Attempt, Made, UnitRecord
+from trims_core.sweep.cells import Cell, chunk_notes, grid, summarise, table
+from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, settings
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = 2
+VERSION: Final = 3
+CHUNK: Final = 200
+"""Problems per unit: what a crash may cost, and the grain in which `limit` grows without decoding again."""
+TABLE_FILE: Final = "samples.parquet"
+_ADAPTER_FILES: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
+"""What a student is loaded with; a model card or metrics beside them change no sample."""
 _TELL_EVERY_S: Final = 1.0
-_SUMMARY_UNIT: Final = "summary"
-_IDENTITY: Final = ("model", "variant", "seed")
 
 
-def key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
-    """Depends on the adapter (its parent), the student's files, the problems, and how they are decoded."""
-    caches = config.sweep.caches(tuned=_is_tuned(node))
-    about_others = ("untuned", "compare_caches")
-    fields = {n: value for n, value in config.sweep.result_fields().items() if n not in about_others}
-    fields |= {"compare_caches": list(caches[1:])} if caches[1:] else {}
-    student = config.student.result_fields()
-    fields["student"] = {name: student[name] for name in student if name not in ("model", "revision")}
-    fields["system_prompt"] = config.corpus.system_prompt
-    fields |= {name: node.params[name] for name in _IDENTITY}
-    inputs = {"student": digests.checkpoint(config.student.model, config.student.revision)}
-    for name, task in config.sweep.tasks.items():
-        source = get_benchmark(task.benchmark).source(task)
-        inputs[f"benchmark.{name}"] = digests.dataset(
-            source.path, source.hub, source.hub_config, source.split, source.revision
-        )
-    return stage_key("sweep", VERSION, fields, parents, inputs)
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive problems of a cell."""
+
+    cell: Cell
+    problems: Sequence[Problem]
+    decoding: CellSettings
 
 
-def produce(work: Work) -> Outcome:
-    """Writes cells/<task>-t<threshold>[-<cache>].parquet and cells.json.
+def inputs(chosen: SweepSettings, digests: Digests) -> dict[str, str]:
+    """The student's files, and each task's rows."""
+    student = digests.checkpoint(chosen.student.model, chosen.student.revision)
+    return {"student": student, **task_digests(chosen.tasks, digests)}
+
+
+def units(work: Work, _facts: None) -> list[Unit]:
+    """Cell by cell, one per chunk of at most CHUNK problems: `demo-t0.9-dual/0000`.
 
     Raises:
-        ConfigError: settings that no decoding is defined for, or tokens the student does not have.
-        SweepError: a cell failed; the message names it, finished cells are kept.
-        InputError: problems that cannot be read.
+        InputError, ConfigError: problems that cannot be read.
     """
-    tasks = _load_tasks(work.config)
-    cells = grid(work.config.sweep, tuned=_is_tuned(work.node))
-    pending = [cell for cell in cells if not work.staging.is_done(cell.unit)]
-    if pending:
-        progress = _SweepProgress(work, tasks, cells)
-        runner = load_runner(work.config, _adapter(work))
-        for cell in pending:
-            _run_cell(work, runner, cell, tasks[cell.task], progress)
-    summaries = [dict(work.staging.unit(cell.unit)) for cell in cells]
+    chosen: SweepSettings = work.settings
+    tasks = load_tasks(chosen.tasks, work.inputs)
+    model = {"student": work.inputs["student"]}
+    if "train" in work.parents:
+        model["adapter"] = adapter_digest(work.parents["train"])
+    chunks = {
+        task: [(start, problems[start : start + CHUNK]) for start in range(0, len(problems), CHUNK)]
+        for task, problems in tasks.items()
+    }
+    digests = {task: [_digest(problems) for _, problems in found] for task, found in chunks.items()}
+    found = []
+    for cell in grid(chosen):
+        for number, (start, problems) in enumerate(chunks[cell.task]):
+            decoding = cell_settings(chosen, cell.cache, cell.threshold, start)
+            found.append(
+                Unit(
+                    f"{cell.name}/{number:04d}",
+                    decoding.result_fields(),
+                    {**model, "problems": digests[cell.task][number]},
+                    Chunk(cell, problems, decoding),
+                )
+            )
+    return found
+
+
+@contextmanager
+def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> Iterator[Make]:
+    """Loads the student and decodes chunks.
+
+    Raises:
+        ConfigError: settings that no decoding is defined for (before the student is loaded), tokens the
+            student does not have, or a prompt that does not fit (before anything is decoded).
+        SweepError: decoding failed; names the cell.
+    """
+    from trims_core.decoding.runner import Prompt, load_runner
+    from trims_core.sweep.rules import check_settings, decode_settings, sampling_for
+
+    chosen: SweepSettings = work.settings
+    check_settings(chosen)
+    tell = _SweepProgress(work, waiting, done)
+    student = chosen.student.model_copy(
+        update={"revision": pinned(work.inputs["student"], chosen.student.revision)}
+    )
+    runner = load_runner(student, _adapter(work), chosen.system_prompt)
+    sampling = sampling_for(chosen.sampling, runner.student)
+    prompts: dict[str, list[list[int]]] = {}
+    for unit in waiting:
+        chunk: Chunk = unit.source
+        if unit.inputs["problems"] not in prompts:
+            wanted = [Prompt(problem.id, problem.messages) for problem in chunk.problems]
+            rendered = runner.render(wanted, chosen.gen_length, f"task {chunk.cell.task}")
+            prompts[unit.inputs["problems"]] = rendered
+
+    def make(unit: Unit, attempt: Attempt) -> Made:
+        fault_point("sweep.before_chunk")
+        chunk: Chunk = unit.source
+        try:
+            answers = runner.answer(
+                prompts[unit.inputs["problems"]],
+                decode_settings(chunk.decoding, sampling),
+                tell.of(chunk),
+                chunk.decoding.first_number,
+            )
+        except SweepError as error:
+            raise SweepError(f"cell {chunk.cell.text()}: {error}") from error
+        n = len(chunk.problems)
+        columns: dict[str, Any] = {
+            "cache": [chunk.cell.cache] * n,
+            "threshold": [chunk.cell.threshold] * n,
+            "sample_id": [problem.id for problem in chunk.problems],
+            "prompt": [problem.messages[-1]["content"] for problem in chunk.problems],
+            **answers.columns(),
+        }
+        conditions = {"batch_size": chosen.batch_size, "workers": runner.workers}
+        about = _provenance(chosen, unit, conditions)
+        n_rows = write_table(attempt.path / TABLE_FILE, SAMPLES, columns, about)
+        fault_point("sweep.before_record")
+        notes = {**chunk_notes(columns, answers.seconds), **conditions}
+        tell.finished(chunk, notes)
+        return Made({TABLE_FILE: n_rows}, notes)
+
+    yield make
+
+
+def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
+    """cells.json: per cell its point, counts, speed, and the units its samples are in."""
+    chosen: SweepSettings = work.settings
+    cells = grid(chosen)
+    of_cell: dict[str, dict[str, Any]] = {cell.name: {} for cell in cells}
+    for name, record in done.items():
+        of_cell[name.rpartition("/")[0]][name] = record.notes
+    conditions = {"stop_at_end": chosen.stop_at_end}
+    summaries = [summarise(cell, of_cell[cell.name], conditions) for cell in cells]
     fault_point("sweep.before_summary")
-    (work.staging.path / "cells.json").write_text(json.dumps(summaries, indent=1), encoding="utf-8")
-    work.staging.record(_SUMMARY_UNIT, {"cells.json": None})
-    n_samples = sum(summary["n"] for summary in summaries)
+    (work.folder / "cells.json").write_text(json.dumps(summaries, indent=1), encoding="utf-8")
+    n_samples = sum(row["n"] for row in summaries)
     counts = {
         "n_cells": len(cells),
-        "n_problems": sum(len(task.problems) for task in tasks.values()),
+        "n_problems": n_samples // (len(chosen.caches) * (1 + len(chosen.thresholds))),
         "n_samples": n_samples,
-        "n_correct": sum(summary["n_correct"] for summary in summaries),
+        "n_unfinished": sum(row["n_unfinished"] for row in summaries),
     }
     info = {
-        "model": work.node.params["model"],
-        "decoding_seconds": sum(summary["seconds"] for summary in summaries),
-        "tokens": sum(summary["tokens"] for summary in summaries),
-        "forwards": sum(summary["forwards"] for summary in summaries),
+        "decoding_seconds": sum(row["seconds"] for row in summaries),
+        "tokens": sum(row["tokens"] for row in summaries),
+        "forwards": sum(row["forwards"] for row in summaries),
     }
-    return Outcome(counts=counts, info=info, card=_card(work, summaries), seed=work.node.params["seed"])
+    seed = work.parents["train"].manifest.seed if "train" in work.parents else None
+    return Outcome(counts, info, _card(chosen, summaries), seed, {"cells.json": None})
 
 
-SPEC: Final = StageSpec(name="sweep", version=VERSION, key=key, produce=produce)
+SPEC: Final = StageSpec(
+    "sweep",
+    VERSION,
+    settings=settings,
+    inputs=inputs,
+    units=units,
+    maker=maker,
+    finish=finish,
+)
 
 
-def _is_tuned(node: Node) -> bool:
-    return node.params["variant"] is not None
+def adapter_digest(trained: Artifact) -> str:
+    """Of the files an adapter is loaded from. Raises: IncompleteArtifactError: one is not there."""
+    for name in _ADAPTER_FILES:
+        trained.file(name)
+    return sha256_json([trained.manifest.entries[name].content for name in _ADAPTER_FILES])
 
 
-def _load_tasks(config: TrimsConfig) -> dict[str, TaskProblems]:
-    tasks = {}
-    for name, task in config.sweep.tasks.items():
-        benchmark = get_benchmark(task.benchmark)
-        tasks[name] = TaskProblems(name, benchmark, benchmark.load(task))
-    return tasks
+def _digest(problems: Sequence[Problem]) -> str:
+    """Of what is decoded; the right answers are not."""
+    return sha256_json([[problem.id, problem.messages] for problem in problems])
 
 
-def _adapter(work: Work) -> Any:
+def _adapter(work: Work) -> Path | None:
     """The folder of the trained adapter; None for the untuned student."""
-    if "train" not in work.parents:
-        return None
-    return work.parents["train"].file("adapter/adapter_config.json").parent
+    return work.parents["train"].file(_ADAPTER_FILES[0]).parent if "train" in work.parents else None
 
 
-def _run_cell(work: Work, runner: Runner, cell: Cell, task: TaskProblems, progress: _SweepProgress) -> None:
-    fault_point("sweep.before_cell")
-    result = runner.run(cell, task, progress.of(cell))
-    identity = {name: work.node.params[name] for name in _IDENTITY}
-    repeated = {name: [value] * len(task.problems) for name, value in identity.items()}
-    conditions = {
-        "batch_size": work.config.sweep.batch_size,
-        "workers": runner.workers,
-        "stop_at_end": work.config.sweep.stop_at_end,
-    }
-    path = work.staging.path / cell.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    n_rows = write_table(path, SAMPLES, {**repeated, **result.columns}, _provenance(work, cell, conditions))
-    fault_point("sweep.after_samples")
-    summary = summarise(cell, identity, result.columns, result.seconds, conditions)
-    work.staging.record(cell.unit, {cell.file: n_rows}, summary)
-    progress.finished(cell, summary)
-    fault_point("sweep.after_cell")
-
-
-def _provenance(work: Work, cell: Cell, conditions: Mapping[str, Any]) -> dict[str, Any]:
-    sweep = work.config.sweep
+def _provenance(chosen: SweepSettings, unit: Unit, conditions: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "student": work.config.student.model,
-        "inputs": dict(work.staging.key.inputs),
-        "dtype": work.config.student.dtype,
-        "gen_length": sweep.gen_length,
-        "block_length": sweep.block_length,
-        "cache": cell.cache,
-        "rule": cell.rule,
-        "sampling": sweep.sampling.result_fields(),
-        "stop_strings": list(sweep.stop_strings),
+        "model": chosen.student.model,
+        "inputs": dict(unit.inputs),
+        **unit.settings,
         "counting": "tokens up to and including the first end token; forwards the sequence took part in",
         **conditions,
     }
 
 
 class _SweepProgress:
-    """Counts sequences over all cells, those kept from an earlier run included, and tells once a second."""
+    """Counts sequences over all units, those that are there included, and tells once a second."""
 
-    def __init__(self, work: Work, tasks: Mapping[str, TaskProblems], cells: list[Cell]) -> None:
-        self._tell = work.progress
-        self._sizes = {cell: len(tasks[cell.task].problems) for cell in cells}
-        self._total = sum(self._sizes.values())
-        self._done = sum(size for cell, size in self._sizes.items() if work.staging.is_done(cell.unit))
+    def __init__(self, work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> None:
+        self._node, self._tell = work.node_id, work.progress
+        self._done = sum(record.notes["n"] for record in done)
+        self._total = self._done + sum(len(unit.source.problems) for unit in waiting)
         self._last = 0.0
-        self._tell(self._done, self._total, f"loading {work.node.params['model']}")
+        self._tell(self._done, self._total, f"loading the student of {work.node_id}")
 
-    def of(self, cell: Cell) -> Any:
-        """The callback for one cell's decoding."""
+    def of(self, chunk: Chunk) -> Any:
+        """The callback for one chunk's decoding."""
 
         def on_step(done: int, _total: int) -> None:
-            fault_point("sweep.inside_cell")
+            fault_point("sweep.inside_chunk")
             now = time.monotonic()
             if now - self._last >= _TELL_EVERY_S:
                 self._last = now
-                self._tell(self._done + done, self._total, cell.text())
+                self._tell(self._done + done, self._total, chunk.cell.text())
 
         return on_step
 
-    def finished(self, cell: Cell, summary: Mapping[str, Any]) -> None:
-        """Tells a cell's result."""
-        self._done += self._sizes[cell]
-        note = f"{cell.text()}: {100 * summary['accuracy']:.1f} % at {summary['tpf']:.2f} tokens per forward"
+    def finished(self, chunk: Chunk, notes: Mapping[str, Any]) -> None:
+        """Tells how fast a chunk was."""
+        self._done += len(chunk.problems)
+        note = f"{chunk.cell.text()}: {notes['tokens'] / notes['forwards']:.2f} tokens per forward"
         self._tell(self._done, self._total, note)
-        logger.info("%s: %s, %.0f tokens/s", summary["model"], note, summary["tokens_per_second"])
+        logger.info("%s: %s, %.0f tokens/s", self._node, note, notes["tokens"] / notes["seconds"])
 
 
-def _card(work: Work, summaries: list[dict[str, Any]]) -> str:
-    sweep = work.config.sweep
-    stop = "stops at the end token" if sweep.stop_at_end else "fills the whole canvas"
+def _card(chosen: SweepSettings, summaries: Sequence[Mapping[str, Any]]) -> str:
+    stop = "stops at the end token" if chosen.stop_at_end else "fills the whole canvas"
+    batches = sorted({size for row in summaries for size in row["batch_sizes"]})
+    workers = sorted({n for row in summaries for n in row["workers"]})
     about = (
-        f"Model `{work.node.params['model']}` on canvases of {sweep.gen_length} positions in blocks of"
-        f" {sweep.block_length}; decoding {stop}. A forward reveals {MEANINGS[sweep.rule].says} (rule"
-        f" `{sweep.rule}`). Caches other than none approximate. Tokens/s is decoding time alone,"
-        f" {sweep.batch_size} sequences per batch, {summaries[0]['workers']} thread(s). Tokens are counted up"
-        " to and including the first end token."
+        f"Canvases of {chosen.gen_length} positions in blocks of {chosen.block_length}; decoding {stop}. A"
+        f" forward reveals {MEANINGS[chosen.rule].says} (rule `{chosen.rule}`). Caches other than none"
+        f" approximate. Tokens/s is decoding time alone, {_listed(batches)} sequences per batch,"
+        f" {_listed(workers)} thread(s). Tokens are counted up to and including the first end token."
+        " Accuracies are in the grades."
     )
     return f"{about}\n\n{table(summaries)}\n"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " or ".join(map(str, numbers))

@@ -1,0 +1,170 @@
+"""A loaded student that decodes many prompts: rendering, warm-up, threads, and what came of each prompt.
+
+Knows nothing of what the prompts are for. Importing this module imports torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trims_core.config import StudentConfig
+from trims_core.decoding.engine import Decoded, DecodeSettings, decode, texts_of
+from trims_core.decoding.parallel import decode_parallel, default_workers
+from trims_core.decoding.rules import TopK
+from trims_core.errors import ConfigError, SweepError
+from trims_core.rendering import Renderer
+
+if TYPE_CHECKING:
+    from trims_core.students import Student
+
+logger = logging.getLogger(__name__)
+
+OnStep = Callable[[int, int], None]
+"""Told after every forward: finished sequences and their total."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation to be answered."""
+
+    id: str
+    messages: Sequence[Mapping[str, str]]
+    """Without the runner's system prompt; the last message is the user's."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a student answered to some prompts, in their order."""
+
+    decoded: Sequence[Decoded]
+    texts: Sequence[str]
+    """Up to the end token or before a stop string; without either the whole canvas."""
+    n_tokens_text: Sequence[int]
+    """Tokens of the texts, tokenised again."""
+    seconds: float
+    """Wall time of decoding alone."""
+
+    def columns(self) -> dict[str, list[Any]]:
+        """text, finished, counts, seconds and trajectory, one value per prompt, as in schema.SAMPLES."""
+        decoded = self.decoded
+        return {
+            "text": list(self.texts),
+            "finished": [item.finished for item in decoded],
+            "n_tokens": [item.n_tokens for item in decoded],
+            "n_tokens_canvas": [len(item.token_ids) for item in decoded],
+            "n_tokens_text": list(self.n_tokens_text),
+            "n_forwards": [item.n_forwards for item in decoded],
+            "seconds": [item.seconds for item in decoded],
+            "token_ids": [item.token_ids for item in decoded],
+            "reveal_step": [item.reveal_step for item in decoded],
+            "confidence": [item.confidence for item in decoded],
+            "entropy": [item.entropy for item in decoded],
+        }
+
+
+class Runner:
+    """One student, ready to decode.
+
+    Args:
+        student: with a tokenizer.
+        system_prompt: put before every conversation.
+    """
+
+    def __init__(self, student: Student, system_prompt: str | None = None) -> None:
+        self.student = student
+        self.workers = default_workers(student)
+        """Threads, each with a batch of its own."""
+        self._renderer = Renderer(student.tokenizer)
+        self._system = () if system_prompt is None else ({"role": "system", "content": system_prompt},)
+        self._is_warm = False
+
+    def render(self, prompts: Sequence[Prompt], gen_length: int, about: str) -> list[list[int]]:
+        """Token ids of every prompt.
+
+        Args:
+            about: where the prompts come from, for messages: `task demo`.
+
+        Raises:
+            ConfigError: a prompt and the canvas do not fit into the student's context; names the prompt.
+            CorpusError: the chat template refuses a conversation.
+        """
+        names = [prompt.id for prompt in prompts]
+        found = self._renderer.prompts([(*self._system, *prompt.messages) for prompt in prompts], names)
+        context = self.student.family.context_length
+        longest = max(range(len(found)), key=lambda place: len(found[place]))
+        if len(found[longest]) > context - gen_length:
+            raise ConfigError(
+                f"{about}: the prompt of problem {names[longest]!r} has {len(found[longest])} tokens; at most"
+                f" {context - gen_length} fit beside gen_length {gen_length} into the student's context of"
+                f" {context}. Lower gen_length, or leave the problem out"
+            )
+        return found
+
+    def answer(
+        self,
+        prompts: Sequence[Sequence[int]],
+        settings: DecodeSettings,
+        on_step: OnStep | None = None,
+        first_number: int = 0,
+    ) -> Answers:
+        """The answers to rendered prompts.
+
+        Args:
+            first_number: the first prompt's number; noise above temperature 0 is drawn by these, so that
+                prompts decoded in parts get what they would get together.
+
+        Raises:
+            SweepError: decoding failed.
+        """
+        try:
+            if not self._is_warm:
+                self._warm_up(prompts[0], settings)
+            numbers = range(first_number, first_number + len(prompts))
+            started = time.perf_counter()
+            decoded = decode_parallel(self.student, prompts, settings, self.workers, on_step, numbers)
+            seconds = time.perf_counter() - started
+        except RuntimeError as error:  # torch's own, out of memory among them
+            raise SweepError(str(error)) from error
+        texts = texts_of(decoded, self.student, settings.stop_strings)
+        again = self.student.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return Answers(decoded, texts, [len(ids) for ids in again], seconds)
+
+    def _warm_up(self, prompt: Sequence[int], settings: DecodeSettings) -> None:
+        """One short decoding, so that no measured time contains what happens only once."""
+        length = settings.block_length
+        short = replace(settings, rule=TopK(min(2, length)), gen_length=length, batch_size=1)
+        decode(self.student, [prompt], short)
+        self._is_warm = True
+
+
+def load_runner(wanted: StudentConfig, adapter: Path | None, system_prompt: str | None) -> Runner:
+    """The student with its adapter (None: untuned), on its device, ready to decode.
+
+    Args:
+        adapter: a PEFT folder under the official module names.
+
+    Raises:
+        ConfigError: no such checkpoint or adapter, no tokenizer, or a library that is missing.
+    """
+    from trims_core.students import load_student
+
+    logger.info("loading %s%s", wanted.model, "" if adapter is None else f" with {adapter}")
+    student = load_student(
+        wanted.model,
+        revision=wanted.revision,
+        dtype=wanted.dtype,
+        device=wanted.device,
+        adapter=adapter,
+        family=wanted.family,
+        device_map=wanted.device_map,
+        load_in_4bit=wanted.load_in_4bit,
+    )
+    if adapter is not None and wanted.dtype == "float32" and not wanted.load_in_4bit:
+        # one product per layer instead of three; in a narrower type the sum would round the adapter away
+        student.model = student.model.merge_and_unload()
+    return Runner(student, system_prompt)

@@ -1,0 +1,110 @@
+"""What a model's sweep may read, and of that what decoding one cell reads: keys are made of these alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from trims_core.config import (
+    OPERATIONAL,
+    Name,
+    SamplingConfig,
+    Section,
+    StudentConfig,
+    SweepConfig,
+    TaskConfig,
+    TrimsConfig,
+)
+from trims_core.graph import Node
+from trims_core.points import CacheName, RuleName
+
+
+class Decoding(Section):
+    """What all cells of a model have in common. What the rule or the sampling does not read is not there."""
+
+    sampling: SamplingConfig
+    """At temperature 0 with the default seed and confidence."""
+    stop_strings: tuple[str, ...]
+    gen_length: int
+    block_length: int
+    stop_at_end: bool
+    batch_size: Annotated[int, OPERATIONAL]
+    student: StudentConfig
+    system_prompt: str | None
+
+
+class SweepSettings(Decoding):
+    """All that the sweep of one model reads."""
+
+    tasks: dict[Name, TaskConfig]
+    rule: RuleName
+    thresholds: tuple[float, ...]
+    """Each once."""
+    caches: tuple[CacheName, ...]
+    """Each once, the main one first."""
+    multi_block_add: float | None = None
+    dream_steps: int | None = None
+
+
+class CellSettings(Decoding):
+    """All that decoding a cell's prompts reads: not the task's name, not the other cells."""
+
+    cache: CacheName
+    rule: RuleName | None = None
+    """None: one token per forward, whatever the other cells' rule."""
+    threshold: float | None = None
+    multi_block_add: float | None = None
+    dream_steps: int | None = None
+    first_number: int = 0
+    """The first prompt's number, by which noise is drawn; 0 where none is."""
+
+
+def settings(config: TrimsConfig, node: Node) -> SweepSettings:
+    """Of a node: the untuned student is swept with further caches."""
+    tuned = node.params["variant"] is not None
+    return sweep_settings(config.sweep, config.student, config.corpus.system_prompt, tuned=tuned)
+
+
+def sweep_settings(
+    sweep: SweepConfig, student: StudentConfig, system_prompt: str | None, *, tuned: bool
+) -> SweepSettings:
+    """The settings of a tuned student's sweep, or of the untuned one's."""
+    return SweepSettings(
+        tasks=sweep.tasks,
+        rule=sweep.rule,
+        thresholds=tuple(dict.fromkeys(sweep.thresholds)),
+        caches=sweep.caches(tuned=tuned),
+        multi_block_add=sweep.multi_block_add if sweep.rule == "multi_block" else None,
+        dream_steps=sweep.dream_steps if sweep.rule == "dream_official" else None,
+        sampling=_read(sweep.sampling),
+        stop_strings=sweep.stop_strings,
+        gen_length=sweep.gen_length,
+        block_length=sweep.block_length,
+        stop_at_end=sweep.stop_at_end,
+        batch_size=sweep.batch_size,
+        student=student,
+        system_prompt=system_prompt,
+    )
+
+
+def cell_settings(
+    chosen: SweepSettings, cache: CacheName, threshold: float | None, first_number: int = 0
+) -> CellSettings:
+    """Of a cell's prompts from some number on. A threshold of None is the point with one token per forward,
+    which no rule's settings touch."""
+    common = {name: getattr(chosen, name) for name in Decoding.model_fields}
+    if chosen.sampling.temperature > 0:
+        common["first_number"] = first_number
+    if threshold is not None:
+        common |= {"rule": chosen.rule, "threshold": threshold, "multi_block_add": chosen.multi_block_add}
+        # the quota of the published loop holds without a cache only
+        common["dream_steps"] = chosen.dream_steps if cache == "none" else None
+    return CellSettings(cache=cache, **common)
+
+
+def _read(sampling: SamplingConfig) -> SamplingConfig:
+    """The sampling with what temperature 0 does not read at its default."""
+    if sampling.temperature > 0:
+        return sampling
+    default = SamplingConfig()
+    unread = {name: getattr(default, name) for name in ("seed", "tempered_confidence")}
+    return sampling.model_copy(update=unread)
