@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 from trims_core.errors import ConfigError
+from trims_core.fingerprint import Digests
 
 
 def split_path(text: str, setting: str, known: str = "") -> tuple[str, str]:
@@ -44,3 +46,16 @@ def load(text: str, setting: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{setting}: {text} cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+def source_digest(text: str, setting: str, digests: Digests, known: str = "") -> str:
+    """Digest of a user's code: all Python files of its package, or its one file.
+
+    Not covered: what a lone module imports, other packages, and the rest of this package for its own examples.
+    """
+    path = Path(source_file(text, setting, known))
+    package = text.partition(":")[0].partition(".")[0]
+    folder = next((parent for parent in path.parents if parent.name == package), None)
+    if folder is None or package == __package__ or not (folder / "__init__.py").is_file():
+        return digests.file(path)
+    return digests.tree(folder, ["*.py"])

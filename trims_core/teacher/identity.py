@@ -6,7 +6,7 @@ from typing import Final
 
 from trims_core.config import ScoresConfig
 from trims_core.fingerprint import Digests
-from trims_core.user_code import source_file
+from trims_core.user_code import source_digest
 
 BUILT_IN: Final = ("vllm", "transformers", "student", "unigram")
 
@@ -23,5 +23,5 @@ def teacher_identity(config: ScoresConfig, digests: Digests) -> dict[str, str]:
         "tokenizer": digests.tokenizer(config.model, config.revision),
     }
     if config.teacher not in BUILT_IN:
-        identity["code"] = digests.file(source_file(config.teacher, "scores.teacher", ", ".join(BUILT_IN)))
+        identity["code"] = source_digest(config.teacher, "scores.teacher", digests, ", ".join(BUILT_IN))
     return identity
