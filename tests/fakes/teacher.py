@@ -15,7 +15,7 @@ from typing import Any
 
 from trims_core.config import ScoresConfig
 from trims_core.errors import TeacherUnavailableError
-from trims_core.teacher.protocol import Beat, Reply, Request, Scored, TeacherInfo
+from trims_core.teacher.protocol import ENGINE_ERROR, Beat, Refused, Reply, Request, Scored, TeacherInfo
 
 LOG_VARIABLE = "TRIMS_FAKE_TEACHER_LOG"
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -33,6 +33,7 @@ class FakeTeacher:
     Args:
         values: id → one value that stands at the first token instead ("nan", "-inf", "-0.3", …).
         silent: ids that get no reply. short: ids whose reply lacks a token. twice: ids answered twice.
+        failing: ids the engine fails on, until a file `engine_works` lies beside the checkpoint.
         die_after: rows after which the teacher is gone.
         backwards: replies in reverse order.
     """
@@ -42,6 +43,7 @@ class FakeTeacher:
         config: ScoresConfig,
         values: Mapping[str, str] | None = None,
         silent: Sequence[str] = (),
+        failing: Sequence[str] = (),
         short: Sequence[str] = (),
         twice: Sequence[str] = (),
         die_after: int | None = None,
@@ -49,6 +51,7 @@ class FakeTeacher:
     ) -> None:
         self.values = dict(values or {})
         self.silent, self.short, self.twice = set(silent), set(short), set(twice)
+        self.failing = () if (Path(config.model).parent / "engine_works").exists() else failing
         self.die_after = die_after
         self.backwards = backwards
         self.longest = 0
@@ -66,6 +69,9 @@ class FakeTeacher:
             self._asked += 1
             self._note(f"row {request.id}")
             if request.id in self.silent:
+                continue
+            if request.id in self.failing:
+                yield Refused(request.id, ENGINE_ERROR, "the fake engine failed, as it was told to")
                 continue
             nll = fake_nll(request)
             if request.id in self.values:

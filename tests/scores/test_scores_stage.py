@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from trims_core.errors import ConfigError, NonFiniteScoreError, RejectBudgetErro
 from trims_core.graph import build_graph
 from trims_core.rendering import Renderer, load_tokenizer
 from trims_core.schema import CORPUS, SCORES, provenance, read_table
+from trims_core.scores import stage
+from trims_core.scores.shards import render_rows
 from trims_core.settings import parse_config
 from trims_core.stage import Result, run_node
 from trims_core.store import Store
@@ -50,8 +53,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def table(result: Result, prefix: str) -> list[dict[str, Any]]:
-    return pa.concat_tables([pq.read_table(path) for path in result.artifact.files(prefix)]).to_pylist()
+def table(result: Result, name: str) -> list[dict[str, Any]]:
+    files = result.artifact.files(suffix=f"/{name}.parquet")
+    return pa.concat_tables([pq.read_table(path) for path in files]).to_pylist()
+
+
+def shards(world: World) -> list[list[str]]:
+    """Ids by shard of the corpus, after a run."""
+    return [read_table(path, CORPUS)["id"].to_pylist() for path in world.corpus.files("corpus-")]
 
 
 def test_every_completion_token_and_the_end_of_turn_is_scored(world: World) -> None:
@@ -62,7 +71,7 @@ def test_every_completion_token_and_the_end_of_turn_is_scored(world: World) -> N
         for path in world.corpus.files("corpus-")
         for row in read_table(path, CORPUS).to_pylist()
     }
-    rows = table(result, "scores-")
+    rows = table(result, "scores")
     assert [row["id"] for row in rows] == ALL
     for row in rows:
         text = completions[row["id"]]
@@ -70,10 +79,11 @@ def test_every_completion_token_and_the_end_of_turn_is_scored(world: World) -> N
         assert row["byte_end"] == [*range(1, len(text.encode()) + 1), len(text.encode())]
         assert len(row["nll_nats"]) == len(row["token_ids"])
         assert row["entropy_nats"] is None
-    assert table(result, "rejects-") == []
-    assert [path.name for path in result.artifact.files("rejects-")] == [
-        f"rejects-{i:05d}.parquet" for i in range(3)
+    assert table(result, "rejects") == []
+    assert list(result.artifact.manifest.entries) == [
+        f"scores-{i:05d}/{name}.parquet" for i in range(len(shards(world))) for name in ("rejects", "scores")
     ]
+    assert len(shards(world)) >= 3
 
 
 def test_the_artifact_says_who_scored_and_how_much(world: World) -> None:
@@ -81,17 +91,17 @@ def test_the_artifact_says_who_scored_and_how_much(world: World) -> None:
     manifest, info = result.artifact.manifest, result.artifact.info
     assert dict(manifest.counts) == {"n_in": N_ROWS, "n_out": N_ROWS, "n_rejected": 0}
     assert info["engine"] == "fake 1"
-    assert info["n_tokens"] == sum(len(row["token_ids"]) for row in table(result, "scores-"))
+    assert info["n_tokens"] == sum(len(row["token_ids"]) for row in table(result, "scores"))
     assert info["identity"]["checkpoint"].startswith("local:")
-    about = provenance(result.artifact.file("scores-00000.parquet"))
+    about = provenance(result.artifact.file("scores-00000/scores.parquet"))
     assert about["units"]["nll_nats"] == "nats"
     assert about["provenance"]["checkpoint"] == info["identity"]["checkpoint"]
-    read_table(result.artifact.file("scores-00000.parquet"), SCORES)
+    read_table(result.artifact.file("scores-00000/scores.parquet"), SCORES)
 
 
 def test_replies_are_joined_by_id_whatever_their_order(world: World) -> None:
-    straight = table(world.run(), "scores-")
-    assert table(world.run({"backwards": True}), "scores-") == straight
+    straight = table(world.run(), "scores")
+    assert table(world.run({"backwards": True}), "scores") == straight
 
 
 def test_the_engine_gets_room_for_the_longest_row_of_the_whole_corpus(world: World) -> None:
@@ -118,15 +128,17 @@ def test_scores_that_are_no_nats_are_an_error_naming_ids_by_default(value: str, 
 def test_scoring_stops_at_the_first_shard_with_too_many_rejects(world: World) -> None:
     with pytest.raises(NonFiniteScoreError):
         world.run({"values": {"r1": "nan"}})
-    assert len(asked_rows(world.log)) == SHARD_ROWS
+    last = next(number for number, ids in enumerate(shards(world)) if "r1" in ids)
+    assert asked_rows(world.log) == [row for ids in shards(world)[: last + 1] for row in ids]
+    assert last < len(shards(world)) - 1
 
 
 def test_rejects_within_the_limit_leave_the_other_rows_as_they_are(world: World) -> None:
-    clean = {row["id"]: row for row in table(world.run(), "scores-")}
+    clean = {row["id"]: row for row in table(world.run(), "scores")}
     result = world.run({"values": {"r1": "nan", "r9": "-0.5"}, "short": ["r4"]}, max_rejected_fraction=0.3)
-    rejects = {row["id"]: row["reason"] for row in table(result, "rejects-")}
+    rejects = {row["id"]: row["reason"] for row in table(result, "rejects")}
     assert rejects == {"r1": "non_finite", "r9": "positive_log_probability", "r4": "wrong_length"}
-    kept = {row["id"]: row for row in table(result, "scores-")}
+    kept = {row["id"]: row for row in table(result, "scores")}
     assert kept == {name: row for name, row in clean.items() if name not in rejects}
     counts = dict(result.artifact.manifest.counts)
     assert counts["n_in"] == counts["n_out"] + counts["n_rejected"] == N_ROWS
@@ -147,10 +159,10 @@ def test_rows_longer_than_the_limit_are_rejected_without_asking(world: World) ->
     with pytest.raises(RejectBudgetError, match="too_long"):
         world.run(max_model_len=47)
     result = world.run(max_model_len=47, max_rejected_fraction=1.0)
-    rejects = table(result, "rejects-")
+    rejects = table(result, "rejects")
     assert {row["reason"] for row in rejects} == {"too_long"}
     assert not {row["id"] for row in rejects} & set(asked_rows(world.log))
-    assert sorted([row["id"] for row in rejects] + [row["id"] for row in table(result, "scores-")]) == ALL
+    assert sorted([row["id"] for row in rejects] + [row["id"] for row in table(result, "scores")]) == ALL
 
 
 def test_the_models_own_context_is_the_limit_and_cannot_be_exceeded(world: World) -> None:
@@ -175,8 +187,53 @@ def test_a_row_without_reply_is_asked_again_by_the_next_run(world: World) -> Non
         world.run({"silent": ["r5"]})
     with pytest.raises(RejectBudgetError):
         world.run({"silent": ["r5"]})
-    assert asked_rows(world.log).count("r5") == 2
-    assert asked_rows(world.log).count("r1") == 1
+    (asked_twice,) = (ids for ids in shards(world) if "r5" in ids)
+    assert "r1" not in asked_twice
+    for row in ALL[:6]:
+        assert asked_rows(world.log).count(row) == (2 if row in asked_twice else 1)
+
+
+def test_a_row_the_engine_failed_on_is_asked_again_by_the_next_run(world: World) -> None:
+    with pytest.raises(RejectBudgetError, match=r"engine_error \(ids r5\)"):
+        world.run({"failing": ["r5"]})
+    (world.root / "engine_works").touch()
+    result = world.run({"failing": ["r5"]})
+    assert [row["id"] for row in table(result, "scores")] == ALL
+    assert table(result, "rejects") == []
+
+
+def test_a_resumed_run_tokenizes_the_missing_shards_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TeacherError):
+        world.run({"die_after": 6})
+    done = asked_rows(world.log)
+    missing = next(number for number, ids in enumerate(shards(world)) if not set(ids) <= set(done))
+    assert missing > 0
+    rendered: list[str] = []
+
+    def spying(renderer: Renderer, shard: dict[str, Any]) -> Any:
+        rendered.extend(shard["id"])
+        return render_rows(renderer, shard)
+
+    monkeypatch.setattr(stage, "render_rows", spying)
+    world.run({"die_after": 6})
+    assert set(rendered) == {row for ids in shards(world)[missing:] for row in ids}
+
+
+def test_a_finished_run_tokenizes_nothing_and_starts_no_engine(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("tokenized")
+
+    first = world.run()
+    monkeypatch.setattr(stage, "render_rows", refuse)
+    shutil.rmtree(first.artifact.path)  # the units are still there
+    again = world.run()
+    assert again.how == "made"
+    assert again.artifact.content_digest == first.artifact.content_digest
+    assert n_starts(world.log) == 1
 
 
 def test_a_second_reply_about_a_row_is_an_error(world: World) -> None:
