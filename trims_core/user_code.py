@@ -51,7 +51,7 @@ def load(text: str, setting: str) -> Any:
 def source_digest(text: str, setting: str, digests: Digests, known: str = "") -> str:
     """Digest of a user's code: all Python files of its package, or its one file.
 
-    Not covered: what a lone module imports, other packages, and the rest of this package for its own examples.
+    Not covered: what a lone module imports, other packages, and the rest of this one for its own examples.
     """
     path = Path(source_file(text, setting, known))
     package = text.partition(":")[0].partition(".")[0]
