@@ -5,8 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import shutil
+import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from polars.exceptions import ComputeError
 
@@ -18,20 +23,31 @@ from trims_core.errors import (
     MissingArtifactError,
 )
 from trims_core.fingerprint import FileDigests
-from trims_core.store import Artifact, Manifest, StageKey, Staging, Store, disk_errors, locking, verify
-from trims_core.store.artifact import MANIFEST_NAME, read_manifest
+from trims_core.store import (
+    Artifact,
+    Made,
+    Manifest,
+    StageKey,
+    Staging,
+    Store,
+    UnitKey,
+    UnitRecord,
+    disk_errors,
+    locking,
+)
+from trims_core.store.artifact import MANIFEST_NAME, UNIT_NAME, content_digest, read_manifest
 
 KEY = StageKey("corpus", 1, {"limit": 3, "names": ("a", "b")}, {}, {"source": "f" * 64})
 
 
-def manifest_for(key: StageKey) -> Manifest:
-    """A manifest with nothing but the key."""
+def manifest_for(key: StageKey, *units: UnitRecord) -> Manifest:
+    """A manifest with nothing but the key and units called part-0, part-1, …"""
     return Manifest(
         key.stage,
         key.stage,
         key.version,
         key.fingerprint,
-        (),
+        tuple(unit.ref(f"part-{number}") for number, unit in enumerate(units)),
         config=key.config,
         inputs=key.inputs,
         created_at="2030-01-01T00:00:00+00:00",
@@ -45,8 +61,22 @@ def commit(store: Store, text: str = "hello", key: StageKey = KEY, refresh: bool
         (staging.path / "sub").mkdir(exist_ok=True)
         (staging.path / "a.txt").write_text(text)
         (staging.path / "sub" / "b.txt").write_text(text * 2)
-        staging.record("all", {"a.txt": None, "sub/b.txt": None}, {"note": 1})
-        return store.commit(staging, manifest_for(key), "About it.").artifact
+        files = {"a.txt": None, "sub/b.txt": None}
+        return store.commit(staging, manifest_for(key), "About it.", files).artifact
+
+
+def publish(store: Store, text: str, number: int = 0, *, replace: bool = False) -> UnitRecord:
+    """A unit of one text file."""
+    with store.units.attempt(UnitKey(KEY.stage, 1, {"number": number})) as attempt:
+        (attempt.path / "u.txt").write_text(text)
+        return store.units.publish(attempt, Made({"u.txt": None}), replace=replace)
+
+
+def commit_units(store: Store, *units: UnitRecord, key: StageKey = KEY) -> Artifact:
+    """An artifact of units."""
+    with store.begin(key) as staging:
+        assert isinstance(staging, Staging)
+        return store.commit(staging, manifest_for(key, *units)).artifact
 
 
 @pytest.fixture
@@ -76,6 +106,81 @@ def test_a_manifest_comes_back_as_it_was_written(store: Store) -> None:
     again = read_manifest(made.path)
     assert again.to_json() == made.manifest.to_json()
     assert again.key().fingerprint == KEY.fingerprint
+
+
+def test_the_files_of_an_artifact_are_its_units_in_their_order_and_then_its_own(store: Store) -> None:
+    units = [publish(store, text, number) for number, text in enumerate("ab")]
+    with store.begin(KEY) as staging:
+        assert isinstance(staging, Staging)
+        (staging.path / "all.txt").write_text("all")
+        manifest = manifest_for(KEY, units[1], units[0])
+        made = store.commit(staging, manifest, files={"all.txt": None}).artifact
+    found = Store(store.root).find(KEY)
+    assert found == made
+    assert [path.read_text() for path in found.files()] == ["b", "a", "all"]
+    assert found.file("part-0/u.txt") == units[1].path / "u.txt"
+    assert found.files("part-", ".txt") == [unit.path / "u.txt" for unit in reversed(units)]
+    assert read_manifest(made.path).to_json() == made.manifest.to_json()
+    with pytest.raises(IncompleteArtifactError, match=r"all\.txt"):
+        made.file("part-0/unit.json")
+
+
+def test_one_unit_stands_in_several_artifacts_under_other_names(store: Store) -> None:
+    one, two = (publish(store, text, number) for number, text in enumerate("ab"))
+    first, other = commit_units(store, one, two), StageKey("corpus", 1, {"limit": 4})
+    second = commit_units(store, two, key=other)
+    assert first.file("part-1/u.txt") == second.file("part-0/u.txt")
+    assert store.verify(first, deep=True) == store.verify(second, deep=True) == []
+
+
+def test_an_artifact_of_a_unit_that_was_refreshed_with_other_content_is_a_miss(store: Store) -> None:
+    made = commit_units(store, publish(store, "a"))
+    assert store.find(KEY) == made
+    publish(store, "b", replace=True)
+    assert store.find(KEY) is None
+    for ask in (store.check, lambda artifact: store.open(artifact.ref())):
+        with pytest.raises(MissingArtifactError, match="replaced by other content meanwhile"):
+            ask(made)
+    (problem,) = store.verify(made, deep=True)
+    assert (problem.kind, "refreshed with other content" in problem.message) == ("unit", True)
+
+
+def test_an_artifact_of_a_unit_that_was_refreshed_with_equal_content_stays_a_hit(store: Store) -> None:
+    made = commit_units(store, publish(store, "a"))
+    publish(store, "a", replace=True)
+    assert Store(store.root).find(KEY) == made
+    store.check(made)
+    assert store.verify(made, deep=True) == []
+
+
+def test_equal_rows_in_other_bytes_are_equal_content(store: Store) -> None:
+    def table(compression: str, replace: bool = False) -> UnitRecord:
+        with store.units.attempt(UnitKey(KEY.stage, 1, {})) as attempt:
+            values = pa.table({"x": list(range(100))})
+            pq.write_table(values, attempt.path / "u.parquet", compression=compression)
+            return store.units.publish(attempt, Made({"u.parquet": 100}), replace=replace)
+
+    made = commit_units(store, table("none"))
+    table("zstd", replace=True)
+    found = Store(store.root).find(KEY)
+    assert found is not None
+    assert found.content_digest == made.content_digest
+    store.check(made)
+    assert store.verify(made, deep=True) == []
+    (found.file("part-0/u.parquet")).write_bytes(b"rot")
+    with pytest.raises(CorruptShardError, match=r"u\.parquet"):
+        Store(store.root).find(KEY)
+
+
+def test_a_unit_that_is_gone_is_named_with_a_remedy(store: Store) -> None:
+    unit = publish(store, "a")
+    made = commit_units(store, unit)
+    shutil.rmtree(unit.path)
+    with pytest.raises(
+        IncompleteArtifactError, match=r"u\.txt: listed in the manifest.*\n.*--refresh corpus"
+    ):
+        store.find(KEY)
+    assert [problem.kind for problem in store.verify(made)] == ["missing"]
 
 
 def test_files_outside_the_manifest_cannot_be_opened(store: Store) -> None:
@@ -142,11 +247,10 @@ def test_a_reference_to_replaced_content_is_refused(store: Store) -> None:
 
 def test_bytes_are_hashed_once_per_host(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = commit(store)
-    for path in made.files():
-        os.utime(path, ns=(1, 1))
+    time.sleep(0.03)  # younger digests are not remembered
     Store(store.root).find(KEY)
     read: list[Path] = []
-    monkeypatch.setattr(verify, "sha256_file", lambda path: read.append(path) or "")
+    monkeypatch.setattr(FileDigests, "read", lambda self, path: read.append(path) or "")
     assert Store(store.root).find(KEY) == made
     assert read == []
     os.utime(made.file("a.txt"), ns=(2, 2))
@@ -176,18 +280,62 @@ def test_a_root_that_is_no_folder_is_refused() -> None:
         Store("s3://bucket/store")
 
 
-def test_unrecorded_files_do_not_enter_the_artifact(store: Store) -> None:
+def test_the_scratch_does_not_enter_the_artifact(store: Store) -> None:
     with store.begin(KEY) as staging:
         assert isinstance(staging, Staging)
         (staging.path / "a.txt").write_text("a")
-        (staging.path / "half").mkdir()
-        (staging.path / "half" / "b.tmp").write_text("b")
-        staging.record("a", {"a.txt": None})
-        (staging.scratch / "checkpoint").write_text("c")
-        made = store.commit(staging, manifest_for(KEY)).artifact
+        (staging.scratch / "engine.log").write_text("c")
+        made = store.commit(staging, manifest_for(KEY), files={"a.txt": None}).artifact
     assert store.verify(made, deep=True) == []
     assert sorted(path.name for path in made.path.iterdir()) == ["a.txt", "manifest.json"]
     assert not staging.folder.exists()
+
+
+def as_version_01(store: Store) -> Path:
+    """An artifact as version 0.1 left it: one folder, files under their own names, no units."""
+    folder = store.root / "corpus" / ("0" * 64)
+    folder.mkdir(parents=True)
+    (folder / "corpus-00000.parquet").write_bytes(b"PAR1")
+    entry = {"name": "corpus-00000.parquet", "size_bytes": 4, "sha256": "0" * 64, "rows": 1}
+    body = {
+        "stage": "corpus",
+        "node": "corpus",
+        "version": 1,
+        "fingerprint": folder.name,
+        "files": [entry],
+        "config": {},
+        "parents": {},
+        "schema_version": 1,
+        "manifest_version": 1,
+        "content_digest": "0" * 64,
+    }
+    (folder / MANIFEST_NAME).write_text(json.dumps({**body, "manifest_digest": "0" * 64}))
+    (folder / "card.md").write_text("old")
+    return folder
+
+
+def test_a_store_of_version_01_is_told_as_such_and_does_not_disturb(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = as_version_01(store)
+    made = commit(store)
+    text = r"made by version 0\.1.*readable, run again to make it anew"
+    assert store.find(KEY) == made
+    assert store.artifacts() == [made]
+    (record,) = caplog.records
+    assert re.search(text, record.message)
+    assert "\n" not in record.message
+    (problem,) = store.verify(old, deep=True)
+    assert problem.kind == "manifest"
+    assert re.search(text, problem.message)
+    with pytest.raises(IncompleteArtifactError, match=text):
+        store.open(old)
+    assert store.sizes()["corpus"] > 4
+    publish(store, "unlisted")
+    assert len(store.clean(older_than_s=0)) == 1, "the old artifact lists no units, and stays"
+    assert (old / "corpus-00000.parquet").exists()
+    store.clean(artifact="corpus/0000")
+    assert not old.exists()
 
 
 def test_clean_takes_leftovers_of_dead_writers_and_nothing_else(
@@ -209,6 +357,87 @@ def test_clean_takes_leftovers_of_dead_writers_and_nothing_else(
     assert not any(one.path.exists() for one in done)
     assert store.find(KEY) is not None
     assert [path.name for path in kept.path.parent.iterdir()] == [KEY.fingerprint]
+
+
+def test_clean_takes_units_that_nothing_lists(store: Store) -> None:
+    listed, loose, retired = (publish(store, text, number) for number, text in enumerate("abc"))
+    commit_units(store, listed, retired)
+    made = store.retire(KEY)
+    assert made is not None
+    assert store.clean(older_than_s=3600) == [], "the loose one may belong to a run that was cut off"
+    assert store.clean(older_than_s=0, units=False, retired=False) == []
+    would = store.clean(older_than_s=0, retired=False, dry_run=True)
+    assert [one.path for one in would] == [loose.path]
+    assert loose.path.exists()
+    (removed,) = store.clean(older_than_s=0, retired=False)
+    assert (removed.size_bytes, removed.why) == (would[0].size_bytes, "no artifact lists it")
+    assert [unit.path.exists() for unit in (listed, loose, retired)] == [True, False, True]
+    assert len(store.clean(older_than_s=0)) == 3, "the retired artifact, and then its units"
+    assert [path.name for path in listed.path.parent.iterdir()] == [".attempts", ".retired"]
+
+
+def test_clean_leaves_unlisted_units_while_their_artifact_is_being_made(store: Store) -> None:
+    loose = publish(store, "a")
+    with store.begin(KEY) as staging:
+        assert isinstance(staging, Staging)
+        assert store.clean(older_than_s=0) == []
+        made = store.commit(staging, manifest_for(KEY, loose)).artifact
+    assert store.clean(older_than_s=0) == []
+    assert store.verify(made, deep=True) == []
+
+
+def test_clean_leaves_unlisted_units_while_another_one_is_made(store: Store) -> None:
+    publish(store, "a")
+    with store.units.attempt(UnitKey(KEY.stage, 1, {"number": 1})):
+        assert store.clean(older_than_s=0) == []
+    assert len(store.clean(older_than_s=0)) == 1
+
+
+def test_a_unit_that_was_found_again_counts_as_young(store: Store) -> None:
+    unit = publish(store, "a")
+    time.sleep(0.3)
+    assert store.units.find(unit.key) is not None
+    assert store.clean(older_than_s=0.25) == []
+    time.sleep(0.3)
+    assert len(store.clean(older_than_s=0.25)) == 1
+
+
+def test_clean_keeps_units_where_a_manifest_does_not_tell_what_it_lists(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    unit = publish(store, "a")
+    made = commit_units(store, unit)
+    (made.path / MANIFEST_NAME).write_text("{")
+    assert store.clean(older_than_s=0) == []
+    assert "it may list some" in caplog.text
+
+
+def test_clean_takes_replaced_units(store: Store) -> None:
+    commit_units(store, publish(store, "a"))
+    publish(store, "a", replace=True)
+    assert store.clean(older_than_s=3600) == []
+    assert store.clean(older_than_s=0, retired=False) == []
+    (removed,) = store.clean(older_than_s=0)
+    assert removed.path.parent.name == ".retired"
+    assert not removed.path.exists()
+    assert store.find(KEY) is not None
+
+
+def test_sizes_are_bytes_per_stage_and_count_a_file_once(store: Store) -> None:
+    assert store.sizes() == {}
+    unit = publish(store, "x" * 5000)
+    commit_units(store, unit)
+    commit_units(store, unit, key=StageKey("corpus", 1, {"limit": 4}))
+    once = store.sizes()["corpus"]
+    manifests = sum(artifact.path.joinpath(MANIFEST_NAME).stat().st_size for artifact in store.artifacts())
+    assert once == 5000 + (unit.path / UNIT_NAME).stat().st_size + manifests
+    os.link(unit.path / "u.txt", unit.path / "same.txt")
+    assert store.sizes() == {"corpus": once}
+
+
+def test_the_content_digest_does_not_depend_on_the_order_of_files(store: Store) -> None:
+    entries = publish(store, "a").files + publish(store, "b", 1).files
+    assert content_digest(entries) == content_digest(tuple(reversed(entries)))
 
 
 def test_clean_removes_an_artifact_only_by_name(store: Store) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,8 +55,8 @@ def edit_manifest(artifact: Artifact, change: Callable[[dict], None], sign: bool
     body = json.loads(path.read_bytes())
     change(body)
     if sign:
-        body.pop("manifest_digest")
-        body["manifest_digest"] = sha256_json(body)
+        body.pop("own_digest")
+        body["own_digest"] = sha256_json(body)
     path.write_text(json.dumps(body))
 
 
@@ -65,25 +66,28 @@ def test_a_whole_artifact_has_no_problems(scores: Artifact) -> None:
 
 
 def test_a_truncated_file_is_found(scores: Artifact) -> None:
-    path = scores.file("scores-00001.parquet")
+    path = scores.file("scores-00001/scores.parquet")
     path.write_bytes(path.read_bytes()[:-20])
     assert kinds(scores) == ["size"]
 
 
 def test_an_emptied_file_is_found(scores: Artifact) -> None:
-    scores.file("scores-00001.parquet").write_bytes(b"")
+    scores.file("scores-00001/scores.parquet").write_bytes(b"")
     assert kinds(scores) == ["size"]
 
 
 def test_a_missing_file_is_found(scores: Artifact) -> None:
-    scores.file("scores-00001.parquet").unlink()
+    scores.file("scores-00001/scores.parquet").unlink()
     assert kinds(scores) == ["missing"]
 
 
 def test_an_extra_file_is_found(scores: Artifact) -> None:
-    shutil.copy(scores.file("scores-00001.parquet"), scores.path / "scores-00009.parquet")
-    assert kinds(scores) == ["extra"]
-    assert kinds(scores, deep=False) == ["extra"]
+    shutil.copy(scores.file("scores-00001/scores.parquet"), scores.path / "copy.parquet")
+    shutil.copy(
+        scores.file("scores-00001/scores.parquet"), scores.file("scores-00001/scores.parquet").parent / "b"
+    )
+    assert kinds(scores) == ["extra", "extra"]
+    assert kinds(scores, deep=False) == ["extra", "extra"]
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
@@ -96,7 +100,7 @@ def test_a_flipped_bit_is_found_although_the_mtime_is_unchanged(tmp_path: Path, 
 
 
 def test_swapped_shards_are_found(scores: Artifact) -> None:
-    one, two = (scores.file(f"scores-0000{i}.parquet") for i in (0, 1))
+    one, two = (scores.file(f"scores-0000{i}/scores.parquet") for i in (0, 1))
     keep = one.with_suffix(".keep")
     one.rename(keep)
     two.rename(one)
@@ -111,13 +115,45 @@ def test_an_edited_manifest_is_found(scores: Artifact) -> None:
 
 
 def test_a_manifest_edited_and_signed_again_does_not_fit_its_fingerprint(scores: Artifact) -> None:
-    edit_manifest(scores, lambda body: body["config"].update(model="another"), sign=True)
+    edit_manifest(scores, lambda body: body["config"].update(dtype="another"), sign=True)
     assert kinds(scores, deep=False) == ["manifest"]
 
 
 def test_a_file_dropped_from_a_signed_manifest_is_found(scores: Artifact) -> None:
-    edit_manifest(scores, lambda body: body["files"].pop(), sign=True)
+    edit_manifest(scores, lambda body: body["units"][0]["files"].pop(), sign=True)
     assert kinds(scores, deep=False) == ["manifest"]
+
+
+def test_a_unit_dropped_from_a_signed_manifest_is_found(scores: Artifact) -> None:
+    edit_manifest(scores, lambda body: body["units"].pop(), sign=True)
+    assert kinds(scores, deep=False) == ["manifest"]
+
+
+def test_an_edited_unit_is_found(scores: Artifact) -> None:
+    path = scores.unit_folder(scores.units[0]) / "unit.json"
+    path.write_bytes(path.read_bytes().replace(b'"n_in": 4', b'"n_in": 5'))
+    assert kinds(scores, deep=False) == ["unit"]
+    path.unlink()
+    assert kinds(scores) == ["unit"]
+
+
+def test_a_unit_under_another_name_is_found(scores: Artifact) -> None:
+    one, two = (scores.unit_folder(unit) for unit in scores.units[:2])
+    keep = one.with_suffix(".keep")
+    one.rename(keep)
+    two.rename(one)
+    keep.rename(two)
+    assert set(kinds(scores, deep=False)) == {"unit", "sha256"}
+
+
+def test_a_digest_of_other_rows_is_found_by_reading_them(tmp_path: Path) -> None:
+    artifact = _commit(tmp_path, lambda path: pq.write_table(pa.table({"x": [1]}), path))
+    (entry,) = artifact.manifest.files
+    lying = replace(artifact.manifest, files=(replace(entry, digest="0" * 64),))
+    (artifact.path / "manifest.json").write_bytes(lying.to_json())
+    assert kinds(artifact, deep=False) == []
+    (problem,) = store_of(artifact).verify(artifact, deep=True)
+    assert (problem.kind, "digest" in problem.message) == ("rows", True)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"manifest_version": 0}'])
@@ -204,8 +240,8 @@ def test_scores_that_do_not_add_up_are_found(tmp_path: Path) -> None:
 
 
 def test_every_problem_is_reported_not_the_first(scores: Artifact) -> None:
-    scores.file("scores-00000.parquet").unlink()
-    scores.file("scores-00001.parquet").write_bytes(b"")
+    scores.file("scores-00000/scores.parquet").unlink()
+    scores.file("scores-00001/scores.parquet").write_bytes(b"")
     (scores.path / "notes.txt").write_text("mine")
     assert sorted(kinds(scores)) == ["extra", "missing", "size"]
 
@@ -234,7 +270,6 @@ def _commit(
     with store.begin(key) as staging:
         assert not isinstance(staging, Artifact)
         write(staging.path / names[0])
-        staging.record("all", dict.fromkeys(names))
         manifest = Manifest(
             key.stage,
             "node",
@@ -245,4 +280,4 @@ def _commit(
             inputs=key.inputs,
             counts=counts or {},
         )
-        return store.commit(staging, manifest).artifact
+        return store.commit(staging, manifest, files=dict.fromkeys(names)).artifact
