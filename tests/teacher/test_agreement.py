@@ -80,7 +80,7 @@ def scores_of(config_path: Path, *overrides: str) -> Artifact:
 
 
 def nll_by_id(artifact: Artifact) -> dict[str, list[float]]:
-    table = pa.concat_tables([pq.read_table(path) for path in artifact.files("scores-")])
+    table = pa.concat_tables([pq.read_table(path) for path in artifact.files(suffix="/scores.parquet")])
     return dict(zip(table["id"].to_pylist(), table["nll_nats"].to_pylist(), strict=True))
 
 
@@ -89,8 +89,9 @@ def test_real_vllm_survives_kill_9_leaves_no_process_and_agrees_with_a_plain_for
     assert stage_process("corpus", config).wait(300) == 0
 
     killed = stage_process("scores", config, TRIMS_FAULT="scores.before_record:hang:2")
-    written = "store/scores/.staging-*/files/rejects-00001.parquet"
-    wait_until(lambda: killed.poll() is not None or any(tmp_path.glob(written)), 600)
+    units = tmp_path / "store" / "units" / "scores"
+    written = (".attempts/*/files/rejects.parquet", "*/unit.json")  # a second shard, after a finished one
+    wait_until(lambda: killed.poll() is not None or all(any(units.glob(name)) for name in written), 600)
     assert killed.poll() is None
     engines = engines_of(killed.pid)
     assert engines
