@@ -154,9 +154,9 @@ def _tokens_per_second(
         n_truncated=0,
         n_without_completion=0,
     )
-    dataset = MaskedExamples(
-        examples, TrainConfig(), VariantConfig(), 0, mask_id=family.mask_id, pad_id=family.eos_id
-    )
+    train, variant = TrainConfig(), VariantConfig()
+    ends = train.ends_of(variant)
+    dataset = MaskedExamples(examples, train, variant, ends, 0, mask_id=family.mask_id, pad_id=family.eos_id)
     denoiser = MaskedDenoiser(model, family)
     _seconds(denoiser, dataset, ours[0][:1])
     return [

@@ -189,9 +189,9 @@ def _batch(shape: Shape, family: Any) -> tuple[dict[str, Any], float]:
     # the share of the canvas, of which the prompt is never masked
     probability = shape.mask_ratio * shape.length / (shape.length - prompt)
     variant = VariantConfig(rho=1.0, p_low=probability, p_high=probability)
-    dataset = MaskedExamples(
-        examples, TrainConfig(), variant, 0, mask_id=family.mask_id, pad_id=family.eos_id
-    )
+    train = TrainConfig()
+    ends = train.ends_of(variant)
+    dataset = MaskedExamples(examples, train, variant, ends, 0, mask_id=family.mask_id, pad_id=family.eos_id)
     seconds = []
     for epoch in range(9):
         entries = tuple(Entry(i, epoch) for i in range(shape.batch))

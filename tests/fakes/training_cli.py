@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,47 @@ import yaml
 from fakes import stages
 
 from trims_core.config import TrimsConfig
-from trims_core.fingerprint import Digests
-from trims_core.graph import Node, build_graph, node_named
+from trims_core.graph import build_graph, node_named
 from trims_core.settings import parse_config
-from trims_core.stage import Outcome, StageSpec, Work, main, run_node, stage_key
-from trims_core.store import Artifact, StageKey, Store
+from trims_core.stage import Make, Outcome, StageSpec, Unit, Work, main, run_node
+from trims_core.store import Artifact, Attempt, Made, Store, UnitRecord
 
 TESTS = Path(__file__).resolve().parent.parent
 NODE = "train/trims-s0"
 
 
-def _key(config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests) -> StageKey:
-    return stage_key("buckets", 1, config.buckets.result_fields(), parents)
+def _buckets_units(work: Work, _facts: None) -> list[Unit]:
+    return [Unit("buckets-all", work.settings.result_fields())]
 
 
-def _buckets(work: Work) -> Outcome:
-    from fakes.training_student import N_BUCKETS, write_bucket_shards
+def _buckets_maker(
+    work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]
+) -> AbstractContextManager[Make]:
+    def make(_unit: Unit, attempt: Attempt) -> Made:
+        from fakes.training_student import write_bucket_shards
 
-    paths = write_bucket_shards(work.staging.path)
-    (work.staging.path / "edges.json").write_text(json.dumps({"k": N_BUCKETS}))
-    work.staging.record("all", {**{path.name: None for path in paths}, "edges.json": None})
-    return Outcome({"n_in": 20, "n_out": 20})
+        return Made({path.name: None for path in write_bucket_shards(attempt.path)})
+
+    return stages.making(make, work)
 
 
-SPECS = {name: stages.SPECS[name] for name in ("corpus", "scores")} | {
-    "buckets": StageSpec("buckets", 1, _key, _buckets)
+def _buckets_finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome:
+    from fakes.training_student import N_BUCKETS
+
+    (work.folder / "edges.json").write_text(json.dumps({"k": N_BUCKETS, "metric": "nll"}))
+    return Outcome({"n_in": 20, "n_out": 20}, files={"edges.json": None})
+
+
+_ABOVE = ("corpus", "scores", "aligned", "buckets")
+SPECS = {name: stages.SPECS[name] for name in _ABOVE} | {
+    "buckets": StageSpec(
+        "buckets",
+        1,
+        settings=lambda config, _node: config.buckets,
+        units=_buckets_units,
+        maker=_buckets_maker,
+        finish=_buckets_finish,
+    )
 }
 
 
@@ -66,7 +83,7 @@ def prepare(root: Path, **train: Any) -> tuple[Path, TrimsConfig, Store]:
     store = Store(config.store)
     made: dict[str, Artifact] = {}
     graph = build_graph(config)
-    for name in ("corpus", "scores", "buckets"):
+    for name in _ABOVE:
         node = node_named(graph, name)
         parents = {role: made[parent] for role, parent in node.parents.items()}
         made[name] = run_node(store, config, node, parents, specs=SPECS).artifact

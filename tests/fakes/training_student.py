@@ -15,7 +15,9 @@ from trims_core.schema import BUCKETS, write_table
 from trims_core.students import Family, save_official
 from trims_core.students.llada import LladaFamily
 from trims_core.training.journal import read_metrics
+from trims_core.training.settings import shared_settings, what_is_read
 from trims_core.training.spec import TrainSpec
+from trims_core.training.zero import deepspeed_settings
 
 VOCAB_SIZE = 64
 MASK_ID = 63
@@ -95,11 +97,14 @@ def tiny_train(**changes: Any) -> TrainConfig:
 
 def tiny_spec(folder: Path, **changes: Any) -> TrainSpec:
     """A run of `tiny_train` without DeepSpeed in its own folder; `changes` are fields of the spec."""
+    train, variant = changes.pop("train", tiny_train()), changes.pop("variant", VariantConfig())
     spec = TrainSpec(
-        train=changes.pop("train", tiny_train()),
-        variant=changes.pop("variant", VariantConfig()),
+        train=shared_settings(train),
+        variant=what_is_read(variant),
+        ends=train.ends_of(variant),
         student=StudentConfig(model=str(write_student(folder / "student"))),
         seed=0,
+        deepspeed=deepspeed_settings(train.deepspeed),
         shards=write_bucket_shards(folder / "buckets"),
         n_buckets=N_BUCKETS,
         folder=folder / "run",

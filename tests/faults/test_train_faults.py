@@ -186,7 +186,7 @@ def test_deepspeed_killed_and_stopped_in_the_real_stage_gives_the_undisturbed_ad
     """The stage process is killed (its ranks must go with it), then stopped by SIGTERM, then finishes."""
     config, _, store = training_cli.prepare(tmp_path / "disturbed", max_steps=8)
     process = training_cli.start(config)
-    wait_until(lambda: steps_in_staging(store.root) >= 2)
+    wait_until(lambda: steps_in_attempts(store.root) >= 2)
     ranks = processes_below(process.pid)
     assert ranks
     process.kill()
@@ -200,21 +200,22 @@ def test_deepspeed_killed_and_stopped_in_the_real_stage_gives_the_undisturbed_ad
         training_cli.start(config, env={"TRIMS_FAULT": "train.before_record:kill"})
     )
     assert code == -signal.SIGKILL, said
-    assert training_cli.ended(training_cli.start(config))[0] == 0
+    code, said = training_cli.ended(training_cli.start(config))
+    assert code == 0 and "starting training processes" not in said, said
     undisturbed, _, _ = training_cli.prepare(tmp_path / "golden", max_steps=8)
     code, said = training_cli.ended(training_cli.start(undisturbed))
-    assert code == 0, said
+    assert code == 0 and "starting training processes" in said, said
     assert result_bytes(tmp_path / "disturbed") == result_bytes(tmp_path / "golden")
 
 
 def result_bytes(root: Path) -> dict[str, bytes]:
-    (artifact,) = [path.parent for path in (root / "store" / "train").glob("*/manifest.json")]
-    names = ("adapter/adapter_model.safetensors", "metrics.jsonl")
-    return {name: (artifact / name).read_bytes() for name in names}
+    (adapter,) = [path.parent for path in (root / "store" / "units" / "train").glob("*/unit.json")]
+    return {path.name: path.read_bytes() for path in adapter.iterdir() if path.name != "unit.json"}
 
 
-def steps_in_staging(root: Path) -> int:
-    found = [read_metrics(path) for path in (root / "train").glob(".staging-*/scratch/metrics.jsonl")]
+def steps_in_attempts(root: Path) -> int:
+    attempts = root / "units" / "train" / ".attempts"
+    found = [read_metrics(path) for path in attempts.glob("*/scratch/metrics.jsonl")]
     return max((rows[-1]["step"] for rows in found if rows), default=0)
 
 

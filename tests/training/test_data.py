@@ -57,6 +57,7 @@ def batches(
         examples,
         config,
         variant,
+        config.ends_of(variant),
         0,
         mask_id=MASK_ID,
         pad_id=EOS_ID,

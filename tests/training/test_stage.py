@@ -1,20 +1,27 @@
-"""The stage's key: what an adapter depends on, and what it does not."""
+"""The stage's key, what an adapter depends on and what it does not; the bytes of equal adapters."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
 from fakes import training_cli
 
+from trims_core.config import EndsConfig, StudentConfig, TrainingConfig, VariantConfig
 from trims_core.errors import ConfigError
-from trims_core.fingerprint import Digests
 from trims_core.graph import build_graph, node_named
 from trims_core.settings import parse_config
+from trims_core.stage import node_key, open_parents, run_node
+from trims_core.store import Store
+from trims_core.training import launch, run, stage
 from trims_core.training.card import model_card
+from trims_core.training.journal import ProgressFile
+from trims_core.training.settings import base_name, train_settings
 from trims_core.training.stage import SPEC
+from trims_core.training.zero import ZERO2
 
 
 class OneParent:
@@ -26,7 +33,7 @@ class OneParent:
 @pytest.fixture
 def fingerprint(tmp_path):
     """fingerprint(node=…, raw changes by section) of a train node."""
-    base = training_cli.raw_config(tmp_path)
+    base, store = training_cli.raw_config(tmp_path), Store(tmp_path / "store")
 
     def compute(node="train/trims-s0", digest="0" * 64, **sections):
         raw = {**base, **{name: {**base[name], **fields} for name, fields in sections.items()}}
@@ -34,7 +41,7 @@ def fingerprint(tmp_path):
         parent = OneParent()
         parent.content_digest = digest
         found = node_named(build_graph(config), node)
-        return SPEC.key(config, found, MappingProxyType({"buckets": parent}), Digests(None)).fingerprint
+        return node_key(store, SPEC, config, found, MappingProxyType({"buckets": parent})).fingerprint
 
     return compute
 
@@ -121,6 +128,30 @@ def test_the_standard_method_does_not_depend_on_settings_it_does_not_read(finger
     assert standard(loss_weight="cart", cart_p=0.5) != standard(loss_weight="cart")
 
 
+def test_what_is_hashed_is_what_the_training_gets(tmp_path):
+    """Fields that the method does not read are at their defaults, in the settings themselves."""
+    config = parse_config(
+        training_cli.raw_config(
+            tmp_path,
+            epochs=99,
+            pads="none",
+            end_weight=0.5,
+            variants={"standard": {"method": "standard", "cart_p": 0.5, "rho": 0.1, "pads": "standard"}},
+        )
+    )
+    (node,) = (node for node in build_graph(config) if node.stage == "train")
+    settings = train_settings(config, node)
+    assert settings.variant == VariantConfig(method="standard")
+    assert settings.ends == EndsConfig(pads="standard", tokens=32, weight=0.5)
+    assert settings.train.epochs == TrainingConfig().epochs
+    assert settings.train.length_window == config.train.window
+    assert settings.deepspeed == ZERO2
+    hashed = settings.result_fields()
+    assert hashed["ends"] == settings.ends.model_dump()
+    assert hashed["variant"] == settings.variant.model_dump()
+    assert {"run_name", "variant_name"}.isdisjoint(hashed)
+
+
 def test_validation_reads_the_number_of_ends_even_where_training_has_none(fingerprint):
     found = {fingerprint(train={"pads": "none", "end_tokens": n, "end_weight": 0.5}) for n in (5, 32)}
     assert len(found) == 2
@@ -143,8 +174,12 @@ def test_computing_keys_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_the_model_card_names_data_method_settings_and_how_to_load(tmp_path):
-    config = parse_config(training_cli.raw_config(tmp_path))
+def card_of(tmp_path, node, **student):
+    """The model card of a node's adapter, which ended well."""
+    raw = training_cli.raw_config(tmp_path)
+    raw["student"].update(student)
+    raw["train"]["seeds"] = [3]
+    config = parse_config(raw)
     result = {
         "steps": 6,
         "trainable_parameters": 1234,
@@ -152,11 +187,17 @@ def test_the_model_card_names_data_method_settings_and_how_to_load(tmp_path):
     }
     digests = {"student": "local:abc", "buckets": "def"}
     finals = {"train_loss": 1.23456, "eval_loss": None, "eval_end_loss": None}
-    trims = model_card(config, config.train.variants["trims"], 3, digests, result, finals)
+    settings = train_settings(config, node_named(build_graph(config), node))
+    return model_card(settings, {"k": 4, "metric": "nll"}, digests, result, finals)
+
+
+def test_the_model_card_names_data_method_settings_and_how_to_load(tmp_path):
+    trims = card_of(tmp_path, "train/trims-s3")
     for expected in (
         "local:abc",
         "`def`",
         "| seed | 3 |",
+        "| buckets | 4 by nll |",
         "1.2346",
         "none",
         "16, 4",
@@ -164,6 +205,104 @@ def test_the_model_card_names_data_method_settings_and_how_to_load(tmp_path):
     ):
         assert expected in trims
     assert "| order | descending |" in trims
-    standard = model_card(config, config.train.variants["standard"], 3, digests, result, finals)
-    assert "order" not in standard
+    standard = card_of(tmp_path, "train/standard-s3")
+    assert "| order |" not in standard
     assert "| supervised ends | up to 32 behind an answer, masked: hidden |" in standard
+
+
+def test_the_card_names_the_student_without_its_path(tmp_path):
+    card = card_of(tmp_path, "train/trims-s3")
+    assert str(tmp_path) not in card
+    assert "base_model: student\n" in card
+    assert "base_model: org/name\n" in card_of(tmp_path, "train/trims-s3", model="org/name")
+
+
+def test_a_folder_is_called_by_its_last_part_and_a_hub_model_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert base_name(StudentConfig(model=str(tmp_path) + "/")) == tmp_path.name
+    assert base_name(StudentConfig(model=".")) == tmp_path.name
+    assert base_name(StudentConfig(model="GSAI-ML/LLaDA-8B-Base")) == "GSAI-ML/LLaDA-8B-Base"
+
+
+class Quiet(run.StopRequest):
+    """Leaves the test process's signal handlers alone."""
+
+    def listen(self) -> None:
+        pass
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Trains in this process and without DeepSpeed; the specs of all trainings that were started."""
+    started = []
+
+    def in_process(spec, _launch, _progress):
+        started.append(spec)
+        plain = replace(spec, engine="plain")
+        plain.write()
+        run.train(plain, 0, ProgressFile(spec.paths.progress), Quiet(spec.paths.stop))
+
+    monkeypatch.setattr(launch, "run_training", in_process)
+    return started
+
+
+def trained(config, store):
+    """The artifact of `train/trims-s0`."""
+    node = node_named(build_graph(config), training_cli.NODE)
+    return run_node(store, config, node, open_parents(store, config, node, training_cli.SPECS)).artifact
+
+
+def bytes_of(artifact):
+    return {name: artifact.file(name).read_bytes() for name in artifact.manifest.entries}
+
+
+def test_the_adapter_is_a_folder_that_peft_loads_with_its_card_and_metrics(tmp_path, trainings):
+    from trims_core.students import load_student
+
+    _, config, store = training_cli.prepare(tmp_path, max_steps=2)
+    artifact = trained(config, store)
+    folder = artifact.file("adapter/adapter_config.json").parent
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "metrics.jsonl",
+        "unit.json",
+    }
+    assert load_student(config.student.model, adapter=folder).model.peft_config
+    assert artifact.manifest.counts["n_out"] == 20 and artifact.info["variant"] == "trims"
+    assert artifact.info["steps"] == 2 and artifact.manifest.seed == 0
+    assert "| optimizer steps × sequences | 2 × 8 |" in (artifact.path / "card.md").read_text()
+    assert len(trainings) == 1
+
+
+def test_equal_keys_give_equal_bytes_wherever_the_student_lies(tmp_path, trainings):
+    found = []
+    for place in ("one", "two/deeper"):
+        (tmp_path / place).mkdir(parents=True)
+        _, config, store = training_cli.prepare(tmp_path / place, max_steps=2)
+        found.append(trained(config, store))
+    assert found[0].fingerprint == found[1].fingerprint
+    assert bytes_of(found[0]) == bytes_of(found[1])
+    assert all(str(tmp_path).encode() not in content for content in bytes_of(found[0]).values())
+    assert b'"base_model_name_or_path": "student"' in bytes_of(found[0])["adapter/adapter_config.json"]
+
+
+def test_a_finished_training_that_was_not_recorded_is_not_repeated(tmp_path, trainings, monkeypatch):
+    _, config, store = training_cli.prepare(tmp_path, max_steps=2)
+    with monkeypatch.context() as broken:
+        broken.setattr(stage, "model_card", lambda *_: pytest.fail("stopped before the record"))
+        with pytest.raises(pytest.fail.Exception, match="before the record"):
+            trained(config, store)
+    artifact = trained(config, store)
+    assert len(trainings) == 1
+    assert (artifact.file("adapter/README.md")).is_file()
+    assert not list((store.root / "units" / "train" / ".attempts").iterdir())
+
+
+def test_a_variant_that_differs_in_what_it_does_not_read_is_not_trained_again(tmp_path, trainings):
+    _, config, store = training_cli.prepare(tmp_path, max_steps=2)
+    first = trained(config, store)
+    _, other, _ = training_cli.prepare(tmp_path, max_steps=2, variants={"trims": {"cart_p": 0.5}})
+    assert trained(other, store).path == first.path
+    assert len(trainings) == 1

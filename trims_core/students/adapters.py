@@ -29,12 +29,15 @@ _NOT_READ: Final = ("rank_pattern", "alpha_pattern", "modules_to_save", "target_
 _CHANGES_THE_BASE: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
-def save_adapter_official(peft_model: PeftModel, out_dir: Path, family: Family | None = None) -> None:
+def save_adapter_official(
+    peft_model: PeftModel, out_dir: Path, family: Family | None = None, *, base: str | None = None
+) -> None:
     """Writes adapter_config.json and adapter_model.safetensors with official module names.
 
     Args:
         peft_model: LoRA around a student's module.
         family: only needed for a module that `load_student` did not load.
+        base: what the adapter's config calls the checkpoint it belongs to; default: nothing.
     """
     described = family or peft_model.get_base_model().student_family
     state = {
@@ -44,6 +47,7 @@ def save_adapter_official(peft_model: PeftModel, out_dir: Path, family: Family |
     config = copy.deepcopy(peft_model.peft_config[peft_model.active_adapter])
     config.target_modules = described.official_targets_of(_wrapped_modules(state, str(out_dir)))
     config.inference_mode = True
+    config.base_model_name_or_path = base
     out_dir.mkdir(parents=True, exist_ok=True)
     save_file(state, str(out_dir / WEIGHTS_NAME), metadata={"format": "pt"})
     config.save_pretrained(str(out_dir))
@@ -63,6 +67,7 @@ def load_adapter_official(model: Any, adapter_dir: Path, family: Family | None =
     official = load_file(str(adapter_dir / WEIGHTS_NAME))
     config.target_modules = [described.hf_name(name) for name in _wrapped_modules(official, str(adapter_dir))]
     config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
+    config.base_model_name_or_path = None  # a name for people; PEFT would warn that this module has none
     state = {described.hf_name(name): tensor for name, tensor in official.items()}
     wrapped = get_peft_model(model, config)
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)

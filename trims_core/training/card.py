@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trims_core.config import EndsConfig, TrimsConfig, VariantConfig
+from trims_core.config import EndsConfig, VariantConfig
+from trims_core.training.settings import TrainSettings, base_name
 
 
 def model_card(
-    config: TrimsConfig,
-    variant: VariantConfig,
-    seed: int,
+    settings: TrainSettings,
+    edges: Mapping[str, Any],
     digests: Mapping[str, str],
     result: Mapping[str, Any],
     finals: Mapping[str, float | None],
 ) -> str:
-    """Markdown with the front matter model hubs read.
+    """Markdown with the front matter model hubs read; of equal trainings the same, wherever files lie.
 
     Args:
+        edges: of the buckets (`k`, `metric`).
         digests: what the adapter was made from (`student`, `buckets`).
         result: counts and sizes from the training run.
         finals: last training and validation losses.
     """
-    train = config.train
+    train, variant, base = settings.train, settings.variant, base_name(settings.student)
     method = "standard masked diffusion fine-tuning"
     if variant.method == "trims":
         method = f"TRIMS (trajectory-aware masks, {variant.order} order, mixing ρ = {variant.rho:g})"
-    ends = train.ends_of(variant)
     counts = result["counts"]
     n_trained = counts["n_examples"] - counts["n_validation"]
     trajectory = {
@@ -40,15 +40,15 @@ def model_card(
         **({"masks of the user's own": variant.masks} if variant.masks else {}),
         **(trajectory if variant.method == "trims" else {}),
         "loss weight, normalisation": f"{_weight(variant)}, {train.loss_norm}",
-        "buckets": f"{config.buckets.k} by {config.buckets.metric}",
-        "seed": seed,
+        "buckets": f"{edges['k']} by {edges['metric']}",
+        "seed": settings.seed,
         "optimizer steps × sequences": f"{result['steps']} × {train.batch_size}",
         "learning rate, schedule, warm-up": f"{train.lr:g}, {train.scheduler}, {train.warmup_ratio:g}",
         "weight decay, gradient clip": f"{train.weight_decay:g}, {train.max_grad_norm:g}",
         "LoRA r, alpha, dropout": f"{train.lora.r}, {train.lora.alpha:g}, {train.lora.dropout:g}",
         "LoRA targets": ", ".join(train.lora.targets),
         "max length": train.max_length,
-        "supervised ends": _ends(ends),
+        "supervised ends": _ends(settings.ends),
         "trainable parameters": f"{result['trainable_parameters']:,}",
         "examples trained on, held out": f"{n_trained}, {counts['n_validation']}",
         "of them without an end of turn (truncated)": counts["n_truncated"],
@@ -59,7 +59,7 @@ def model_card(
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""---
 library_name: peft
-base_model: {config.student.model}
+base_model: {base}
 tags: [lora, masked-diffusion, trims]
 ---
 
@@ -69,7 +69,7 @@ tags: [lora, masked-diffusion, trims]
 |---|---|
 {table}
 
-Base checkpoint: `{config.student.model}` (digest `{digests["student"]}`).
+Base checkpoint: `{base}` (digest `{digests["student"]}`).
 Data: difficulty buckets with content digest `{digests["buckets"]}`.
 
 Known from a small demo world only: ends that are never shown make parallel decoding better, under any
@@ -83,7 +83,7 @@ The weights carry the official module names of the base checkpoint, so PEFT load
 from peft import PeftModel
 from transformers import AutoModel
 
-base = AutoModel.from_pretrained("{config.student.model}", trust_remote_code=True)
+base = AutoModel.from_pretrained("{base}", trust_remote_code=True)
 model = PeftModel.from_pretrained(base, "path/to/this/folder")
 ```
 
@@ -93,7 +93,7 @@ or, without remote code:
 from pathlib import Path
 from trims_core.students import load_student
 
-student = load_student("{config.student.model}", adapter=Path("path/to/this/folder"))
+student = load_student("{base}", adapter=Path("path/to/this/folder"))
 ```
 """
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trims_core.config import TrainConfig, VariantConfig
+from trims_core.config import EndsConfig, TrainingConfig, VariantConfig
 from trims_core.errors import InputError
 from trims_core.masking import (
     Draws,
@@ -83,8 +83,9 @@ class MaskedExamples(Dataset[Batch]):
     def __init__(
         self,
         examples: Examples,
-        config: TrainConfig,
+        config: TrainingConfig,
         variant: VariantConfig,
+        ends: EndsConfig,
         seed: int,
         *,
         mask_id: int,
@@ -114,7 +115,6 @@ class MaskedExamples(Dataset[Batch]):
         borrowed = variant.loss_weight == "bucket_profile"
         self._profile_K = bucket_profile(trajectory if borrowed else self._ordering)
         hidden = {"pads": "hidden", "weight": 1.0, "hide_end_of_turn": False}
-        ends = config.ends_of(variant)
         self._ends = ends.model_copy(update=hidden) if validation else ends
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from trims_core.config import LoraSettings, StudentConfig, TrainConfig, TrimsConfig
+from trims_core.config import LoraSettings, StudentConfig, TrainingConfig, TrimsConfig
 from trims_core.errors import TrimsError
 from trims_core.students import Family, read_family
 from trims_core.training.launch import count_processes
@@ -163,7 +163,7 @@ def _adapter_bytes(n_adapters: int, student: StudentConfig, stage: int, n_proces
     return n_adapters * (weights + gradients + states / (n_processes if stage >= 1 else 1))
 
 
-def _activation_bytes(family: Family, train: TrainConfig, student: StudentConfig) -> float:
+def _activation_bytes(family: Family, train: TrainingConfig, student: StudentConfig) -> float:
     """What the backward pass keeps of one micro-batch.
 
     Per token and layer, with size a of the working type: two norms keep their float32 input (8h); attention
@@ -182,7 +182,7 @@ def _activation_bytes(family: Family, train: TrainConfig, student: StudentConfig
     return float(tokens * n_layers * per_token)
 
 
-def _head_bytes(family: Family, train: TrainConfig, student: StudentConfig) -> float:
+def _head_bytes(family: Family, train: TrainingConfig, student: StudentConfig) -> float:
     """A chunk of float32 logits with its copy in the working type, hidden states and their gradient."""
     c, a = family.hf_config(), _BYTES[student.dtype]
     rows = _MASKED_SHARE * train.micro_batch_size * train.max_length
@@ -190,7 +190,7 @@ def _head_bytes(family: Family, train: TrainConfig, student: StudentConfig) -> f
     return float(chunk * (1 + (a / 4 if a < 4 else 0)) + 2 * rows * c["hidden_size"] * a)
 
 
-def _step_flops(family: Family, counts: Counts, train: TrainConfig) -> float:
+def _step_flops(family: Family, counts: Counts, train: TrainingConfig) -> float:
     """Matrix products of one optimizer step: forward once, backward to the inputs once (weights are frozen),
     adapters three times; checkpointing adds a forward of the layers."""
     c = family.hf_config()

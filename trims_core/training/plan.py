@@ -28,7 +28,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from trims_core.config import TrainConfig
+from trims_core.config import TrainingConfig
 from trims_core.errors import ConfigError
 
 Lengths = npt.NDArray[np.int64]
@@ -110,12 +110,12 @@ def count_held_out(n_examples: int, fraction: float) -> int:
     return min(max(1, round(fraction * n_examples)), n_examples - 1)
 
 
-def count_steps(config: TrainConfig, n_examples: int) -> int:
+def count_steps(config: TrainingConfig, n_examples: int) -> int:
     """Optimizer steps of the whole run: max_steps, or as many as `epochs` passes need."""
     return config.max_steps or max(1, math.ceil(config.epochs * n_examples / config.batch_size))
 
 
-def accumulation_steps(config: TrainConfig, world_size: int) -> int:
+def accumulation_steps(config: TrainingConfig, world_size: int) -> int:
     """Micro-batches per rank and optimizer step. Raises: ConfigError where the batch does not divide."""
     per_pass = config.micro_batch_size * world_size
     if config.batch_size % per_pass:

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trims_core._faults import fault_point
 from trims_core.errors import InterruptedRunError, TrimsError
-from trims_core.store.durable import write_atomically
+from trims_core.store.durable import fsync_file, write_atomically
 from trims_core.training.journal import MetricsLog, ProgressFile
 from trims_core.training.loggers import name_run
+from trims_core.training.settings import base_name
 from trims_core.training.spec import TrainSpec, read_spec
 from trims_core.training.tether import die_with_parent
 from trims_core.training.warm import compiled_operator, load_operator
@@ -179,7 +180,7 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
             window=config.window,
         )
 
-    ends = config.ends_of(spec.variant)
+    ends = spec.ends
     trained = schedule(chosen, spec.seed, 0 if ends.pads == "none" else ends.tokens)
     # the same ends for every variant and seed
     validated = schedule(held_out, 0, ends.tokens)
@@ -196,6 +197,7 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
                 examples,
                 config,
                 spec.variant,
+                ends,
                 spec.seed,
                 mask_id=student.family.mask_id,
                 pad_id=student.family.eos_id,
@@ -240,7 +242,9 @@ def _finish(
     from trims_core.students import save_adapter_official
 
     fault_point("train.before_adapter")
-    save_adapter_official(adapted, spec.adapter)
+    save_adapter_official(adapted, spec.adapter, base=base_name(spec.student))
+    for path in spec.adapter.iterdir():  # before the result says that they are there
+        fsync_file(path)
     counts = {
         "n_examples": len(examples.ids),
         "n_validation": len(data.validation_ids),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trims_core.config import StudentConfig, TrainConfig, VariantConfig
+from trims_core.config import EndsConfig, StudentConfig, TrainingConfig, VariantConfig
 from trims_core.store.durable import write_atomically
 
 Engine = Literal["deepspeed", "plain"]
@@ -65,14 +65,19 @@ class TrainSpec:
     engine `plain` is one process without DeepSpeed: the same trainer and loss, for small models and tests.
     """
 
-    train: TrainConfig
+    train: TrainingConfig
     variant: VariantConfig
+    ends: EndsConfig
     student: StudentConfig
     seed: int
+    deepspeed: dict[str, Any]
+    """DeepSpeed's configuration; read with engine `deepspeed`."""
     shards: tuple[Path, ...]
     n_buckets: int
     folder: Path
+    """For checkpoints and logs; survives crashes."""
     adapter: Path
+    """Where the adapter is written."""
     world_size: int = 1
     device: str = "cpu"
     engine: Engine = "deepspeed"
@@ -89,8 +94,10 @@ class TrainSpec:
         body: dict[str, Any] = {
             "train": self.train.model_dump(mode="json"),
             "variant": self.variant.model_dump(mode="json"),
+            "ends": self.ends.model_dump(mode="json"),
             "student": self.student.model_dump(mode="json"),
             "seed": self.seed,
+            "deepspeed": self.deepspeed,
             "shards": [str(path) for path in self.shards],
             "n_buckets": self.n_buckets,
             "folder": str(self.folder),
@@ -108,8 +115,9 @@ def read_spec(path: Path) -> TrainSpec:
     """The spec written by `TrainSpec.write`."""
     body = json.loads(path.read_bytes())
     return TrainSpec(
-        train=TrainConfig.model_validate(body.pop("train")),
+        train=TrainingConfig.model_validate(body.pop("train")),
         variant=VariantConfig.model_validate(body.pop("variant")),
+        ends=EndsConfig.model_validate(body.pop("ends")),
         student=StudentConfig.model_validate(body.pop("student")),
         shards=tuple(Path(shard) for shard in body.pop("shards")),
         folder=Path(body.pop("folder")),

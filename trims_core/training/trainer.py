@@ -30,7 +30,6 @@ from trims_core.training.loss import MaskedDenoiser, denoising_loss
 from trims_core.training.partitions import gathered
 from trims_core.training.plan import MicroBatch, RankSampler, accumulation_steps
 from trims_core.training.spec import TrainSpec
-from trims_core.training.zero import deepspeed_settings
 
 _WEIGHTS_NAME = "trainable.safetensors"
 _TALLIED: Final = ("loss", "end_loss", *COUNTED)
@@ -65,7 +64,7 @@ def training_arguments(spec: TrainSpec, n_steps: int, *, resumed: bool, validate
         bf16=spec.student.dtype == "bfloat16",
         fp16=spec.student.dtype == "float16",
         use_cpu=spec.device == "cpu",
-        deepspeed=deepspeed_settings(config.deepspeed) if spec.engine == "deepspeed" else None,
+        deepspeed=spec.deepspeed if spec.engine == "deepspeed" else None,
         logging_steps=1,
         logging_nan_inf_filter=False,
         eval_strategy="steps" if validates else "no",

@@ -1,0 +1,107 @@
+"""What one adapter's training may read, and how a run's config becomes that.
+
+Whatever a training does not read is at its default here: adapters whose settings are equal are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from trims_core.config import (
+    OPERATIONAL,
+    EndsConfig,
+    Section,
+    StudentConfig,
+    TrainConfig,
+    TrainingConfig,
+    TrimsConfig,
+    VariantConfig,
+)
+from trims_core.fingerprint import Digests
+from trims_core.graph import Node
+from trims_core.training.zero import deepspeed_settings
+from trims_core.user_code import source_file
+
+_ALWAYS_READ: Final = frozenset({"method", "loss_weight", "masks"})
+_TRAJECTORY: Final = frozenset({"order", "rho", "p_low", "p_high"})
+_READ_WITH: Final[Mapping[str, frozenset[str]]] = {
+    "cart": frozenset({"cart_p"}),
+    "inverse_p": frozenset({"inverse_p_clip"}),
+    "bucket_profile": _TRAJECTORY,
+}
+"""Settings of a variant that only some loss weights read."""
+
+
+class TrainSettings(Section):
+    """One adapter's training."""
+
+    train: TrainingConfig
+    """With `length_window` filled in; without `epochs` where `max_steps` overrides them, and without the path
+    `deepspeed`."""
+    variant: VariantConfig
+    """Its method, loss weight and masks, and what these read; its ends are in `ends`."""
+    ends: EndsConfig
+    seed: int
+    student: StudentConfig
+    deepspeed: dict[str, Any]
+    """DeepSpeed's configuration: what train.deepspeed holds, or the built-in one."""
+    variant_name: Annotated[str, OPERATIONAL]
+    """For messages and reports."""
+    run_name: Annotated[str, OPERATIONAL]
+    """`<config name>/<variant>-s<seed>`: what experiment trackers call the run."""
+
+
+def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
+    """The settings of the variant and seed a node stands for.
+
+    Raises:
+        ConfigError: train.deepspeed names no usable file.
+    """
+    name, seed = str(node.params["variant"]), int(node.params["seed"])
+    variant = config.train.variants[name]
+    return TrainSettings(
+        train=shared_settings(config.train),
+        variant=what_is_read(variant),
+        ends=config.train.ends_of(variant),
+        seed=seed,
+        student=config.student,
+        deepspeed=deepspeed_settings(config.train.deepspeed),
+        variant_name=name,
+        run_name=f"{config.name}/{name}-s{seed}",
+    )
+
+
+def shared_settings(train: TrainConfig) -> TrainingConfig:
+    """What every variant and seed reads."""
+    unread = {"deepspeed"} | ({"epochs"} if train.max_steps is not None else set())
+    read = {name: getattr(train, name) for name in TrainingConfig.model_fields if name not in unread}
+    return TrainingConfig(**(read | {"length_window": train.window}))
+
+
+def what_is_read(variant: VariantConfig) -> VariantConfig:
+    """A variant with defaults where neither its method nor its loss weight looks."""
+    read = _ALWAYS_READ | _READ_WITH.get(variant.loss_weight, frozenset())
+    if variant.method == "trims":
+        read |= _TRAJECTORY
+    return VariantConfig(**{name: getattr(variant, name) for name in read})
+
+
+def outside_inputs(settings: TrainSettings, digests: Digests) -> dict[str, str]:
+    """Digests of the student's checkpoint and of the module with the user's masks.
+
+    Raises:
+        ConfigError: the student or the module is not there.
+    """
+    found = {"student": digests.checkpoint(settings.student.model, settings.student.revision)}
+    if settings.variant.masks is not None:
+        where = f"train.variants.{settings.variant_name}.masks"
+        found["masks"] = digests.file(source_file(settings.variant.masks, where))
+    return found
+
+
+def base_name(student: StudentConfig) -> str:
+    """What an adapter calls its base: the hub name, or a local folder's own name without its path."""
+    folder = Path(student.model)
+    return (folder.name or folder.resolve().name) if folder.is_dir() else student.model
