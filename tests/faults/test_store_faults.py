@@ -14,7 +14,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import stages
@@ -29,18 +32,12 @@ from trims_core.graph import build_graph, node_named
 from trims_core.plan import plan
 from trims_core.settings import load_config
 from trims_core.stage import Result, open_parents, run_node
-from trims_core.store import Artifact, Store, swap
+from trims_core.store import Artifact, Store, UnitRef, swap
 
 pytestmark = pytest.mark.faults
 
-COMMIT_SITES = [
-    "fake.before_record",
-    "store.before_journal",
-    "store.after_journal",
-    "store.before_manifest",
-    "store.before_rename",
-    "store.after_rename",
-]
+UNIT_SITES = ["fake.before_record", "store.before_unit", "store.before_publish", "store.after_publish"]
+COMMIT_SITES = [*UNIT_SITES, "store.before_manifest", "store.before_rename", "store.after_rename"]
 REFRESH_SITES = [*COMMIT_SITES[:-1], "store.before_retire"]
 WAIT_S = 60.0
 
@@ -53,11 +50,16 @@ def _fresh_counters() -> Iterator[None]:
     _hits.clear()
 
 
-def make(config: TrimsConfig, node_id: str, refresh: bool = False) -> Result:
+def make(config: TrimsConfig, node_id: str, since: str | None = None) -> Result:
     """The artifact of a node whose parents exist."""
     store, node = Store(config.store), node_named(build_graph(config), node_id)
     parents = open_parents(store, config, node, SPECS)
-    return run_node(store, config, node, parents, refresh=refresh, specs=SPECS)
+    return run_node(store, config, node, parents, since=since, specs=SPECS)
+
+
+def now() -> str:
+    """The moment a refresh begins."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def make_until(config: TrimsConfig, last: str) -> dict[str, Result]:
@@ -73,7 +75,7 @@ def finals(config: TrimsConfig, name: str) -> list[Path]:
 
 def content(artifact: Artifact) -> dict[str, bytes]:
     """Bytes of every data file."""
-    return {path.name: path.read_bytes() for path in artifact.files()}
+    return {name: artifact.file(name).read_bytes() for name in artifact.manifest.entries}
 
 
 def run_cli(root: Path, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
@@ -91,6 +93,24 @@ def wait_for(ready: Callable[[], bool], about: str) -> None:
         time.sleep(0.02)
 
 
+def entries(config: TrimsConfig) -> list[str]:
+    """Every file and folder of a store, memories of digests left out."""
+    root = Path(config.store)
+    found = (
+        path.relative_to(root) for path in root.rglob("*") if not path.name.startswith((".verified", ".dig"))
+    )
+    return sorted(path.as_posix() for path in found if path.name not in (".attempts", ".retired"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the store holds after a run that nothing disturbed."""
+    config = tiny_config(tmp_path_factory.mktemp("undisturbed"))
+    make_until(config, "scores")
+    Store(config.store).clean(older_than_s=0)
+    return entries(config)
+
+
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The scores of a run that nothing disturbed."""
@@ -100,11 +120,11 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("site", COMMIT_SITES)
 def test_kill_minus_9_leaves_nothing_or_all_and_the_same_command_finishes(
-    tmp_path: Path, site: str, golden: dict[str, bytes]
+    tmp_path: Path, site: str, golden: dict[str, bytes], undisturbed: list[str]
 ) -> None:
     config = tiny_config(tmp_path)
     make(config, "corpus")
-    nth = 2 if site in COMMIT_SITES[:3] else 1
+    nth = 2 if site in UNIT_SITES else 1
     code, _, _ = run_cli(tmp_path, "scores", env={"TRIMS_FAULT": f"{site}:kill:{nth}"})
     assert code == -signal.SIGKILL
     assert len(finals(config, "scores")) == (1 if site == "store.after_rename" else 0)
@@ -112,8 +132,10 @@ def test_kill_minus_9_leaves_nothing_or_all_and_the_same_command_finishes(
     result = make(config, "scores")
     assert content(result.artifact) == golden
     assert Store(config.store).verify(result.artifact, deep=True) == []
-    finished_before = {"store.after_journal": 2}.get(site, 1 if nth == 2 else 3)
+    finished_before = {"store.after_publish": 2}.get(site, 1 if nth == 2 else 3)
     assert len(stages.calls) == stages.N_SHARDS - finished_before
+    Store(config.store).clean(older_than_s=0)
+    assert entries(config) == undisturbed
 
 
 @pytest.mark.parametrize("site", REFRESH_SITES)
@@ -123,18 +145,72 @@ def test_a_refresh_that_dies_loses_neither_the_old_artifact_nor_its_own_work(
     config = tiny_config(tmp_path)
     old = make_until(config, "scores")["scores"].artifact
     inode = swap.inode(old.path)
-    code, _, _ = run_cli(tmp_path, "scores", "--refresh", env={"TRIMS_FAULT": f"{site}:kill:1"})
+    nth = 2 if site in UNIT_SITES else 1
+    code, _, _ = run_cli(tmp_path, "scores", "--refresh", env={"TRIMS_FAULT": f"{site}:kill:{nth}"})
     assert code == -signal.SIGKILL
     hit = make(config, "scores")
-    assert (hit.how, swap.inode(hit.artifact.path)) == ("cached", inode)
-    stages.calls.clear()
-    again = make(config, "scores", refresh=True)
-    assert again.how == "made"
-    assert swap.inode(again.artifact.path) != inode
-    assert content(again.artifact) == golden
-    assert len(swap.retired_folders(again.artifact.path)) == 1
-    if site not in ("fake.before_record", "store.before_journal"):
-        assert len(stages.calls) < stages.N_SHARDS
+    assert (hit.how, swap.inode(hit.artifact.path)) == ("cached", inode), "its units have equal content"
+    fresh_before = {unit.fingerprint: inode_of(old, unit) for unit in old.units}
+    code, out, err = run_cli(tmp_path, "scores", "--refresh")
+    assert (code, out.partition(" ")[0]) == (0, "made")
+    assert "goes on with the one that began" in err
+    again = make(config, "scores").artifact
+    assert swap.inode(again.path) != inode
+    assert content(again) == golden
+    assert len(swap.retired_folders(again.path)) == 1
+    kept = sum(inode_of(again, unit) == fresh_before[unit.fingerprint] for unit in again.units)
+    assert kept == {"store.after_publish": 2}.get(site, 1 if nth == 2 else 3)
+    assert Store(config.store).verify(again, deep=True) == []
+
+
+def inode_of(artifact: Artifact, unit: UnitRef) -> int | None:
+    """Which folder stands for a unit now."""
+    return swap.inode(artifact.unit_folder(unit))
+
+
+def test_a_refresh_killed_in_its_second_unit_makes_only_the_rest_and_the_next_one_all(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    old = make_until(config, "scores")["scores"].artifact
+    before = [inode_of(old, unit) for unit in old.units]
+    code, _, _ = run_cli(tmp_path, "scores", "--refresh", env={"TRIMS_FAULT": "fake.before_record:kill:2"})
+    assert code == -signal.SIGKILL
+    killed = [inode_of(old, unit) for unit in old.units]
+    assert [one == other for one, other in zip(before, killed, strict=True)] == [False, True, True]
+    assert run_cli(tmp_path, "scores", "--refresh")[1].startswith("made scores")
+    ended = [inode_of(old, unit) for unit in old.units]
+    assert [one == other for one, other in zip(killed, ended, strict=True)] == [True, False, False]
+    assert run_cli(tmp_path, "scores", "--refresh")[1].startswith("made scores")
+    anew = [inode_of(old, unit) for unit in old.units]
+    assert not any(one == other for one, other in zip(ended, anew, strict=True))
+
+
+def test_a_refresh_that_was_killed_after_its_commit_is_over(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    make_until(config, "scores")
+    code, _, _ = run_cli(tmp_path, "scores", "--refresh", env={"TRIMS_FAULT": "store.after_rename:kill:1"})
+    assert code == -signal.SIGKILL
+    assert run_cli(tmp_path, "scores", "--refresh")[1].startswith("cached scores")
+    assert run_cli(tmp_path, "scores", "--refresh")[1].startswith("made scores")
+
+
+def test_another_command_does_not_go_on_with_a_killed_refresh(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    old = make_until(config, "scores")["scores"].artifact
+    run_cli(tmp_path, "scores", "--refresh", env={"TRIMS_FAULT": "fake.before_record:kill:3"})
+    killed = [inode_of(old, unit) for unit in old.units]
+    code, out, err = run_cli(tmp_path, "scores", "--refresh", "--set", "scores.batch_size=3")
+    assert (code, out.partition(" ")[0], "goes on" in err) == (0, "made", False)
+    assert not any(inode_of(old, unit) in killed for unit in old.units)
+
+
+def test_the_same_command_without_refresh_ends_a_killed_one(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    old = make_until(config, "scores")["scores"].artifact
+    run_cli(tmp_path, "scores", "--refresh", env={"TRIMS_FAULT": "fake.before_record:kill:3"})
+    killed = [inode_of(old, unit) for unit in old.units]
+    assert run_cli(tmp_path, "scores")[1].startswith("cached scores")
+    assert run_cli(tmp_path, "scores", "--refresh")[1].startswith("made scores")
+    assert not any(inode_of(old, unit) in killed for unit in old.units)
 
 
 def test_dying_between_the_swap_and_the_retired_name_keeps_both_artifacts(
@@ -145,11 +221,11 @@ def test_dying_between_the_swap_and_the_retired_name_keeps_both_artifacts(
     inode = swap.inode(old.path)
     monkeypatch.setenv("TRIMS_FAULT", "store.before_set_aside:raise")
     with pytest.raises(InjectedFaultError):
-        make(config, "scores", refresh=True)
+        make(config, "scores", now())
     hit = make(config, "scores")
     assert hit.how == "cached"
     assert swap.inode(hit.artifact.path) != inode
-    make(config, "scores", refresh=True)
+    make(config, "scores", now())
     assert inode in [swap.inode(path) for path in swap.retired_folders(old.path)]
 
 
@@ -162,11 +238,11 @@ def test_without_an_exchanging_file_system_the_old_artifact_comes_back_after_a_c
     monkeypatch.setattr(swap, "_exchange", lambda one, other: False)
     monkeypatch.setenv("TRIMS_FAULT", "store.before_replace:raise")
     with pytest.raises(InjectedFaultError):
-        make(config, "scores", refresh=True)
+        make(config, "scores", now())
     assert not old.path.exists()
     back = make(config, "scores")
     assert (back.how, swap.inode(back.artifact.path)) == ("adopted", inode)
-    again = make(config, "scores", refresh=True)
+    again = make(config, "scores", now())
     assert (again.how, len(swap.retired_folders(old.path))) == ("made", 1)
 
 
@@ -204,8 +280,8 @@ def test_a_full_disk_is_one_clear_error_and_costs_no_finished_work(
     assert content(make(config, "scores").artifact) == golden
 
 
-@pytest.mark.parametrize("site", ["store.before_journal", "store.before_manifest"])
-def test_a_disk_that_fills_at_the_journal_or_the_manifest_is_survived(
+@pytest.mark.parametrize("site", ["store.before_unit", "store.before_manifest"])
+def test_a_disk_that_fills_at_a_unit_or_the_manifest_is_survived(
     tmp_path: Path, site: str, golden: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(tmp_path)
@@ -272,13 +348,12 @@ def test_if_another_host_commits_first_its_artifact_is_adopted(tmp_path: Path) -
     theirs = tiny_config(tmp_path).model_copy(update={"store": str(tmp_path / "other")})
     make_until(theirs, "scores")
 
-    def produce(work: stage.Work) -> stage.Outcome:
-        outcome = SPECS["scores"].produce(work)
-        key = work.staging.key
+    def finish(work: stage.Work, *about: Any) -> stage.Outcome:
+        key = stage.node_key(store, SPECS["scores"], config, node, work.parents)
         shutil.copytree(Store(theirs.store).folder(key), store.folder(key))
-        return outcome
+        return SPECS["scores"].finish(work, *about)
 
-    late = {**SPECS, "scores": stage.StageSpec("scores", 1, SPECS["scores"].key, produce)}
+    late = {**SPECS, "scores": replace(SPECS["scores"], finish=finish)}
     result = run_node(store, config, node, {"corpus": corpus}, specs=late)
     assert result.how == "adopted"
     assert [path.name for path in result.artifact.path.parent.iterdir() if "staging" in path.name] == []
@@ -299,7 +374,7 @@ def _flip(shard: Path) -> None:
 
 
 def _swap_with_next(shard: Path) -> None:
-    other = shard.with_name(shard.name.replace("00000", "00001"))
+    other = next(path for path in sorted(shard.parent.parent.glob("*/scores.parquet")) if path != shard)
     keep = shard.with_suffix(".keep")
     shard.rename(keep)
     other.rename(shard)
@@ -322,39 +397,44 @@ def test_a_damaged_parent_stops_its_children_and_names_the_file(
     config = tiny_config(tmp_path)
     scores = make_until(config, "scores")["scores"].artifact
     time.sleep(0.03)  # one tick of the file system's clock, so that the change has another mtime
-    damage(scores.path / "scores-00000.parquet")
-    store, node = Store(config.store), node_named(build_graph(config), "buckets")
-    with pytest.raises(error, match=rf"scores-00000\.parquet: ({named})"):
+    shard = scores.file("scores-00000/scores.parquet")
+    damage(shard)
+    store, node = Store(config.store), node_named(build_graph(config), "aligned")
+    with pytest.raises(error, match=rf"{shard}: ({named})"):
         make(config, "scores")
     parents = {"corpus": make(config, "corpus").artifact, "scores": scores}
     with pytest.raises(error, match="--refresh scores"):
         run_node(store, config, node, parents, specs=SPECS)
-    assert finals(config, "buckets") == []
+    assert finals(config, "aligned") == []
     rows = {row.node.id: row for row in plan(store, config, specs=SPECS)}
     assert rows["scores"].why.startswith("damaged")
-    assert make(config, "scores", refresh=True).how == "made"
-    assert make(config, "buckets").how == "made"
+    assert make(config, "scores", now()).how == "made"
+    assert make(config, "aligned").how == "made"
 
 
 def test_the_stage_command_ends_with_the_errors_code_and_names_the_damaged_file(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     scores = make_until(config, "scores")["scores"].artifact
-    _truncate(scores.path / "scores-00000.parquet")
-    code, _, err = run_cli(tmp_path, "buckets")
+    _truncate(scores.file("scores-00000/scores.parquet"))
+    code, _, err = run_cli(tmp_path, "aligned")
     assert code == CorruptShardError.exit_code
-    assert "scores-00000.parquet" in err
+    assert str(scores.file("scores-00000/scores.parquet")) in err
 
 
 def test_a_file_that_was_copied_in_is_not_read_and_is_reported(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     scores = make_until(config, "scores")["scores"].artifact
-    shutil.copy(scores.path / "scores-00000.parquet", scores.path / "scores-00000 copy.parquet")
+    shard = scores.file("scores-00000/scores.parquet")
+    shutil.copy(shard, scores.path / "scores-00000.parquet")
+    shutil.copy(shard, shard.with_name("scores copy.parquet"))
+    shutil.copytree(shard.parent, shard.parent.with_name("copy of it"))
     found = make(config, "scores")
     assert found.how == "cached"
-    assert len(found.artifact.files("scores-")) == stages.N_SHARDS
+    assert found.artifact.rows("scores-", "/scores.parquet") == stages.N_SHARDS * stages.ROWS
     problems = Store(config.store).verify(found.artifact)
     assert [(problem.kind, problem.path.name) for problem in problems] == [
-        ("extra", "scores-00000 copy.parquet")
+        ("extra", "scores-00000.parquet"),
+        ("extra", "scores copy.parquet"),
     ]
 
 
@@ -381,7 +461,13 @@ def test_changed_input_content_and_deleted_output_are_made_again(tmp_path: Path)
     os.utime(source)
     assert [make(config, name).how for name in ("corpus", "scores")] == ["cached", "cached"]
     shutil.rmtree(first["scores"].artifact.path)
+    stages.calls.clear()
     assert [make(config, name).how for name in ("corpus", "scores")] == ["cached", "made"]
+    assert stages.calls == [], "its units are there"
+    shutil.rmtree(first["scores"].artifact.path)
+    shutil.rmtree(first["scores"].artifact.unit_folder(first["scores"].artifact.units[1]))
+    assert make(config, "scores").how == "made"
+    assert stages.calls == ["scores:scores-00001"]
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
