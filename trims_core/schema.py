@@ -83,18 +83,11 @@ SAMPLES: Final = Table(
     "samples",
     pa.schema(
         [
-            ("model", pa.string()),
-            ("variant", pa.string()),
-            ("seed", pa.int64()),
-            ("task", pa.string()),
             ("cache", pa.string()),
             ("threshold", pa.float64()),
             ("sample_id", pa.string()),
             ("prompt", pa.string()),
             ("text", pa.string()),
-            ("gold", pa.string()),
-            ("answer", pa.string()),
-            ("correct", pa.bool_()),
             ("finished", pa.bool_()),
             ("n_tokens", pa.int32()),
             ("n_tokens_canvas", pa.int32()),
@@ -108,7 +101,6 @@ SAMPLES: Final = Table(
         ]
     ),
     {
-        "model": "untuned, or <variant>-s<seed>",
         "cache": "none (exact), prefix or dual (approximate): which keys and values are kept",
         "threshold": "what the reveal rule in the provenance compares with: a probability, a factor, or nats;"
         " null: one token per forward",
@@ -124,7 +116,25 @@ SAMPLES: Final = Table(
         "entropy": "nats, of the whole prediction at that forward; null where never revealed",
     },
 )
-TABLES: Final = {table.name: table for table in (CORPUS, SCORES, REJECTS, ALIGNED, BUCKETS, SAMPLES)}
+GRADES: Final = Table(
+    "grades",
+    pa.schema(
+        [
+            ("sample_id", pa.string()),
+            ("grader", pa.string()),
+            ("verdict", pa.string()),
+            ("extracted", pa.string()),
+            ("gold", pa.string()),
+        ]
+    ),
+    {
+        "grader": "its name; its version is in the provenance",
+        "verdict": "right, wrong, timeout (the grader gave up), or error (the grader raised)",
+        "extracted": "the answer found in the text, normalised; null where there is none",
+        "gold": "the right answer, normalised",
+    },
+)
+TABLES: Final = {table.name: table for table in (CORPUS, SCORES, REJECTS, ALIGNED, BUCKETS, SAMPLES, GRADES)}
 
 
 def write_table(

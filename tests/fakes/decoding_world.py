@@ -28,6 +28,7 @@ CHUNK = 4
 """Problems per unit in the tests that set it."""
 CELLS = ("demo-tone", "demo-t0.9", "demo-t0.3")
 NODE = "sweep/untuned"
+GRADES_NODE = "grades/untuned"
 
 
 def write_sweep_world(root: Path, *, raw: Mapping[str, Any] | None = None, **sweep: Any) -> Path:

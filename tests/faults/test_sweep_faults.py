@@ -1,11 +1,11 @@
-"""What the sweep promises when its process dies or is stopped (F4): finished cells stay, one cell is redone.
+"""What sweep and grades promise when their process dies or is stopped (F4): finished units stay, one is lost.
 
-Every run that is killed is a process of its own; the run after it is the same command, in this process.
+Every run that is killed is a process of its own; the run after it is the same command, in this process. A
+cell consists of two chunks here.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -18,56 +18,61 @@ from typing import Any
 
 import pytest
 import torch
-from fakes.decoding_world import CELLS, NODE, sweep_artifact, timeless, write_sweep_world
+from fakes.decoding_world import (
+    CHUNK,
+    GRADES_NODE,
+    NODE,
+    sweep_artifact,
+    timeless,
+    unit_bytes,
+    write_sweep_world,
+)
 
 from trims_core.stage import main
 from trims_core.store import Store
+from trims_core.sweep import stage
 
 pytestmark = pytest.mark.faults
 
 ROOT = Path(__file__).resolve().parents[2]
-FORWARDS_OF_FIRST_CELL = 32
-"""Two batches of at most four sequences with 16 forwards each (checked against the undisturbed run)."""
-INSIDE_SECOND_CELL = FORWARDS_OF_FIRST_CELL + 8
-# Site and hit, and the number of cells that must be kept.
+FORWARDS_OF_FIRST_UNIT = 16
+"""One batch of four sequences with 16 forwards each (checked against the undisturbed run)."""
+INSIDE_SECOND_UNIT = FORWARDS_OF_FIRST_UNIT + 8
+N_UNITS = 6
+# Site and hit, and the number of units that must be kept.
 KILLS = [
-    (f"sweep.inside_cell:kill:{INSIDE_SECOND_CELL}", 1),
-    ("sweep.before_cell:kill:2", 1),
-    ("sweep.after_samples:kill:2", 1),
-    ("sweep.after_cell:kill:2", 2),
-    ("sweep.before_summary:kill:1", 3),
+    (f"sweep.inside_chunk:kill:{INSIDE_SECOND_UNIT}", 1),
+    ("sweep.before_chunk:kill:2", 1),
+    ("sweep.before_record:kill:4", 3),
+    ("store.after_publish:kill:2", 2),
+    ("sweep.before_summary:kill:1", N_UNITS),
 ]
+GRADES_KILLS = [("grades.before_record:kill:3", 2), ("grades.before_summary:kill:1", N_UNITS)]
 
 
-def _command(root: Path) -> list[str]:
-    return ["sweep", "--node", NODE, "--config", str(root / "tiny.yaml")]
+def _command(root: Path, node: str = NODE) -> list[str]:
+    return [node.partition("/")[0], "--node", node, "--config", str(root / "tiny.yaml")]
 
 
-def _start(root: Path, fault: str) -> subprocess.Popen[str]:
+def _start(root: Path, fault: str, node: str = NODE) -> subprocess.Popen[str]:
     """The stage in a process of its own, with a fault."""
+    code = (
+        f"import sys; from trims_core.sweep import stage; stage.CHUNK = {CHUNK};"
+        " from trims_core.stage import main; sys.exit(main(sys.argv[1:]))"
+    )
     return subprocess.Popen(
-        [sys.executable, "-m", "trims_core.stage", *_command(root)],
+        [sys.executable, "-c", code, *_command(root, node)],
         cwd=ROOT,
-        env={**os.environ, "TRIMS_FAULT": fault, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TRIMS_FAULT": fault, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def _journalled(root: Path) -> list[str]:
-    """Cells that a later run will not repeat."""
-    journals = list((root / "store").glob("sweep/.staging-*/journal.json"))
-    return [unit for path in journals for unit in json.loads(path.read_text())["units"] if unit in CELLS]
-
-
-def _parquet_files(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (root / "store").rglob("*.parquet")}
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world and an undisturbed run of it in `golden`."""
+    """A world."""
     root = tmp_path_factory.mktemp("prepared")
     write_sweep_world(root)
     return root
@@ -75,11 +80,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """As in the killed processes, so that the same sequences share a batch."""
-    before = torch.get_num_threads()
+    """As in the killed processes, so that the same sequences share a batch; and their chunks."""
+    before, chunk = torch.get_num_threads(), stage.CHUNK
     torch.set_num_threads(1)
+    stage.CHUNK = CHUNK
     yield
     torch.set_num_threads(before)
+    stage.CHUNK = chunk
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +94,7 @@ def golden(prepared: Path, _one_thread: None) -> dict[str, Any]:
     """What a run without faults finds."""
     assert main(_command(prepared)) == 0
     found = timeless(sweep_artifact(prepared))
-    per_sequence = set(found["demo-tone"]["n_forwards"])
-    assert per_sequence == {FORWARDS_OF_FIRST_CELL // 2}
+    assert set(found["demo-tone"]["n_forwards"]) == {FORWARDS_OF_FIRST_UNIT}
     shutil.rmtree(prepared / "store")
     return found
 
@@ -101,36 +107,36 @@ def world(prepared: Path, golden: dict[str, Any]) -> Iterator[Path]:
 
 
 def _finishes(root: Path, golden: dict[str, Any], kept: dict[str, bytes]) -> None:
-    """The same command ends well, keeps the finished cells' bytes and finds what an undisturbed run finds."""
+    """The same command ends well, keeps the finished units' bytes and finds what an undisturbed run finds."""
     assert main(_command(root)) == 0
     artifact = sweep_artifact(root)
-    assert {name: artifact.file(f"cells/{name}").read_bytes() for name in kept} == kept
+    found = unit_bytes(root)
+    assert (len(found), {name: found[name] for name in kept}) == (N_UNITS, kept)
     assert timeless(artifact) == golden
     assert Store(root / "store").verify(artifact, deep=True) == []
     assert list((root / "store" / "sweep").glob(".staging-*")) == []
 
 
 @pytest.mark.parametrize(("fault", "n_kept"), KILLS, ids=[fault for fault, _ in KILLS])
-def test_kill_9_loses_at_most_the_cell_in_flight(
+def test_kill_9_loses_at_most_the_unit_in_flight(
     world: Path, golden: dict[str, Any], fault: str, n_kept: int
 ) -> None:
     process = _start(world, fault)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, errors
     assert Store(world / "store").artifacts("sweep") == []
-    kept = _journalled(world)
-    assert kept == list(CELLS[:n_kept])
-    files = _parquet_files(world)
-    _finishes(world, golden, {f"{unit}.parquet": files[f"{unit}.parquet"] for unit in kept})
+    kept = unit_bytes(world)
+    assert len(kept) == n_kept
+    _finishes(world, golden, kept)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-def test_a_signal_inside_a_cell_stops_soon_keeps_finished_cells_and_says_how_to_go_on(
+def test_a_signal_inside_a_unit_stops_soon_keeps_finished_ones_and_says_how_to_go_on(
     world: Path, golden: dict[str, Any], number: signal.Signals
 ) -> None:
-    process = _start(world, f"sweep.inside_cell:hang:{INSIDE_SECOND_CELL}")
+    process = _start(world, f"sweep.inside_chunk:hang:{INSIDE_SECOND_UNIT}")
     deadline = time.monotonic() + 100
-    while _journalled(world) != ["demo-tone"] and time.monotonic() < deadline and process.poll() is None:
+    while len(unit_bytes(world)) < 1 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(number)
@@ -138,6 +144,27 @@ def test_a_signal_inside_a_cell_stops_soon_keeps_finished_cells_and_says_how_to_
     assert process.returncode == 143, errors
     assert f"stopped by {number.name}; finished parts are kept, the same command continues" in errors
     assert "Traceback" not in errors
-    files = _parquet_files(world)
-    assert _journalled(world) == ["demo-tone"]
-    _finishes(world, golden, {"demo-tone.parquet": files["demo-tone.parquet"]})
+    kept = unit_bytes(world)
+    assert len(kept) == 1
+    _finishes(world, golden, kept)
+
+
+@pytest.mark.parametrize(("fault", "n_kept"), GRADES_KILLS, ids=[fault for fault, _ in GRADES_KILLS])
+def test_killed_grading_keeps_its_units_and_ends_like_an_undisturbed_run(
+    world: Path, fault: str, n_kept: int
+) -> None:
+    assert main(_command(world)) == 0
+    assert main(_command(world, GRADES_NODE)) == 0
+    store = Store(world / "store")
+    (undisturbed,) = store.artifacts("grades")
+    expected = unit_bytes(world, "grades"), undisturbed.content_digest
+    shutil.rmtree(world / "store" / "grades")
+    shutil.rmtree(world / "store" / "units" / "grades")
+    process = _start(world, fault, GRADES_NODE)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert len(unit_bytes(world, "grades")) == n_kept
+    assert store.artifacts("grades") == []
+    assert main(_command(world, GRADES_NODE)) == 0
+    (again,) = Store(world / "store").artifacts("grades")
+    assert (unit_bytes(world, "grades"), again.content_digest) == expected
