@@ -1,4 +1,4 @@
-"""What the buckets stage promises when its process dies (F2): nothing half-made, a rerun with equal bytes."""
+"""What aligned and buckets promise when their process dies (F2): nothing half-made, the same bytes later."""
 
 from __future__ import annotations
 
@@ -20,18 +20,26 @@ from trims_core.store import Store
 pytestmark = pytest.mark.faults
 
 TESTS = Path(__file__).resolve().parent.parent
-# Site and hit; the world has four shards, so that the second or third hit lies in the middle.
-SITES = [
-    "buckets.before_align:kill:2",
-    "buckets.after_align:kill:3",
+N_SHARDS = 4
+# Site and hit; the world has four shards, so that the second or third hit lies in the middle. At
+# store.before_rename all units are there.
+ALIGNED = [
+    "aligned.before_shard:kill:2",
+    "aligned.before_record:kill:3",
+    "store.before_publish:kill:2",
+    "store.after_publish:kill:2",
+    "store.before_rename:kill:1",
+]
+BUCKETS = [
     "buckets.during_scan:kill:2",
-    "buckets.before_plan:kill:1",
     "buckets.before_shard:kill:3",
     "buckets.before_record:kill:2",
     "buckets.before_edges:kill:1",
     "buckets.after_edges:kill:1",
+    "store.after_publish:kill:3",
     "store.before_rename:kill:1",
 ]
+SITES = [("aligned", fault) for fault in ALIGNED] + [("buckets", fault) for fault in BUCKETS]
 
 
 def stage(root: Path, name: str) -> int:
@@ -39,10 +47,10 @@ def stage(root: Path, name: str) -> int:
     return main([name, "--config", str(root / "world.yaml")], specs=SPECS)
 
 
-def killed_stage(root: Path, fault: str) -> subprocess.CompletedProcess[str]:
-    """The buckets stage in a process of its own, with a fault."""
+def killed_stage(root: Path, name: str, fault: str) -> subprocess.CompletedProcess[str]:
+    """A stage in a process of its own, with a fault."""
     return subprocess.run(
-        [sys.executable, "-m", "fakes.bucket_world", "buckets", "--config", str(root / "world.yaml")],
+        [sys.executable, "-m", "fakes.bucket_world", name, "--config", str(root / "world.yaml")],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))),
@@ -54,27 +62,33 @@ def killed_stage(root: Path, fault: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def content(root: Path) -> dict[str, bytes]:
-    """Bytes of the one committed buckets artifact."""
-    (artifact,) = Store(load_config(root / "world.yaml").store).artifacts("buckets")
-    return {path.name: path.read_bytes() for path in artifact.files()}
+def content(root: Path, *names: str) -> dict[str, bytes]:
+    """Bytes of the one committed artifact of each stage."""
+    store = Store(load_config(root / "world.yaml").store)
+    found: dict[str, bytes] = {}
+    for name in names:
+        (artifact,) = store.artifacts(name)
+        found |= {entry: artifact.file(entry).read_bytes() for entry in artifact.manifest.entries}
+    return found
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world whose corpus and scores are made."""
-    root = tmp_path_factory.mktemp("prepared")
-    write_world(root)
-    assert stage(root, "corpus") == stage(root, "scores") == 0
-    return root
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By stage: a world in which all that this stage is made from is there."""
+    scored = tmp_path_factory.mktemp("scored")
+    write_world(scored)
+    assert stage(scored, "corpus") == stage(scored, "scores") == 0
+    aligned = _copy(scored, tmp_path_factory.mktemp("aligned") / "world")
+    assert stage(aligned, "aligned") == 0
+    return {"aligned": scored, "buckets": aligned}
 
 
 @pytest.fixture(scope="module")
-def golden(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def golden(prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What an undisturbed run gives."""
-    root = _copy(prepared, tmp_path_factory.mktemp("golden") / "world")
+    root = _copy(prepared["buckets"], tmp_path_factory.mktemp("golden") / "world")
     assert stage(root, "buckets") == 0
-    return content(root)
+    return content(root, "aligned", "buckets")
 
 
 def _copy(prepared: Path, root: Path) -> Path:
@@ -85,81 +99,118 @@ def _copy(prepared: Path, root: Path) -> Path:
     return root
 
 
-def _staging(root: Path) -> Path:
-    (folder,) = (path for path in (root / "store" / "buckets").iterdir() if path.name.startswith(".staging-"))
-    return folder
+def units(root: Path, name: str) -> list[Path]:
+    """Folders of a stage's finished units, in the order they were made."""
+    found = (root / "store" / "units" / name).glob("*/unit.json")
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
 
 
-@pytest.mark.parametrize("fault", SITES)
+def leftovers(root: Path, name: str) -> list[Path]:
+    """What dead attempts at a stage's units and artifact left."""
+    store = root / "store"
+    return [*(store / name).glob(".staging-*"), *(store / "units" / name / ".attempts").glob("*")]
+
+
+@pytest.mark.parametrize(("name", "fault"), SITES)
 def test_a_kill_leaves_no_artifact_and_a_rerun_gives_equal_bytes(
-    fault: str, prepared: Path, golden: dict[str, bytes], tmp_path: Path
+    name: str, fault: str, prepared: dict[str, Path], golden: dict[str, bytes], tmp_path: Path
 ) -> None:
-    root = _copy(prepared, tmp_path / "world")
-    died = killed_stage(root, fault)
+    root = _copy(prepared[name], tmp_path / "world")
+    died = killed_stage(root, name, fault)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    assert Store(root / "store").artifacts("buckets") == []
-    # Every JSON file that is there at all is whole.
-    for path in (_staging(root)).rglob("*.json"):
-        json.loads(path.read_text())
-    assert stage(root, "buckets") == 0
-    assert content(root) == golden
-    assert not [path for path in (root / "store" / "buckets").iterdir() if path.name.startswith(".staging-")]
+    assert Store(root / "store").artifacts(name) == []
+    assert leftovers(root, name)
+    for path in (root / "store").rglob("*.json"):
+        json.loads(path.read_text())  # every JSON file that is there at all is whole
+    kept = {path.name: (path / "unit.json").read_bytes() for path in units(root, name)}
+    assert stage(root, "aligned") == stage(root, "buckets") == 0
+    assert content(root, "aligned", "buckets") == golden
+    assert {path: (root / "store/units" / name / path / "unit.json").read_bytes() for path in kept} == kept
+    # killed right behind its publication, an attempt leaves its empty folder until `clean`
+    assert [path for left in leftovers(root, name) for path in left.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "n_kept"),
+    [
+        ("aligned", "aligned.before_record:kill:3", 2),
+        ("aligned", "store.after_publish:kill:3", 3),
+        ("buckets", "buckets.before_shard:kill:3", 2),
+        ("buckets", "buckets.before_edges:kill:1", N_SHARDS),
+    ],
+)
+def test_a_kill_loses_the_shard_in_flight_only(
+    name: str, fault: str, n_kept: int, prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    root = _copy(prepared[name], tmp_path / "world")
+    killed_stage(root, name, fault)
+    assert len(units(root, name)) == n_kept
 
 
 def test_a_rerun_keeps_the_aligned_shards_that_are_whole(
-    prepared: Path, golden: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: dict[str, Path],
+    golden: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    root = _copy(prepared, tmp_path / "world")
-    killed_stage(root, "buckets.before_plan:kill:1")
-    damaged, *_ = sorted(_staging(root).rglob("aligned-*.parquet"))
+    root = _copy(prepared["aligned"], tmp_path / "world")
+    killed_stage(root, "aligned", "store.before_rename:kill:1")
+    damaged = units(root, "aligned")[1] / "aligned.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-20])
     from trims_core.difficulty import aligned
 
-    done: list[str] = []
+    done: list[Path] = []
     real = aligned.align_shard
 
     def counting(scores_file: Path, *others: object) -> object:
-        done.append(scores_file.name)
+        done.append(scores_file)
         return real(scores_file, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(aligned, "align_shard", counting)
+    assert stage(root, "aligned") == 0
+    (scores,) = Store(root / "store").artifacts("scores")
+    assert done == [scores.file("scores-00001/scores.parquet")]
     assert stage(root, "buckets") == 0
-    assert done == ["scores-00000.parquet"]
-    assert content(root) == golden
+    assert content(root, "aligned", "buckets") == golden
 
 
+@pytest.mark.parametrize("name", ["aligned", "buckets"])
 def test_sigterm_ends_with_its_own_exit_code_and_keeps_finished_shards(
-    prepared: Path, golden: dict[str, bytes], tmp_path: Path
+    name: str, prepared: dict[str, Path], golden: dict[str, bytes], tmp_path: Path
 ) -> None:
-    root = _copy(prepared, tmp_path / "world")
-    stopped = killed_stage(root, "buckets.before_shard:term:2")
+    root = _copy(prepared[name], tmp_path / "world")
+    stopped = killed_stage(root, name, f"{name}.before_shard:term:2")
     assert stopped.returncode == 143, stopped.stderr
     assert "the same command continues" in stopped.stderr
-    journal = json.loads((_staging(root) / "journal.json").read_text())["units"]
-    assert {"plan", "buckets-00000"} <= journal.keys()
-    assert stage(root, "buckets") == 0
-    assert content(root) == golden
+    assert len(units(root, name)) == 1
+    assert stage(root, "aligned") == stage(root, "buckets") == 0
+    assert content(root, "aligned", "buckets") == golden
 
 
+@pytest.mark.parametrize("name", ["aligned", "buckets"])
 def test_a_full_disk_says_so_and_the_same_command_finishes_later(
-    prepared: Path, golden: dict[str, bytes], tmp_path: Path
+    name: str, prepared: dict[str, Path], golden: dict[str, bytes], tmp_path: Path
 ) -> None:
-    root = _copy(prepared, tmp_path / "world")
-    full = killed_stage(root, "buckets.before_record:enospc:2")
+    root = _copy(prepared[name], tmp_path / "world")
+    full = killed_stage(root, name, f"{name}.before_record:enospc:2")
     assert full.returncode == 75
     assert "DiskFullError" in full.stderr
-    assert stage(root, "buckets") == 0
-    assert content(root) == golden
+    assert stage(root, "aligned") == stage(root, "buckets") == 0
+    assert content(root, "aligned", "buckets") == golden
 
 
-def test_a_dead_run_can_be_cleaned_away(prepared: Path, tmp_path: Path) -> None:
-    root = _copy(prepared, tmp_path / "world")
-    killed_stage(root, "buckets.after_align:kill:1")
+def test_a_dead_run_can_be_cleaned_away(prepared: dict[str, Path], tmp_path: Path) -> None:
+    root = _copy(prepared["buckets"], tmp_path / "world")
+    killed_stage(root, "buckets", "buckets.before_record:kill:1")
+    assert len(leftovers(root, "buckets")) == 2, "of the artifact and of the unit in flight"
     removed = list(Store(root / "store").clean(older_than_s=0.0))
-    assert [entry.path.name[:9] for entry in removed] == [".staging-"]
+    assert ".staging-" in {entry.path.name[:9] for entry in removed}
+    assert leftovers(root, "buckets") == []
 
 
-def test_every_fault_point_of_the_stage_has_a_test(project_root: Path) -> None:
-    text = (project_root / "trims_core/difficulty/stage.py").read_text()
+def test_every_fault_point_of_the_stages_has_a_test(project_root: Path) -> None:
+    folder = project_root / "trims_core/difficulty"
+    text = "".join((folder / f"{name}_stage.py").read_text() for name in ("aligned", "buckets"))
     sites = {part.split('"')[0] for part in text.split('fault_point("')[1:]}
-    assert sites == {fault.split(":")[0] for fault in SITES if fault.startswith("buckets.")}
+    struck = {fault.split(":")[0] for _, fault in SITES}
+    assert sites == {site for site in struck if not site.startswith("store.")}
