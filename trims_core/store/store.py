@@ -33,7 +33,7 @@ from trims_core.store.artifact import (
     read_unit,
 )
 from trims_core.store.cleaning import Removed, bytes_below, clean_stage, clean_units, remove_artifact
-from trims_core.store.durable import disk_errors, fsync_file, fsync_folder, write_atomically
+from trims_core.store.durable import disk_errors, fsync_file, fsync_folder, make_folders, write_atomically
 from trims_core.store.locking import lock_path, write_lock
 from trims_core.store.staging import Staging
 from trims_core.store.units import Units
@@ -131,7 +131,7 @@ class Store:
         final = self.folder(key)
         before = swap.inode(final)
         with disk_errors(self.root):
-            final.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(final.parent)
         lock = write_lock(lock_path(final.parent, key.fingerprint), f"{key.stage} {key.fingerprint[:12]}")
         with disk_errors(self.root), lock:
             staging = Staging(swap.staging_folder(final), key, self._verified)

@@ -59,7 +59,7 @@ def replace(staging: Path, new: Path, final: Path, retired: Path) -> None:
     mark = {"inode": inode(final), "retired": retired.name}
     write_atomically(staging / _MARK_NAME, json.dumps(mark).encode())
     fault_point("store.before_retire")
-    if _exchange(new, final):
+    if exchange(new, final):
         fault_point("store.before_set_aside")
         new.rename(retired)
     else:
@@ -85,7 +85,7 @@ def recover(staging: Path, new: Path, final: Path) -> None:
     fsync_folder(final.parent)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Let two names change places atomically; False where the system or file system cannot."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:

@@ -3,7 +3,7 @@
     units/<stage>/
         <fingerprint>/                      a finished unit: its files and unit.json
         .attempts/<fingerprint>.<writer>/   one attempt: files/ becomes the unit; scratch/ outlives a crash
-        .retired/<fingerprint>.<time>/      replaced by a refresh, or damaged; kept until `clean`
+        .retired/<fingerprint>.<time>/      was replaced by a refresh, or damaged; kept until `clean`
 
     1. begin    an attempt's folder is made, or taken over by renaming it if its writer is dead
     2. make     the stage writes into files/, and into scratch/ what it needs to go on after a crash
@@ -42,9 +42,10 @@ from trims_core.store.artifact import (
     read_unit,
     unit_folder,
 )
-from trims_core.store.durable import disk_errors, fsync_file, fsync_folder, write_atomically
+from trims_core.store.durable import disk_errors, fsync_file, fsync_folder, make_folders, write_atomically
 from trims_core.store.locking import process_start
 from trims_core.store.rows import rows_digest
+from trims_core.store.swap import exchange
 from trims_core.store.verify import entry_problems, parquet_rows
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class Units:
         attempts = self.folder(key).parent / ATTEMPTS_NAME
         mine = attempts / f"{key.fingerprint}.{_writer()}"
         with disk_errors(self._root):
-            attempts.mkdir(parents=True, exist_ok=True)
+            make_folders(attempts)
             _take_over(attempts, mine)
             attempt = Attempt(mine, key)
             attempt.path.mkdir(parents=True, exist_ok=True)
@@ -176,7 +177,7 @@ class Units:
         return kept
 
     def _rename(self, attempt: Attempt, unit: UnitRecord, replace: bool) -> UnitRecord:
-        """Put-if-absent. One that is damaged, or is to be replaced, is put aside first."""
+        """Put-if-absent. One that is damaged, or is to be replaced, changes places with this one."""
         while True:
             try:
                 attempt.path.rename(unit.path)
@@ -190,7 +191,8 @@ class Units:
                 logger.info("%s: another writer was first with %s", unit.key.stage, unit.path.name[:12])
                 shutil.rmtree(attempt.path)
                 return there
-            _put_aside(unit.path)
+            if _replace(attempt.path, unit.path):
+                return unit
 
     def _entry(self, attempt: Attempt, made: Made, name: str) -> FileEntry:
         relative = PurePosixPath(name)
@@ -220,13 +222,22 @@ def file_entry(path: Path, name: str, rows: int | None, digests: FileDigests) ->
     return FileEntry(name, path.stat().st_size, digest, counted, rows_digest(path) if is_table else None)
 
 
-def _put_aside(final: Path) -> None:
-    """Free a unit's name. What lies there is kept until `clean`: someone may be reading it."""
+def _replace(new: Path, final: Path) -> bool:
+    """Put a unit in another one's place, so that a crash or a reader finds either; False: its name is free.
+
+    What lay there is kept until `clean`: someone may be reading it. Where the file system cannot exchange two
+    names, it is put aside first.
+    """
     retired = final.with_name(RETIRED_NAME) / f"{final.name}.{time.time_ns()}"
-    retired.parent.mkdir(exist_ok=True)
-    with suppress(FileNotFoundError):
-        final.rename(retired)
-        fsync_folder(retired.parent)
+    make_folders(retired.parent)
+    try:
+        exchanged = exchange(new, final)
+        fault_point("store.before_unit_aside")
+        (new if exchanged else final).rename(retired)
+    except FileNotFoundError:
+        return False  # another writer was here; ask again
+    fsync_folder(retired.parent)
+    return exchanged
 
 
 def _writer() -> str:
