@@ -5,6 +5,9 @@ Every test is run on a student of each family.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,32 +21,39 @@ from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from flows.cli import app
-from trims_core.graph import build_graph
+from trims_core.graph import build_graph, select
 from trims_core.settings import load_config
-from trims_core.stage import Outcome, StageSpec, Work, run_node
-from trims_core.store import Artifact, Store
+from trims_core.stage import Make, Unit, Work, run_node
+from trims_core.store import Artifact, Attempt, Made, Store, UnitRecord
 from trims_core.students import (
     load_student,
     load_student_tokenizer,
     read_family,
     save_adapter_official,
 )
+from trims_core.training.settings import train_settings
 
 
-def _train(work: Work) -> Outcome:
+def _train_maker(
+    work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]
+) -> AbstractContextManager[Make]:
     """An adapter of the configured student whose weights are far from zero."""
-    student = load_student(work.config.student.model)
-    targets = read_family(work.config.student.model).lora_targets(("all-linear",))
-    wrapped = get_peft_model(student.model, LoraConfig(r=2, lora_alpha=8, target_modules=targets))
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, weight in wrapped.named_parameters():
-            if "lora_" in name:
-                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
-    save_adapter_official(wrapped, work.staging.path / "adapter")
-    written = {f"adapter/{path.name}": None for path in (work.staging.path / "adapter").iterdir()}
-    work.staging.record("adapter", written)
-    return Outcome({"n_in": 1, "n_out": 1})
+
+    def make(_unit: Unit, attempt: Attempt) -> Made:
+        model = work.settings.student.model
+        targets = read_family(model).lora_targets(("all-linear",))
+        wrapped = get_peft_model(
+            load_student(model).model, LoraConfig(r=2, lora_alpha=8, target_modules=targets)
+        )
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for name, weight in wrapped.named_parameters():
+                if "lora_" in name:
+                    weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+        save_adapter_official(wrapped, attempt.path)
+        return Made({path.name: None for path in attempt.path.iterdir()})
+
+    return stages.making(make, work)
 
 
 @pytest.fixture(params=["llada", "dream"])
@@ -59,13 +69,16 @@ def student(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def trained(config: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     """A train artifact with a real adapter; the config names the real student."""
     config.write_text(config.read_text().replace("model: none", f"model: {student}"))
-    specs = {**flow_stages.SPECS, "train": StageSpec("train", 1, stages.SPECS["train"].key, _train)}
+    specs = {
+        **flow_stages.SPECS,
+        "train": replace(flow_stages.SPECS["train"], settings=train_settings, maker=_train_maker),
+    }
     monkeypatch.setattr(flow_stages, "SPECS", specs)
     flow_stages.install(monkeypatch)
     settings = load_config(config)
     store = Store(settings.store)
     done: dict[str, Artifact] = {}
-    for node in build_graph(settings)[:4]:
+    for node in select(build_graph(settings), "train/trims-s0"):
         parents = {role: done[parent] for role, parent in node.parents.items()}
         done[node.id] = run_node(store, settings, node, parents).artifact
     return done["train/trims-s0"]
@@ -79,7 +92,9 @@ def test_the_merged_checkpoint_equals_student_plus_adapter(
     assert found.exit_code == 0, found.output
     ids_BL = torch.arange(24).reshape(2, 12)
     plain = load_student(str(tmp_path / "student"))
-    tuned = load_student(str(tmp_path / "student"), adapter=trained.path / "adapter")
+    tuned = load_student(
+        str(tmp_path / "student"), adapter=trained.file("adapter/adapter_config.json").parent
+    )
     merged = load_student(str(out))
     with torch.no_grad():
         plain_BLV, tuned_BLV, merged_BLV = (one.forward(ids_BL) for one in (plain, tuned, merged))
