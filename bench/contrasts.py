@@ -2,11 +2,11 @@
 
 usage: python bench/contrasts.py CONFIG [CONFIG …] --pairs a:b [a:b …] [--levels TPF …] [--seeds-so-far]
 For a study whose arms are spread over configs (other teachers, other students), also while it is still
-running: finished sweeps are taken from each config's store, a method with a seed that is not there yet is
-named and left out (with --seeds-so-far only that seed is). Nothing is made. A CONFIG may carry settings:
+running: finished grades and their sweeps are taken from each config's store, a method with a seed that is not
+there yet is named and left out (with --seeds-so-far only that seed is). Nothing is made. A CONFIG may carry settings:
 "configs/demo-study-controls.yaml name=unigram scores.teacher=unigram".
 
-A name is a key of train.variants or `untuned`. Where two configs have it, it is one method if their sweeps of
+A name is a key of train.variants or `untuned`. Where two configs have it, it is one method if their grades of
 a common seed are the same artifact; otherwise the name is the first config's, and the other is CONFIG/METHOD,
 CONFIG being that config's `name`. Methods are compared on the problems they share. Resamples, and levels
 without --levels, are those of the first config's report settings.
@@ -18,13 +18,13 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from trims_core.config import TrimsConfig
 from trims_core.errors import TrimsError, nearest_name
 from trims_core.plan import plan
 from trims_core.report.caveats import levels_left_out
-from trims_core.report.cells import Cell, read_cells, same_problems
+from trims_core.report.cells import Cell, Model, read_cells, same_problems
 from trims_core.report.results import comparison_of
 from trims_core.report.tables import MEANINGS_OF_INTERVALS, contrasts
 from trims_core.settings import load_config
@@ -34,12 +34,20 @@ from trims_core.store import Artifact, Store
 Seed = int | None
 
 
+@dataclass(frozen=True)
+class Graded:
+    """A model's sweep and its grades."""
+
+    sweep: Artifact
+    grades: Artifact
+
+
 @dataclass
 class Arm:
-    """A method and the finished sweeps of its seeds."""
+    """A method and what is finished of its seeds."""
 
     config: str
-    sweeps: dict[Seed, Artifact] = field(default_factory=dict)
+    graded: dict[Seed, Graded] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
 
@@ -77,7 +85,7 @@ def markdown(
     arms = merged([arms_of(config, specs) for config in configs])
     wanted = [_named(text, arms) for text in pairs]
     shown = {name: arms[name] for name in dict.fromkeys(name for pair in wanted for name in pair)}
-    there = {name: arm for name, arm in shown.items() if arm.sweeps and (seeds_so_far or not arm.missing)}
+    there = {name: arm for name, arm in shown.items() if arm.graded and (seeds_so_far or not arm.missing)}
     lines = [_source(name, arm, left_out=name not in there) for name, arm in shown.items()]
     report = configs[0].report
     if levels is not None:
@@ -99,17 +107,20 @@ def markdown(
 
 
 def arms_of(config: TrimsConfig, specs: Mapping[str, StageSpec] | None = None) -> dict[str, Arm]:
-    """A config's methods with their finished sweeps, looked up as a run would."""
+    """A config's methods with their finished grades, looked up as a run would."""
     arms: dict[str, Arm] = {}
-    for row in plan(Store(config.store), config, until="sweep", specs=specs):
-        if row.node.stage != "sweep":
+    rows = {row.node.id: row for row in plan(Store(config.store), config, until="grades", specs=specs)}
+    for row in rows.values():
+        if row.node.stage != "grades":
             continue
         variant, seed = row.node.params["variant"], row.node.params["seed"]
         arm = arms.setdefault("untuned" if variant is None else str(variant), Arm(config.name))
-        if row.artifact is None:
-            arm.missing.append(f"{row.node.id} ({row.why})")
+        sweep = rows[row.node.parents["sweep"]]
+        if row.artifact is None or sweep.artifact is None:
+            first = row if sweep.artifact is not None else sweep
+            arm.missing.append(f"{first.node.id} ({first.why})")
         else:
-            arm.sweeps[None if seed is None else int(str(seed))] = row.artifact
+            arm.graded[None if seed is None else int(str(seed))] = Graded(sweep.artifact, row.artifact)
     return arms
 
 
@@ -122,7 +133,7 @@ def merged(found: Sequence[Mapping[str, Arm]]) -> dict[str, Arm]:
             if first is None:
                 arms[name] = arm
             elif _same(first, arm):
-                first.sweeps |= arm.sweeps
+                first.graded |= arm.graded
                 first.missing += [text for text in arm.missing if text not in first.missing]
             else:
                 arms[f"{arm.config}/{name}"] = arm
@@ -130,9 +141,9 @@ def merged(found: Sequence[Mapping[str, Arm]]) -> dict[str, Arm]:
 
 
 def _same(one: Arm, other: Arm) -> bool:
-    shared = one.sweeps.keys() & other.sweeps.keys()
+    shared = one.graded.keys() & other.graded.keys()
     return bool(shared) and all(
-        one.sweeps[seed].fingerprint == other.sweeps[seed].fingerprint for seed in shared
+        one.graded[seed].grades.fingerprint == other.graded[seed].grades.fingerprint for seed in shared
     )
 
 
@@ -147,21 +158,26 @@ def _named(text: str, arms: Mapping[str, Arm]) -> tuple[str, str]:
 def _source(name: str, arm: Arm, *, left_out: bool) -> str:
     """Where a method comes from, and what is missing."""
     seeds = ", ".join(
-        f"{'' if seed is None else f'seed {seed} '}{artifact.fingerprint[:12]}"
-        for seed, artifact in arm.sweeps.items()
+        f"{'' if seed is None else f'seed {seed} '}{found.grades.fingerprint[:12]}"
+        for seed, found in arm.graded.items()
     )
     missing = f"; not there: {'; '.join(arm.missing)}" if arm.missing else ""
-    return f"{name} of {arm.config}{' (left out)' if left_out else ''}: {seeds or 'no sweep'}{missing}"
+    return f"{name} of {arm.config}{' (left out)' if left_out else ''}: {seeds or 'no grades'}{missing}"
 
 
 def _cells(name: str, arm: Arm) -> list[Cell]:
     """A method's cells under the name it has here."""
-    variant = None if name == "untuned" else name
     return [
-        replace(cell, variant=variant, model=name if seed is None else f"{name}-s{seed}")
-        for seed, artifact in arm.sweeps.items()
-        for cell in read_cells(artifact)
+        cell
+        for seed, found in arm.graded.items()
+        for cell in read_cells(_model(name, seed), found.sweep, found.grades)
     ]
+
+
+def _model(name: str, seed: Seed) -> Model:
+    if seed is None:
+        return Model(name, None if name == "untuned" else name)
+    return Model(f"{name}-s{seed}", name, seed)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Final
 
@@ -202,10 +201,10 @@ def cell(
         finished_N=right_N,
         seconds=0.0,
         tokens_per_second=0.0,
-        batch_size=1,
-        workers=1,
+        n_ungraded=0,
+        batch_sizes=(1,),
+        workers=(1,),
         stop_at_end=True,
-        path=Path(),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -35,10 +34,10 @@ def cell(
         finished_N=np.ones(n, dtype=bool),
         seconds=1.0,
         tokens_per_second=10.0,
-        batch_size=4,
-        workers=1,
+        n_ungraded=0,
+        batch_sizes=(4,),
+        workers=(1,),
         stop_at_end=True,
-        path=Path("none.parquet"),
     )
 
 

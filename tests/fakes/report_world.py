@@ -9,21 +9,20 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from trims_core.config import TrimsConfig
-from trims_core.fingerprint import Digests
+from trims_core.config import OPERATIONAL, Section, TrimsConfig
 from trims_core.graph import Node, build_graph
-from trims_core.schema import BUCKETS, CORPUS, SAMPLES, write_table
+from trims_core.schema import BUCKETS, CORPUS, GRADES, SAMPLES, Table, write_table
 from trims_core.settings import parse_config
-from trims_core.stage import Outcome, Result, StageSpec, Work, run_node, stage_key
-from trims_core.store import Artifact, StageKey, Store
+from trims_core.stage import Make, Outcome, Result, StageSpec, Unit, Work, run_node
+from trims_core.store import Artifact, Made, Store, UnitRecord
 
 CANVAS = 32
 SPECIALS = ("<|endoftext|>", "<|mdm_mask|>", "<|eot_id|>")
@@ -62,7 +61,7 @@ class ReportWorld:
     """Tokens per forward at which half of that accuracy is left, beyond one."""
     edit: Edit = lambda model, threshold, rows: rows
     summary: Callable[[Row], Row] = lambda row: row
-    """Changes a cell's summary in cells.json."""
+    """Changes a cell's summary in the grades' cells.json; `model` is in it, for those who choose by it."""
     sweep: Mapping[str, object] = field(default_factory=dict)
     """Further settings of the sweep."""
     report: Mapping[str, object] = field(default_factory=dict)
@@ -93,14 +92,16 @@ class ReportWorld:
 
     def specs(self) -> dict[str, StageSpec]:
         """Fake stages for all but the report."""
-        makers: dict[str, Callable[[Work], Outcome]] = {
+        makers: dict[str, Maker] = {
             "corpus": _corpus,
             "scores": _scores,
+            "aligned": _aligned,
             "buckets": _buckets,
-            "train": partial(_train, self),
-            "sweep": partial(_sweep, self),
+            "train": _train,
+            "sweep": _sweep,
+            "grades": _grades,
         }
-        return {stage: StageSpec(stage, 1, partial(_key, self), maker) for stage, maker in makers.items()}
+        return {stage: self._spec(stage, maker) for stage, maker in makers.items()}
 
     def parents(self) -> dict[str, Artifact]:
         """Every artifact above the report, by role."""
@@ -111,11 +112,103 @@ class ReportWorld:
             made[node.id] = run_node(store, config, node, above, specs=self.specs()).artifact
         return made
 
-    def make_report(self, *, refresh: bool = False) -> Result:
+    def make_report(self) -> Result:
         """Runs the real report stage on the made-up artifacts."""
         config = self.config()
         node = build_graph(config)[-1]
-        return run_node(Store(self.root / "store"), config, node, self.parents(), refresh=refresh)
+        return run_node(Store(self.root / "store"), config, node, self.parents())
+
+    def _spec(self, stage: str, maker: Maker) -> StageSpec:
+        """A stage whose units are all made of the story, of the node and of the parents' contents."""
+
+        def settings(config: TrimsConfig, node: Node) -> Told:
+            return Told(story=self._story(), node=dict(node.params), k=config.buckets.k, config=config)
+
+        def made(work: Work) -> Story:
+            params = dict(work.settings.node)
+            return Story(self, work.settings.config, params, work.parents)
+
+        def units(work: Work, _facts: None) -> list[Unit]:
+            about = {role: artifact.content_digest for role, artifact in work.parents.items()}
+            fields = work.settings.result_fields()
+            return [Unit(name, fields, {**about, "unit": name}) for name in maker(made(work)).units]
+
+        @contextmanager
+        def making(work: Work, *_: object) -> Iterator[Make]:
+            written = maker(made(work)).units
+            yield lambda unit, attempt: _write(attempt.path, written[unit.name])
+
+        def finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome:
+            told = maker(made(work))
+            files = _write(work.folder, told.files).files
+            return replace(told.outcome, files=files)
+
+        return StageSpec(stage, 1, settings=settings, units=units, maker=making, finish=finish)
+
+    def _story(self) -> dict[str, Any]:
+        return {
+            "n": self.n,
+            "loss": str(self.loss),
+            "skill": dict(self.skill),
+            "stamina": dict(self.stamina),
+            "sweep": dict(self.sweep),
+        }
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table to be written."""
+
+    table: Table
+    columns: Mapping[str, Any]
+
+
+Files = Mapping[str, Rows | str]
+"""Name → a table or text."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a fake stage tells its part of."""
+
+    world: ReportWorld
+    config: TrimsConfig
+    params: Mapping[str, Any]
+    parents: Mapping[str, Artifact]
+
+
+@dataclass(frozen=True)
+class Tale:
+    """What a fake stage writes."""
+
+    outcome: Outcome
+    units: Mapping[str, Files] = field(default_factory=dict)
+    files: Files = field(default_factory=dict)
+
+
+Maker = Callable[[Story], Tale]
+
+
+class Told(Section):
+    """What a fake stage reads."""
+
+    story: dict[str, Any]
+    node: dict[str, Any]
+    k: int
+    config: Annotated[TrimsConfig, OPERATIONAL]
+
+
+def _write(folder: Path, files: Files) -> Made:
+    rows: dict[str, int | None] = {}
+    for name, what in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(what, Rows):
+            rows[name] = write_table(path, what.table, what.columns)
+        else:
+            path.write_text(what)
+            rows[name] = None
+    return Made(rows)
 
 
 def write_student(folder: Path) -> Path:
@@ -142,48 +235,32 @@ def write_student(folder: Path) -> Path:
     return folder
 
 
-def _key(
-    world: ReportWorld, config: TrimsConfig, node: Node, parents: Mapping[str, Artifact], digests: Digests
-) -> StageKey:
-    story = {
-        "n": world.n,
-        "loss": str(world.loss),
-        "skill": dict(world.skill),
-        "stamina": dict(world.stamina),
-    }
-    return stage_key(
-        node.stage,
-        1,
-        {**story, "params": dict(node.params), "sweep": dict(world.sweep), "k": config.buckets.k},
-        parents,
-    )
-
-
-def _corpus(work: Work) -> Outcome:
-    ids = [f"ex{i}" for i in range(9)]
+def _corpus(_story: Story) -> Tale:
     columns = {
-        "id": ids,
+        "id": [f"ex{i}" for i in range(9)],
         "messages": [[{"role": "user", "content": f"Question {i}?"}] for i in range(9)],
         "completion": [ANSWERS[i % 3] for i in range(9)],
         "source": [f"train.jsonl:{i + 1}" for i in range(9)],
     }
-    rows = write_table(work.staging.path / "corpus-00000.parquet", CORPUS, columns)
-    work.staging.record("corpus", {"corpus-00000.parquet": rows})
-    return Outcome({"n_in": 9, "n_out": 9, "n_normalised": 2})
+    units = {"corpus-00000": {"corpus.parquet": Rows(CORPUS, columns)}}
+    return Tale(Outcome({"n_in": 9, "n_out": 9, "n_normalised": 2}), units)
 
 
-def _scores(work: Work) -> Outcome:
-    (work.staging.path / "scores.txt").write_text("scores")
-    work.staging.record("scores", {"scores.txt": None})
-    return Outcome({"n_in": 9, "n_out": 9, "n_rejected": 0}, {"model": "teacher", "dtype": "float32"})
+def _scores(_story: Story) -> Tale:
+    counts = {"n_in": 9, "n_out": 9, "n_rejected": 0}
+    return Tale(Outcome(counts, {"model": "teacher", "dtype": "float32"}), files={"scores.txt": "scores"})
 
 
-def _buckets(work: Work) -> Outcome:
+def _aligned(_story: Story) -> Tale:
+    return Tale(Outcome({"n_in": 9, "n_out": 9}), files={"aligned.txt": "aligned"})
+
+
+def _buckets(story: Story) -> Tale:
     """Difficulties drawn log-uniformly, one in ten exactly zero; buckets by rank."""
     from trims_core.rendering import load_tokenizer
 
-    tokenizer = load_tokenizer(work.config.student.model)
-    k = work.config.buckets.k
+    tokenizer = load_tokenizer(story.config.student.model)
+    k = story.config.buckets.k
     completions = [[*tokenizer.encode(ANSWERS[i % 3]), 2] for i in range(9)]
     rng = np.random.default_rng(5)
     n_tokens = sum(map(len, completions))
@@ -199,7 +276,6 @@ def _buckets(work: Work) -> Outcome:
         "difficulty_nats": [values[a:b].tolist() for a, b in itertools.pairwise(cuts)],
         "bucket": [bucket[a:b].tolist() for a, b in itertools.pairwise(cuts)],
     }
-    rows = write_table(work.staging.path / "buckets-00000.parquet", BUCKETS, columns)
     bins = 10 ** np.linspace(-6, 1.01, 57)
     per_bucket = [values[bucket == b] for b in range(1, k + 1)]
     histogram = {
@@ -215,48 +291,80 @@ def _buckets(work: Work) -> Outcome:
         "bucket_sizes": [len(v) for v in per_bucket],
         "n_zero": int((values == 0).sum()),
     }
-    (work.staging.path / "edges.json").write_text(json.dumps(edges))
-    (work.staging.path / "histogram.json").write_text(json.dumps(histogram))
-    work.staging.record("all", {"buckets-00000.parquet": rows, "edges.json": None, "histogram.json": None})
-    return Outcome({"n_in": 9, "n_out": 9, "n_tokens": n_tokens})
+    return Tale(
+        Outcome({"n_in": 9, "n_out": 9, "n_tokens": n_tokens}),
+        {"buckets-00000": {"buckets.parquet": Rows(BUCKETS, columns)}},
+        {"edges.json": json.dumps(edges), "histogram.json": json.dumps(histogram)},
+    )
 
 
-def _train(world: ReportWorld, work: Work) -> Outcome:
-    rng = np.random.default_rng([int(work.node.params["seed"]), len(str(work.node.params["variant"]))])  # type: ignore[arg-type]
+def _train(story: Story) -> Tale:
+    seed = story.params["seed"]
+    rng = np.random.default_rng([seed, len(story.params["variant"])])
     rows = []
     for step in range(1, 301):
-        loss = world.loss * math.exp(-step / 90) + 0.6 + 0.08 * rng.standard_normal()
+        loss = story.world.loss * math.exp(-step / 90) + 0.6 + 0.08 * rng.standard_normal()
         rows.append(
             {"step": step, "kind": "train", "loss": loss, "lr": 1e-3, "grad_norm": 1.0, "seconds": step}
         )
         if step % 50 == 0:
-            rows.append({"step": step, "kind": "eval", "loss": 0.62 + world.loss * math.exp(-step / 80)})
-    (work.staging.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    work.staging.record("adapter", {"metrics.jsonl": None})
-    return Outcome({"n_in": 9, "n_out": 9}, dict(work.node.params), seed=int(work.node.params["seed"]))  # type: ignore[arg-type]
+            late = 0.62 + story.world.loss * math.exp(-step / 80)
+            rows.append({"step": step, "kind": "eval", "loss": late})
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    return Tale(Outcome({"n_in": 9, "n_out": 9}, seed=seed), {"adapter": {"metrics.jsonl": text}})
 
 
-def _sweep(world: ReportWorld, work: Work) -> Outcome:
-    model, variant, seed = (work.node.params[name] for name in ("model", "variant", "seed"))
-    summaries = []
-    sweep = work.config.sweep
+def _swept(story: Story) -> Iterator[tuple[dict[str, Any], list[Row]]]:
+    """Each cell and its rows."""
+    model, variant = story.params["model"], story.params["variant"]
+    sweep, world = story.config.sweep, story.world
     points = itertools.product(sweep.caches(tuned=variant is not None), (None, *sweep.thresholds))
     for cache, threshold in points:
-        made = _samples(world, str(model), str(variant or "untuned"), threshold, SECONDS[cache])
-        rows = world.edit(str(model), threshold, made)
+        made = _samples(world, model, variant or "untuned", threshold, SECONDS[cache])
+        rows = world.edit(model, threshold, made)
         if rows is None:
             continue
-        about = {"model": model, "variant": variant, "seed": seed, "task": "demo"}
-        about |= {"cache": cache, "threshold": threshold}
-        rows = [{**about, **row} for row in rows]
-        name = f"cells/demo-t{'one' if threshold is None else threshold}-{cache}.parquet"
-        (work.staging.path / "cells").mkdir(exist_ok=True)
-        columns = {column: [row[column] for row in rows] for column in SAMPLES.schema.names}
-        work.staging.record(name, {name: write_table(work.staging.path / name, SAMPLES, columns)})
-        summaries.append(world.summary({**about, "rule": sweep.rule, **_summary(rows)}))
-    (work.staging.path / "cells.json").write_text(json.dumps(summaries))
-    work.staging.record("cells.json", {"cells.json": None})
-    return Outcome({"n_in": len(summaries) * world.n, "n_out": len(summaries) * world.n})
+        about = {"task": "demo", "cache": cache, "rule": sweep.rule, "threshold": threshold}
+        yield about, [{**row, "cache": cache, "threshold": threshold} for row in rows]
+
+
+def _chunks(cell: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Unit name → its rows: a cell's samples lie in two units."""
+    point = "one" if cell["threshold"] is None else cell["threshold"]
+    middle = len(rows) * 2 // 3
+    parts = (rows[:middle], rows[middle:])
+    return {f"demo-t{point}-{cell['cache']}/{i:04d}": list(part) for i, part in enumerate(parts)}
+
+
+def _sweep(story: Story) -> Tale:
+    units, summaries = {}, []
+    for cell, rows in _swept(story):
+        chunks = _chunks(cell, rows)
+        for name, part in chunks.items():
+            columns = {column: [row[column] for row in part] for column in SAMPLES.schema.names}
+            units[name] = {"samples.parquet": Rows(SAMPLES, columns)}
+        summaries.append({**cell, **_summary(rows), "units": list(chunks)})
+    n = len(summaries) * story.world.n
+    info = {"student": story.config.student.model}
+    return Tale(Outcome({"n_in": n, "n_out": n}, info), units, {"cells.json": json.dumps(summaries)})
+
+
+def _grades(story: Story) -> Tale:
+    units, summaries = {}, []
+    swept = json.loads(story.parents["sweep"].file("cells.json").read_text())
+    for (cell, rows), row in zip(_swept(story), swept, strict=True):
+        for name, part in _chunks(cell, rows).items():
+            columns = {
+                "sample_id": [one["sample_id"] for one in part],
+                "grader": ["words"] * len(part),
+                "verdict": [one.get("verdict", "right" if one["correct"] else "wrong") for one in part],
+                "extracted": [one["answer"] for one in part],
+                "gold": [one["gold"] for one in part],
+            }
+            units[name] = {"grades.parquet": Rows(GRADES, columns)}
+        right = {**row, "n_correct": sum(one["correct"] for one in rows)}
+        summaries.append(story.world.summary({**right, "model": story.params["model"]}))
+    return Tale(Outcome({"n_cells": len(summaries)}), units, {"cells.json": json.dumps(summaries)})
 
 
 def _samples(
@@ -302,13 +410,12 @@ def _summary(rows: Sequence[Row]) -> Row:
     seconds = sum(row["seconds"] for row in rows)
     return {
         "n": len(rows),
-        "n_correct": sum(row["correct"] for row in rows),
         "tokens": tokens,
         "forwards": forwards,
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,
-        "batch_size": 16,
-        "workers": 1,
+        "batch_sizes": [16],
+        "workers": [1],
         "stop_at_end": True,
         "n_unfinished": sum(not row["finished"] for row in rows),
     }

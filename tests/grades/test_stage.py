@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from fakes.decoding_world import (
     write_sweep_world,
 )
 
-from trims_core.benchmarks import BENCHMARKS
+from trims_core.benchmarks import BENCHMARKS, Problem
 from trims_core.benchmarks.demo import Demo
 from trims_core.config import TrimsConfig
 from trims_core.curves import wilson_interval
@@ -56,6 +57,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 class Lenient(Demo):
     """Finds the length of a text modulo 4 in it, so that some answers of a random student are right."""
+
+    def problem(self, row: Mapping[str, Any], number: int) -> Problem:
+        return Demo().problem(row, number)
 
     def extract(self, text: str) -> str | None:
         return str(len(text) % 4)

@@ -95,7 +95,7 @@ def test_what_is_not_there_yet_is_named_and_its_method_left_out(tmp_path: Path, 
     worlds = (world_with(tmp_path, "trims", "standard"), world_with(tmp_path, "other"))
     text = tables(*worlds, pairs=["trims:standard", "trims:other"], made=False)
     assert (
-        "- other of world (left out): no sweep; not there: sweep/other-s0 (waits for train/other-s0" in text
+        "- other of world (left out): no grades; not there: sweep/other-s0 (waits for train/other-s0" in text
     )
     assert "| trims − standard | mean over" in text
     assert "| trims − other" not in text

@@ -22,7 +22,8 @@ def strong_results() -> dict[str, Any]:
             "low": accuracy - 0.01,
             "high": accuracy + 0.01,
             "n_unfinished": 3,
-            "batch_size": 16,
+            "batch_sizes": [16],
+            "n_ungraded": 0,
             "tpf": 1.0 if threshold is None else 3.0,
         }
 
@@ -76,7 +77,8 @@ def test_strong_results_have_no_caveats() -> None:
             "does not fall measurably from 1.0 to 3.0 tokens per forward",
         ),
         ("tasks.demo.curves.trims.1.accuracy", 0.7, "trims 1 of 2"),
-        ("tasks.demo.cells.1.batch_size", 8, "in batches of [8, 16]"),
+        ("tasks.demo.cells.1.batch_sizes", [8, 16], "in batches of [8, 16]"),
+        ("tasks.demo.cells.1.n_ungraded", 3, "answers could not be graded"),
         ("buckets.n_zero", 126, "12.6 % of the answer tokens have a difficulty of exactly 0 nats"),
         ("stages.0.counts.n_rejected", 4, "scores: 4 of 10 rows were rejected"),
     ],

@@ -11,13 +11,12 @@ import pytest
 from fakes.report_world import ReportWorld, Row
 
 from trims_core.errors import ReportError
-from trims_core.report.cells import Cell, Coverage, expected_keys, load_cells
+from trims_core.report.cells import Cell, Coverage, Model, expected_keys, load_cells, read_cells
 
 
 def load(world: ReportWorld, *, partial: bool = False) -> tuple[list[Cell], Coverage]:
     """The cells of a made-up run."""
-    sweeps = [artifact for role, artifact in world.parents().items() if role.startswith("sweep/")]
-    return load_cells(world.config(), sweeps, partial=partial)
+    return load_cells(world.config(), world.parents(), partial=partial)
 
 
 def test_every_configured_cell_is_loaded_in_the_order_of_the_settings(tmp_path: Path) -> None:
@@ -63,14 +62,21 @@ def test_a_partial_report_says_which_cells_are_missing(tmp_path: Path) -> None:
 
 def test_a_sweep_that_lacks_a_whole_model_is_refused(tmp_path: Path) -> None:
     world = ReportWorld(tmp_path)
-    sweeps = [artifact for role, artifact in world.parents().items() if role == "sweep/untuned"]
+    there = {role: a for role, a in world.parents().items() if role in ("sweep/untuned", "grades/untuned")}
     with pytest.raises(ReportError, match="8 of 12 cells are missing"):
-        load_cells(world.config(), sweeps)
+        load_cells(world.config(), there)
+
+
+def test_samples_without_grades_are_missing_cells(tmp_path: Path) -> None:
+    world = ReportWorld(tmp_path)
+    there = {role: a for role, a in world.parents().items() if role != "grades/trims-s0"}
+    with pytest.raises(ReportError, match="4 of 12 cells are missing: trims-s0 on demo"):
+        load_cells(world.config(), there)
 
 
 def test_no_cell_at_all_is_refused_even_in_a_partial_report(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="none of the 12 cells"):
-        load_cells(ReportWorld(tmp_path).config(), [], partial=True)
+        load_cells(ReportWorld(tmp_path).config(), {}, partial=True)
 
 
 def shortened(model: str, threshold: float | None, rows: list[Row]) -> list[Row]:
@@ -132,3 +138,38 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     for one, other in zip(plain, turned, strict=True):
         assert one.sample_ids == other.sample_ids
         np.testing.assert_array_equal(one.correct_N, other.correct_N)
+
+
+def failed(model: str, threshold: float | None, rows: list[Row]) -> list[Row]:
+    """The grader fails on the first two problems."""
+    verdicts = ("error", "timeout")
+    changed = [{**row, "correct": False, "verdict": v} for row, v in zip(rows, verdicts, strict=False)]
+    return [*changed, *rows[2:]]
+
+
+def test_an_answer_that_could_not_be_graded_is_counted_and_not_right(tmp_path: Path) -> None:
+    cells, _ = load(ReportWorld(tmp_path, edit=failed))
+    assert {cell.n_ungraded for cell in cells} == {2}
+    assert {tuple(cell.correct_N[:2]) for cell in cells} == {(0.0, 0.0)}
+    assert {cell.n for cell in cells} == {40}
+
+
+MODEL = Model("trims-s0", "trims", 0)
+
+
+def test_grades_of_another_sweep_are_refused(tmp_path: Path) -> None:
+    one, other = (
+        ReportWorld(tmp_path / name, edit=edit).parents() for name, edit in (("a", renamed), ("b", backwards))
+    )
+    with pytest.raises(ReportError, match="or of other problems; expected one each"):
+        read_cells(MODEL, one["sweep/trims-s0"], other["grades/trims-s0"])
+    fewer = ReportWorld(tmp_path / "c", thresholds=(0.9, 0.6)).parents()
+    with pytest.raises(ReportError, match=r"its units are not those .* \(demo-t0\.3-none/0000"):
+        read_cells(MODEL, one["sweep/trims-s0"], fewer["grades/trims-s0"])
+
+
+def test_who_a_model_is_follows_from_the_settings_alone(tmp_path: Path) -> None:
+    parents = ReportWorld(tmp_path).parents()
+    renamed_model = Model("ours-s3", "ours", 3)
+    cells = read_cells(renamed_model, parents["sweep/trims-s0"], parents["grades/trims-s0"])
+    assert {(cell.model, cell.variant, cell.seed) for cell in cells} == {("ours-s3", "ours", 3)}

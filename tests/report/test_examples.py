@@ -73,7 +73,7 @@ def test_coloured_examples_carry_the_bucket_and_difficulty_of_their_tokens(
 def test_every_method_answers_the_same_problems_at_a_middle_threshold(
     world: ReportWorld, parents: dict[str, Artifact]
 ) -> None:
-    cells, _ = load_cells(world.config(), [a for role, a in parents.items() if role.startswith("sweep/")])
+    cells, _ = load_cells(world.config(), parents)
     shown = answers_side_by_side(cells, 3)
     assert shown["threshold"] == 0.6
     assert len(shown["problems"]) == 3
@@ -81,6 +81,8 @@ def test_every_method_answers_the_same_problems_at_a_middle_threshold(
         assert [answer["model"] for answer in problem["answers"]] == ["untuned", "standard-s0", "trims-s0"]
         for answer in problem["answers"]:
             assert ("not" in answer["text"]) != answer["correct"]
+            assert answer["verdict"] == ("right" if answer["correct"] else "wrong")
+            assert answer["answer"] == (problem["gold"] if answer["correct"] else "35")
 
 
 def test_no_examples_are_shown_where_none_are_wanted(
@@ -94,6 +96,5 @@ def test_answers_need_a_threshold_that_all_methods_have(tmp_path: Path) -> None:
     world = ReportWorld(
         tmp_path, edit=lambda model, t, rows: rows if (model == "untuned") == (t is None) else None
     )
-    sweeps = [artifact for role, artifact in world.parents().items() if role.startswith("sweep/")]
-    cells, _ = load_cells(world.config(), sweeps, partial=True)
+    cells, _ = load_cells(world.config(), world.parents(), partial=True)
     assert answers_side_by_side(cells, 3) == {"threshold": None, "problems": []}

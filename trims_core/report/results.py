@@ -213,6 +213,7 @@ def _provenance(config: TrimsConfig, parents: Mapping[str, Artifact]) -> dict[st
     return {
         "config": config.result_fields(),
         "teacher": dict(parents["scores"].info),
+        "student": sorted({str(a.info["student"]) for a in parents.values() if "student" in a.info}),
         "versions": {name: sorted(values) for name, values in sorted(versions.items())},
         "inputs": {name: sorted(values) for name, values in sorted(inputs.items())},
         "seeds": list(config.train.seeds),

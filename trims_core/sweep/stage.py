@@ -21,7 +21,7 @@ from trims_core.benchmarks import Problem, load_tasks, task_digests
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests, pinned, sha256_json
 from trims_core.points import MEANINGS
-from trims_core.schema import SAMPLES, write_table
+from trims_core.schema import SAMPLES, TIMES, write_table
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Artifact, Attempt, Made, UnitRecord
 from trims_core.sweep.cells import Cell, chunk_notes, grid, summarise, table
@@ -33,6 +33,8 @@ VERSION: Final = 3
 CHUNK: Final = 200
 """Problems per unit: what a crash may cost, and the grain in which `limit` grows without decoding again."""
 TABLE_FILE: Final = "samples.parquet"
+TIMES_FILE: Final = "times.parquet"
+"""Apart from the samples, which are the same whenever they are decoded."""
 _ADAPTER_FILES: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 """What a student is loaded with; a model card or metrics beside them change no sample."""
 _TELL_EVERY_S: Final = 1.0
@@ -133,12 +135,13 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
             **answers.columns(),
         }
         conditions = {"batch_size": chosen.batch_size, "workers": runner.workers}
-        about = _provenance(chosen, unit, conditions)
+        about = _provenance(unit, conditions)
         n_rows = write_table(attempt.path / TABLE_FILE, SAMPLES, columns, about)
+        write_table(attempt.path / TIMES_FILE, TIMES, columns, about)
         fault_point("sweep.before_record")
         notes = {**chunk_notes(columns, answers.seconds), **conditions}
         tell.finished(chunk, notes)
-        return Made({TABLE_FILE: n_rows}, notes)
+        return Made({TABLE_FILE: n_rows, TIMES_FILE: n_rows}, notes, aside=(TIMES_FILE,))
 
     yield make
 
@@ -162,12 +165,14 @@ def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
         "n_unfinished": sum(row["n_unfinished"] for row in summaries),
     }
     info = {
+        "student": chosen.student.model,
         "decoding_seconds": sum(row["seconds"] for row in summaries),
         "tokens": sum(row["tokens"] for row in summaries),
         "forwards": sum(row["forwards"] for row in summaries),
     }
     seed = work.parents["train"].manifest.seed if "train" in work.parents else None
-    return Outcome(counts, info, _card(chosen, summaries), seed, {"cells.json": None})
+    files = {"cells.json": None}
+    return Outcome(counts, info, _card(chosen, summaries), seed, files, aside=tuple(files))
 
 
 SPEC: Final = StageSpec(
@@ -198,9 +203,8 @@ def _adapter(work: Work) -> Path | None:
     return work.parents["train"].file(_ADAPTER_FILES[0]).parent if "train" in work.parents else None
 
 
-def _provenance(chosen: SweepSettings, unit: Unit, conditions: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(unit: Unit, conditions: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "model": chosen.student.model,
         "inputs": dict(unit.inputs),
         **unit.settings,
         "counting": "tokens up to and including the first end token; forwards the sequence took part in",
