@@ -192,6 +192,9 @@ def test_moving_the_input_changes_nothing_and_changing_it_does(tmp_path: Path) -
     moved = run(tmp_path, [jsonl(tmp_path / "elsewhere/a.jsonl", ROWS)])
     assert moved.how == "cached"
     assert moved.artifact.fingerprint == first.artifact.fingerprint
+    renamed = run(tmp_path, [jsonl(tmp_path / "b.jsonl", ROWS)])
+    assert renamed.how == "made"
+    assert {row["source"] for row in rows_of(renamed)} == {"b.jsonl"}
     changed = run(tmp_path, [jsonl(tmp_path / "a.jsonl", ROWS[1:])])
     assert changed.how == "made"
     assert changed.artifact.fingerprint != first.artifact.fingerprint

@@ -35,7 +35,7 @@ class FakeTeacher:
         silent: ids that get no reply. short: ids whose reply lacks a token. twice: ids answered twice.
         failing: ids the engine fails on, until a file `engine_works` lies beside the checkpoint.
         die_after: rows after which the teacher is gone.
-        backwards: replies in reverse order.
+        backwards: replies in reverse order. entropy: half of each value as its entropy.
     """
 
     def __init__(
@@ -48,12 +48,14 @@ class FakeTeacher:
         twice: Sequence[str] = (),
         die_after: int | None = None,
         backwards: bool = False,
+        entropy: bool = False,
     ) -> None:
         self.values = dict(values or {})
         self.silent, self.short, self.twice = set(silent), set(short), set(twice)
         self.failing = () if (Path(config.model).parent / "engine_works").exists() else failing
         self.die_after = die_after
         self.backwards = backwards
+        self.entropy = entropy
         self.longest = 0
         self._asked = 0
 
@@ -76,7 +78,8 @@ class FakeTeacher:
             nll = fake_nll(request)
             if request.id in self.values:
                 nll[0] = float(self.values[request.id])
-            reply = Scored(request.id, nll[1:] if request.id in self.short else nll)
+            entropy = [value / 2 for value in nll] if self.entropy else None
+            reply = Scored(request.id, nll[1:] if request.id in self.short else nll, entropy)
             yield reply
             if request.id in self.twice:
                 yield reply

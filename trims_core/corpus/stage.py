@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from trims_core._faults import fault_point
@@ -57,10 +58,11 @@ class Facts:
 
 
 def inputs(config: CorpusConfig, digests: Digests) -> dict[str, str]:
-    """The input's bytes, or the hub's commit."""
-    return {
-        "data": digests.dataset(config.path, config.hub, config.hub_config, config.split, config.revision)
-    }
+    """The input's bytes and the files' names, which stand in the rows; or the hub's commit."""
+    data = digests.dataset(config.path, config.hub, config.hub_config, config.split, config.revision)
+    if config.path is None:
+        return {"data": data}
+    return {"data": data, "names": ", ".join(Path(path).name for path in config.path)}
 
 
 def begin(work: Work) -> Facts:
