@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trims_core._faults import InjectedFaultError, _hits
-from trims_core.errors import CorruptShardError, IncompleteArtifactError
+from trims_core.errors import CorruptShardError, IncompleteArtifactError, StoreError
 from trims_core.fingerprint import sha256_file
 from trims_core.store import Attempt, Made, Store, UnitKey, UnitRecord, swap, units
 from trims_core.store.artifact import read_unit
@@ -215,6 +215,36 @@ def test_an_attempt_of_another_host_is_taken_over_only_after_a_long_silence(
         assert not theirs.folder.exists()
         held.__exit__(None, None, None)
         assert attempt.folder.exists()
+
+
+def test_a_long_silent_attempt_shows_that_its_writer_lives(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "_BEAT_S", 0.01)
+    with store.units.attempt(KEY) as attempt:
+        age(attempt.folder, units._ABANDONED_S + 60)
+        deadline = time.monotonic() + 30
+        while time.time() - units.touched(attempt.folder) > 30:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_writer_whose_attempt_was_taken_over_is_told_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        pytest.raises(StoreError, match="another host took this attempt over"),
+        store.units.attempt(KEY) as mine,
+    ):
+        age(mine.folder, units._ABANDONED_S + 60)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(units.socket, "gethostname", lambda: "else.where")
+            publish(store, "theirs")
+        write(mine, "mine")
+    found = store.units.find(KEY)
+    assert found is not None
+    assert found.file("a.txt").read_text() == "theirs"
+    assert attempts(store) == []
 
 
 def age(folder: Path, seconds: float) -> None:

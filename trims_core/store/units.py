@@ -22,6 +22,7 @@ import logging
 import os
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,7 +32,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from trims_core._faults import fault_point
-from trims_core.errors import CorruptShardError, IncompleteArtifactError
+from trims_core.errors import CorruptShardError, IncompleteArtifactError, StoreError
 from trims_core.fingerprint import FileDigests, Json, canonical_json
 from trims_core.store.artifact import (
     RESERVED_NAMES,
@@ -58,6 +59,7 @@ RELEASED: Final = "released"
 _ABANDONED_S: Final = 900.0
 """An attempt of another host, of whose writer nothing can be known here, counts as dead after so long
 without a change."""
+_BEAT_S: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,15 @@ class Units:
             attempt.path.mkdir(parents=True, exist_ok=True)
             attempt.scratch.mkdir(exist_ok=True)
         try:
-            yield attempt
+            with _beating(mine):
+                yield attempt
+        except OSError as error:
+            if mine.exists():
+                raise
+            raise StoreError(
+                f"{mine}: another host took this attempt over: nothing of it changed for {_ABANDONED_S:g} s."
+                " Run the same command again"
+            ) from error
         finally:
             _release(attempt)
 
@@ -277,9 +287,27 @@ def _take_over(attempts: Path, mine: Path) -> None:
                 path.rename(mine)
 
 
+@contextmanager
+def _beating(folder: Path) -> Iterator[None]:
+    """Renews a folder's time during the block, so that other hosts see that its writer lives."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(_BEAT_S):
+            with suppress(OSError):
+                os.utime(folder)
+
+    threading.Thread(target=beat, name="attempt's heartbeat", daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()
+
+
 def _release(attempt: Attempt) -> None:
     """Leave what the next attempt can use, and nothing else."""
-    if not attempt.path.exists() or not any(attempt.scratch.iterdir()):
+    left = attempt.path.exists() and attempt.scratch.exists() and any(attempt.scratch.iterdir())
+    if not left:
         shutil.rmtree(attempt.folder, ignore_errors=True)  # published, or nothing to go on from
         return
     free = attempt.folder.with_name(f"{attempt.key.fingerprint}.{RELEASED}.{time.time_ns()}")
