@@ -3,8 +3,8 @@
 usage: python bench/contrasts.py CONFIG [CONFIG …] --pairs a:b [a:b …] [--levels TPF …] [--seeds-so-far]
 For a study whose arms are spread over configs (other teachers, other students), also while it is still
 running: finished grades and their sweeps are taken from each config's store, a method with a seed that is not
-there yet is named and left out (with --seeds-so-far only that seed is). Nothing is made. A CONFIG may carry settings:
-"configs/demo-study-controls.yaml name=unigram scores.teacher=unigram".
+there yet is named and left out (with --seeds-so-far only that seed is). Nothing is made. A CONFIG may carry
+settings: "configs/demo-study-controls.yaml name=unigram scores.teacher=unigram".
 
 A name is a key of train.variants or `untuned`. Where two configs have it, it is one method if their grades of
 a common seed are the same artifact; otherwise the name is the first config's, and the other is CONFIG/METHOD,

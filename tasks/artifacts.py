@@ -65,7 +65,7 @@ def edge_rows(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 def cell_rows(artifact: Artifact) -> list[dict[str, Any]]:
-    """One row per cell of a model's grades: cache, threshold, n, accuracy with interval, tokens per forward."""
+    """One row per cell of a model's grades: point, n, accuracy with interval, tokens per forward."""
     shown = ("task", "cache", "threshold", "n", "n_correct", "accuracy", "wilson_low", "wilson_high", "tpf")
     cells: list[dict[str, Any]] = json.loads(artifact.file("cells.json").read_text())
     return [{name: _rounded(cell.get(name)) for name in shown} for cell in cells]
