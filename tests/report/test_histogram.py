@@ -22,7 +22,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with corpus, scores and buckets made by the real buckets stage."""
     root = tmp_path_factory.mktemp("buckets")
     path = write_world(root)
-    for stage in ("corpus", "scores", "buckets"):
+    for stage in ("corpus", "scores", "aligned", "buckets"):
         assert main([stage, "--config", str(path)], specs=SPECS) == 0
     return Store(load_config(path).store)
 
