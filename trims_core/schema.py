@@ -93,7 +93,6 @@ SAMPLES: Final = Table(
             ("n_tokens_canvas", pa.int32()),
             ("n_tokens_text", pa.int32()),
             ("n_forwards", pa.int32()),
-            ("seconds", pa.float64()),
             ("token_ids", pa.list_(pa.int32())),
             ("reveal_step", pa.list_(pa.int32())),
             ("confidence", pa.list_(pa.float32())),
@@ -108,13 +107,17 @@ SAMPLES: Final = Table(
         "n_tokens_canvas": "all canvas positions",
         "n_tokens_text": "re-tokenised text without end tokens",
         "n_forwards": "model calls the sequence took part in",
-        "seconds": "decoding time of the sequence's batch divided by its sequences",
         "token_ids": "student's ids, one per canvas position; the mask's where never revealed",
         "reveal_step": "the trajectory: forward of this sequence (0-based) at which each canvas position was"
         " revealed, equal steps in one forward; -1 never",
         "confidence": "probability of the revealed token at that forward; null where never revealed",
         "entropy": "nats, of the whole prediction at that forward; null where never revealed",
     },
+)
+TIMES: Final = Table(
+    "times",
+    pa.schema([("sample_id", pa.string()), ("seconds", pa.float64())]),
+    {"seconds": "decoding time of the sequence's batch divided by its sequences"},
 )
 GRADES: Final = Table(
     "grades",
@@ -134,7 +137,8 @@ GRADES: Final = Table(
         "gold": "the right answer, normalised",
     },
 )
-TABLES: Final = {table.name: table for table in (CORPUS, SCORES, REJECTS, ALIGNED, BUCKETS, SAMPLES, GRADES)}
+_ALL: Final = (CORPUS, SCORES, REJECTS, ALIGNED, BUCKETS, SAMPLES, TIMES, GRADES)
+TABLES: Final = {table.name: table for table in _ALL}
 
 
 def write_table(

@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -116,6 +116,8 @@ class Outcome:
     seed: int | None = None
     files: Mapping[str, int | None] = field(default_factory=dict)
     """Files written into `Work.folder`, by name → rows."""
+    aside: Collection[str] = ()
+    """Of the files, those that no child depends on."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,7 @@ def run_node(
                 store.check(parent)
             units = tuple(record.ref(name) for name, record in done.items())
             manifest = _manifest(config, work, key, units, outcome, time.perf_counter() - started)
-            committed = store.commit(place, manifest, _card(manifest, outcome), outcome.files)
+            committed = store.commit(place, manifest, _card(manifest, outcome), outcome.files, outcome.aside)
     how: How = "adopted" if committed.adopted else "made"
     return Result(committed.artifact, how, time.perf_counter() - started)
 

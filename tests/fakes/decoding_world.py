@@ -87,6 +87,7 @@ def unit_bytes(root: Path, stage: str = "sweep") -> dict[str, bytes]:
     return {
         path.parent.name: path.read_bytes()
         for path in (root / "store" / "units" / stage).glob("[0-9a-f]*/*.parquet")
+        if path.name != "times.parquet"
     }
 
 
@@ -98,7 +99,6 @@ def timeless(artifact: Artifact) -> dict[str, Any]:
     found["cells"] = [{key: value for key, value in row.items() if key not in times} for row in rows]
     for cell in dict.fromkeys(unit.name.rpartition("/")[0] for unit in artifact.units):
         columns = samples_of(artifact, cell)
-        del columns["seconds"]
         for name in ("confidence", "entropy"):
             columns[name] = [
                 [None if value is None else float(np.round(value, 3)) for value in row]

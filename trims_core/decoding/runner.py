@@ -50,7 +50,7 @@ class Answers:
     """Wall time of decoding alone."""
 
     def columns(self) -> dict[str, list[Any]]:
-        """text, finished, counts, seconds and trajectory, one value per prompt, as in schema.SAMPLES."""
+        """text, finished, counts, trajectory, seconds: a value per prompt, as in schema.SAMPLES and TIMES."""
         decoded = self.decoded
         return {
             "text": list(self.texts),

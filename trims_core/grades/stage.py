@@ -152,7 +152,8 @@ def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
     }
     info = {"graders": {name: _grader(task) for name, task in chosen.tasks.items()}}
     seed = work.parents["sweep"].manifest.seed
-    return Outcome(counts, info, _card(info["graders"], counts, summaries), seed, {"cells.json": None})
+    files = {"cells.json": None}
+    return Outcome(counts, info, _card(info["graders"], counts, summaries), seed, files, aside=tuple(files))
 
 
 SPEC: Final = StageSpec(

@@ -11,7 +11,8 @@ What must not be lost lies in units (`trims_core.store.units`); an artifact is t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -45,18 +46,19 @@ class Staging:
         self.scratch.mkdir(exist_ok=True)
         sign(self.folder)
 
-    def entries(self, files: Mapping[str, int | None]) -> tuple[FileEntry, ...]:
+    def entries(self, files: Mapping[str, int | None], aside: Collection[str] = ()) -> tuple[FileEntry, ...]:
         """Make files durable; gives back their entries.
 
+        Args:
+            aside: of the files, those that no child depends on.
         Raises:
             ValueError: a file that is not listed, or a name that is taken. CorruptShardError: a torn table.
         """
         there = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()}
         if there != set(files) or RESERVED_NAMES & there:
             raise ValueError(f"{self.key.stage}: wrote {sorted(there)}, listed {sorted(files)}")
-        return tuple(
-            file_entry(self.path / name, name, rows, self._digests) for name, rows in sorted(files.items())
-        )
+        entries = (file_entry(self.path / name, name, files[name], self._digests) for name in sorted(files))
+        return tuple(replace(entry, aside=entry.name in aside) for entry in entries)
 
     def flush_folders(self) -> None:
         """Flush the names of all files."""

@@ -142,7 +142,7 @@ def _describe(
             "train_seconds": rows[-1]["seconds"] if rows else 0.0,
         },
     }
-    return Made(dict.fromkeys(_FILES), notes)
+    return Made(dict.fromkeys(_FILES), notes, aside=(CARD_FILE, METRICS_FILE))
 
 
 def _edges(buckets: Artifact) -> dict[str, Any]:
