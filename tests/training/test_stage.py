@@ -165,5 +165,5 @@ def test_the_model_card_names_data_method_settings_and_how_to_load(tmp_path):
         assert expected in trims
     assert "| order | descending |" in trims
     standard = model_card(config, config.train.variants["standard"], 3, digests, result, finals)
-    assert "order" not in standard
+    assert "| order |" not in standard
     assert "| supervised ends | up to 32 behind an answer, masked: hidden |" in standard
