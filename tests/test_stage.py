@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from trims_core.stage import (
     open_parents,
     run_node,
 )
-from trims_core.store import Attempt, Made, Store, UnitRecord
+from trims_core.store import Attempt, Made, Store
 
 
 @pytest.fixture(autouse=True)
@@ -314,30 +314,30 @@ def test_appended_rows_make_new_units_only(tmp_path: Path) -> None:
 
 
 def test_facts_come_before_the_units_and_reach_every_part(tmp_path: Path) -> None:
-    seen: list[object] = []
+    seen: list[tuple[str, object]] = []
 
-    def units(work: Work, facts: object) -> Sequence[Unit]:
-        seen.append(facts)
-        return SPECS["corpus"].units(work, None)
+    def spied(part: str, really: Callable[..., object]) -> Callable[..., object]:
+        def spy(work: Work, *about: object) -> object:
+            got = really(work, *about)
+            seen.append((part, got if part == "begin" else about[0]))
+            return got
 
-    def maker(work: Work, facts: object, *rest: Sequence[object]) -> AbstractContextManager[Make]:
-        seen.append(facts)
-        return SPECS["corpus"].maker(work, None, *rest)
+        return spy
 
-    def finish(work: Work, facts: object, done: Mapping[str, UnitRecord]) -> Outcome:
-        seen.append(facts)
-        return SPECS["corpus"].finish(work, None, done)
-
-    spec = replace(SPECS["corpus"], begin=lambda _work: "facts", units=units, maker=maker, finish=finish)
+    parts = ("begin", "units", "maker", "finish")
+    corpus = SPECS["corpus"]
+    spec = replace(corpus, **{part: spied(part, getattr(corpus, part)) for part in parts})
     make(tiny_config(tmp_path), "corpus", spec=spec)
-    assert seen == ["facts"] * 3
+    assert [part for part, _ in seen] == list(parts)
+    assert len({id(facts) for _, facts in seen}) == 1
 
 
 def test_a_stage_gets_its_settings_and_nothing_else_of_the_config(tmp_path: Path) -> None:
     seen: list[Work] = []
 
-    def begin(work: Work) -> None:
+    def begin(work: Work) -> object:
         seen.append(work)
+        return SPECS["corpus"].begin(work)
 
     config = tiny_config(tmp_path)
     make(config, "corpus", spec=replace(SPECS["corpus"], begin=begin))

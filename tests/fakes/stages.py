@@ -70,10 +70,14 @@ def _corpus_inputs(settings: Any, digests: Digests) -> dict[str, str]:
     return {"source": digests.dataset(settings.path)}
 
 
-def _corpus_units(work: Work, _facts: None) -> list[Unit]:
+def _corpus_begin(work: Work) -> list[list[str]]:
+    """The ids of each shard."""
     (source,) = work.settings.path
     ids = [json.loads(line)["id"] for line in Path(source).read_text().splitlines()]
-    shards = [ids[start : start + ROWS] for start in range(0, len(ids), ROWS)]
+    return [ids[start : start + ROWS] for start in range(0, len(ids), ROWS)]
+
+
+def _corpus_units(_work: Work, shards: list[list[str]]) -> list[Unit]:
     return [
         Unit(f"corpus-{number:05d}", {}, {"ids": " ".join(shard)}, (number * ROWS, shard))
         for number, shard in enumerate(shards)
@@ -81,7 +85,7 @@ def _corpus_units(work: Work, _facts: None) -> list[Unit]:
 
 
 def _corpus_maker(
-    work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]
+    work: Work, _facts: object, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]
 ) -> AbstractContextManager[Make]:
     def make(unit: Unit, attempt: Attempt) -> Made:
         start, ids = unit.source
@@ -98,7 +102,7 @@ def _corpus_maker(
     return making(make, work)
 
 
-def _corpus_finish(_work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
+def _corpus_finish(_work: Work, _facts: object, done: Mapping[str, UnitRecord]) -> Outcome:
     n = sum(int(record.notes["n"]) for record in done.values())
     return Outcome({"n_in": n, "n_out": n}, {"source": "fake"}, "A fake corpus.")
 
@@ -211,6 +215,7 @@ SPECS: Mapping[str, StageSpec] = {
         1,
         settings=lambda config, _node: config.corpus,
         inputs=_corpus_inputs,
+        begin=_corpus_begin,
         units=_corpus_units,
         maker=_corpus_maker,
         finish=_corpus_finish,
