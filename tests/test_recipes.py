@@ -37,7 +37,7 @@ def test_the_study_is_the_demo_with_more_variants_seeds_and_problems() -> None:
     assert study.scores == demo.scores
     assert study.buckets == demo.buckets
     assert {name: study.train.variants[name] for name in demo.train.variants} == demo.train.variants
-    # one micro-batch is faster on two threads, four of like lengths on the one that a study has; the demo takes
-    # fewer steps, so that ten minutes hold on a slow machine
+    # one micro-batch is faster on two threads, four of like lengths on the one that a study has; the demo
+    # takes fewer steps, so that ten minutes hold on a slow machine
     same = {"variants", "seeds", "micro_batch_size", "max_steps"}
     assert study.train.model_dump(exclude=same) == demo.train.model_dump(exclude=same)
