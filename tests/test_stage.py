@@ -17,7 +17,13 @@ from fakes import stages
 from fakes.stages import SPECS, making, tiny_config
 
 from trims_core.config import STAGES, TrimsConfig
-from trims_core.errors import ConfigError, InterruptedRunError, MissingArtifactError, RejectBudgetError
+from trims_core.errors import (
+    ConfigError,
+    IncompleteArtifactError,
+    InterruptedRunError,
+    MissingArtifactError,
+    RejectBudgetError,
+)
 from trims_core.graph import build_graph, node_named
 from trims_core.stage import (
     STAGE_MODULES,
@@ -41,11 +47,22 @@ def _no_calls() -> None:
     stages.calls.clear()
 
 
-def make(config: TrimsConfig, node_id: str, refresh: bool = False, spec: StageSpec | None = None) -> Result:
+def now() -> str:
+    """The moment a refresh begins."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def make(
+    config: TrimsConfig,
+    node_id: str,
+    refresh: bool = False,
+    spec: StageSpec | None = None,
+    since: str | None = None,
+) -> Result:
     """The artifact of a node whose parents exist."""
     specs = {**SPECS, spec.name: spec} if spec else SPECS
     store, node = Store(config.store), node_named(build_graph(config), node_id)
-    since = datetime.now(UTC).isoformat(timespec="microseconds") if refresh else None
+    since = now() if refresh else since
     return run_node(store, config, node, open_parents(store, config, node, specs), since=since, specs=specs)
 
 
@@ -88,6 +105,54 @@ def test_changing_k_redoes_buckets_and_what_hangs_on_them_and_nothing_else(tmp_p
     how = make_all(tiny_config(tmp_path, buckets={"k": 4}))
     cached = [name for name, came in how.items() if came == "cached"]
     assert cached == ["corpus", "scores", "aligned", "sweep/untuned", "grades/untuned"]
+
+
+def test_what_a_refresh_made_again_already_is_a_hit(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    for name in ("corpus", "scores"):
+        make(config, name)
+    since = now()
+    assert make(config, "scores", since=since).how == "made"
+    stages.calls.clear()
+    assert make(config, "scores", since=since).how == "cached"
+    assert make(config, "scores").how == "cached"
+    assert stages.calls == []
+    assert make(config, "scores", since=now()).how == "made"
+    assert len(stages.calls) == stages.N_SHARDS
+
+
+def test_a_refresh_that_failed_makes_only_the_units_it_did_not_make(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    for name in ("corpus", "scores"):
+        make(config, name)
+
+    @contextmanager
+    def breaking(*about: object) -> Iterator[Make]:
+        with SPECS["scores"].maker(*about) as plain:
+
+            def make_two(unit: Unit, attempt: Attempt) -> Made:
+                if unit.name == "scores-00002":
+                    raise KeyError("broken")
+                return plain(unit, attempt)
+
+            yield make_two
+
+    since = now()
+    with pytest.raises(KeyError):
+        make(config, "scores", since=since, spec=replace(SPECS["scores"], maker=breaking))
+    stages.calls.clear()
+    assert make(config, "scores", since=since).how == "made"
+    assert stages.calls == ["scores:scores-00002"]
+
+
+def test_a_refresh_is_the_remedy_for_damage(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    corpus = make(config, "corpus").artifact
+    corpus.file("corpus-00001/corpus.parquet").unlink()
+    with pytest.raises(IncompleteArtifactError, match="--refresh corpus"):
+        make(config, "corpus")
+    assert make(config, "corpus", refresh=True).how == "made"
+    assert make(config, "corpus").how == "cached"
 
 
 def test_children_of_a_refresh_with_equal_bytes_stay_fresh(tmp_path: Path) -> None:
