@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.chain_world import ChainWorld, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,3 +88,17 @@ def test_spearman_equals_pearson_of_slow_mean_ranks(pairs: list[tuple[int, int]]
         assert found is None
         return
     assert found == pytest.approx(np.corrcoef(_slow_ranks(x), _slow_ranks(y))[0, 1], abs=1e-12)
+
+
+def test_artifacts_of_the_buckets_stage_are_compared_by_their_shards(tmp_path: Path) -> None:
+    world = ChainWorld(tmp_path).write(rows(30))
+    scores = {"options": {"entropy": True}}  # half of each nll
+    old, new = (
+        world.run(corpus={"rows_per_shard": size}, scores=scores, buckets={"k": 4, "metric": metric})
+        for size, metric in ((4, "nll"), (16, "entropy"))
+    )
+    drift = bucket_drift(*(done["buckets"].artifact.files("buckets-", ".parquet") for done in (old, new)))
+    assert (drift.n_examples, drift.n_examples_incomparable) == (30, 0)
+    assert (drift.spearman, drift.share_changed_bucket) == (1.0, 0.0)
+    assert drift.mean_new_nats == pytest.approx(drift.mean_old_nats / 2)
+    assert drift.n_tokens == old["buckets"].artifact.manifest.counts["n_tokens"]

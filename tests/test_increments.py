@@ -206,6 +206,20 @@ def test_a_teacher_that_observes_the_corpus_scores_all_of_it_again(
             assert sorted(asked) == sorted(again)
 
 
+def test_another_prompt_aligns_its_shard_again_although_the_scores_are_equal(world: ChainWorld) -> None:
+    options = {"corpus": {"rows_per_shard": 8}, "scores": {"teacher": "unigram"}}
+    before = world.run(**options)
+    changed = rows(60)
+    changed[20]["messages"][0]["content"] += " Please."
+    after = world.write(changed).run(**options)
+    assert after["scores"].artifact.content_digest == before["scores"].artifact.content_digest
+    (ids,) = new_units(before["aligned"], after["aligned"]).values()
+    assert "r20" in ids
+    was, now = (table(done["buckets"].artifact, "buckets").to_pylist() for done in (before, after))
+    assert [row["id"] for old, row in zip(was, now, strict=True) if row != old] == ["r20"]
+    assert now[20]["prompt_length"] > was[20]["prompt_length"]
+
+
 def test_unigram_scores_after_an_appended_row_are_those_of_a_fresh_run(
     world: ChainWorld, tmp_path: Path
 ) -> None:
