@@ -393,13 +393,16 @@ def test_clean_leaves_unlisted_units_while_another_one_is_made(store: Store) -> 
     assert len(store.clean(older_than_s=0)) == 1
 
 
-def test_a_unit_that_was_found_again_counts_as_young(store: Store) -> None:
+def test_a_unit_that_was_found_again_counts_as_young(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     unit = publish(store, "a")
-    time.sleep(0.3)
+    time.sleep(0.03)
+    between = time.time()
+    time.sleep(0.03)
     assert store.units.find(unit.key) is not None
-    assert store.clean(older_than_s=0.25) == []
-    time.sleep(0.3)
-    assert len(store.clean(older_than_s=0.25)) == 1
+    monkeypatch.setattr(time, "time", lambda: between + 3600)
+    assert store.clean(older_than_s=3600) == []
+    monkeypatch.setattr(time, "time", lambda: between + 7200)
+    assert len(store.clean(older_than_s=3600)) == 1
 
 
 def test_clean_keeps_units_where_a_manifest_does_not_tell_what_it_lists(
