@@ -123,6 +123,6 @@ def test_result_fields_leave_out_what_does_not_change_results(tmp_path: Path) ->
 
 def test_every_other_field_is_a_result_field(tmp_path: Path) -> None:
     config = parse_config(raw_config(tmp_path))
-    assert set(config.buckets.result_fields()) == {"k", "metric"}
+    assert set(config.buckets.result_fields()) == {"k", "metric", "supervised_end"}
     assert "store" not in config.result_fields()
     assert {"corpus", "scores", "buckets", "student", "train", "sweep"} <= set(config.result_fields())

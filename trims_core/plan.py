@@ -152,7 +152,7 @@ def _flat(value: Json, name: str) -> Iterator[tuple[str, Json]]:
     """Dotted names of nested fields; lists and tuples compare as one value."""
     if isinstance(value, Mapping) and value:
         for key in value:
-            yield from _flat(value[key], f"{name}.{key}")
+            yield from _flat(value[key], key if key == name else f"{name}.{key}")
     else:
         yield name, list(value) if isinstance(value, tuple) else value
 

@@ -215,7 +215,7 @@ def run_node(
         RejectBudgetError: more rows were rejected than allowed; finished units are kept.
         InterruptedRunError: SIGTERM or Ctrl-C; finished units are kept.
     """
-    started = time.perf_counter()
+    started, began = time.perf_counter(), _now()
     spec = load_spec(node.stage, specs)
     key = node_key(store, spec, config, node, parents)
     found = _fresh(store, key, since)
@@ -238,7 +238,9 @@ def run_node(
             for parent in parents.values():  # one that was replaced during the work must not be named as read
                 store.check(parent)
             units = tuple(record.ref(name) for name, record in done.items())
-            manifest = _manifest(config, work, key, units, outcome, time.perf_counter() - started)
+            reused = sum(record.seconds for record in done.values() if record.made_at < began)
+            seconds = time.perf_counter() - started + reused  # what it takes when nothing is there
+            manifest = _manifest(config, work, key, units, outcome, seconds)
             committed = store.commit(place, manifest, _card(manifest, outcome), outcome.files, outcome.aside)
     how: How = "adopted" if committed.adopted else "made"
     return Result(committed.artifact, how, time.perf_counter() - started)
@@ -330,9 +332,13 @@ def _manifest(
         counts=outcome.counts,
         info=outcome.info,
         seconds=round(seconds, 3),
-        created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+        created_at=_now(),
         schema_version=key.schema_version,
     )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 @functools.cache
