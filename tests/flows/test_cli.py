@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes import stages
 from typer.testing import CliRunner
 
 from flows.cli import app
 from trims_core import __version__
 from trims_core.graph import build_graph
 from trims_core.settings import load_config
-from trims_core.stage import run_node
+from trims_core.stage import STAGE_MODULES, run_node
 from trims_core.store import Artifact, Store
 
 HEAVY = ("prefect", "torch", "transformers", "vllm", "matplotlib")
@@ -40,7 +41,7 @@ def test_a_fully_cached_run_says_so_and_names_the_report(config: Path) -> None:
     make_all(config)
     code, said = trims("run", config)
     assert code == 0
-    assert said.count(" cached ") == 7
+    assert said.count(" cached ") == 10
     page = config.parent / "store" / "latest" / "tiny" / "index.html"
     assert f"report: {page}" in said
     assert page.is_file()
@@ -49,7 +50,7 @@ def test_a_fully_cached_run_says_so_and_names_the_report(config: Path) -> None:
 def test_a_cached_run_until_a_stage_needs_no_report(config: Path) -> None:
     make_all(config)
     code, said = trims("run", config, "--until", "buckets")
-    assert (code, said.count(" cached ")) == (0, 3)
+    assert (code, said.count(" cached ")) == (0, 4)
 
 
 def test_a_fully_cached_run_imports_neither_prefect_nor_torch(config: Path, project_root: Path) -> None:
@@ -72,9 +73,7 @@ def test_a_fully_cached_run_imports_neither_prefect_nor_torch(config: Path, proj
 
 
 def test_the_command_and_the_real_stages_keys_are_light(project_root: Path) -> None:
-    modules = "flows.cli, trims_core.plan, trims_core.corpus.stage, trims_core.teacher.stage"
-    modules += ", trims_core.difficulty.stage, trims_core.training.stage, trims_core.sweep.stage"
-    program = f"import sys, {modules}, trims_core.report.stage\n"
+    program = f"import sys, flows.cli, trims_core.plan, {', '.join(STAGE_MODULES.values())}\n"
     program += f"print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=project_root, capture_output=True, text=True, check=False
@@ -109,9 +108,29 @@ def test_verify_finds_a_damaged_file_and_ends_with_its_exit_code(config: Path) -
     code, said = trims("verify", store.root)
     assert code == 66
     assert shard.name in said
-    assert "1 of 7 artifacts are damaged" in said
+    assert "1 of 10 artifacts are damaged" in said
     code, said = trims("verify", artifact.path)
     assert (code, "1 of 1" in said) == (66, True)
+
+
+def test_explain_says_which_units_are_missing_and_why(config: Path) -> None:
+    make_all(config)
+    source = config.parent / "source.jsonl"
+    source.write_text(source.read_text() + '{"id": "one-more"}\n')
+    trims("run", config, "--until", "corpus")
+    code, said = trims("explain", config, "scores")
+    assert code == 0
+    assert f"{stages.N_SHARDS} of {stages.N_SHARDS + 1} units are there" in said
+    assert f"1 missing (scores-{stages.N_SHARDS:05d}): no such unit before" in said
+
+
+def test_du_shows_the_bytes_of_each_stage(config: Path) -> None:
+    store = make_all(config)
+    code, said = trims("du", store.root)
+    assert code == 0
+    sizes = store.sizes()
+    assert {"stage", "all", *sizes} <= {line.split()[0] for line in said.splitlines() if line.strip()}
+    assert all(sizes[stage] > 0 for stage in ("corpus", "scores", "report"))
 
 
 def test_ls_lists_artifacts_of_a_stage(config: Path) -> None:

@@ -34,7 +34,8 @@ def _artifact(folder: Path, **files: bytes) -> Artifact:
         real = name.replace("__", ".")
         (folder / real).write_bytes(data)
         entries.append(FileEntry(real, len(data), ""))
-    manifest = Manifest("buckets", "buckets", 1, "f" * 64, files=tuple(entries), counts={"n_in": 3}, seconds=1.5)
+    counts = {"n_in": 3}
+    manifest = Manifest("buckets", "buckets", 1, "f" * 64, files=tuple(entries), counts=counts, seconds=1.5)
     return Artifact(folder, manifest)
 
 
