@@ -15,13 +15,16 @@ from prefect.client.schemas.objects import Artifact as PrefectArtifact
 from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import TerminationSignal
 
+from flows import pipeline
 from flows.pipeline import trims
-from tasks import stages as stage_tasks
+from tasks.stages import stage_task
 from trims_core.errors import ConfigError, CorpusError, InterruptedRunError, TeacherUnavailableError
 from trims_core.stage import Work
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
-NODES = ["corpus", "scores", "buckets", "train/trims-s0", "sweep/untuned", "sweep/trims-s0", "report"]
+DATA = ["corpus", "scores", "aligned", "buckets"]
+MODELS = ["train/trims-s0", "sweep/untuned", "sweep/trims-s0", "grades/untuned", "grades/trims-s0"]
+NODES = [*DATA, *MODELS, "report"]
 
 
 def run(config: Path, **parameters: Any) -> Any:
@@ -58,7 +61,7 @@ def artifacts(flow_run_id: Any) -> dict[str, PrefectArtifact]:
 
 def test_the_whole_graph_runs_in_order_and_the_link_leads_to_the_report(config: Path) -> None:
     result = run(config)
-    assert worked_on() == [*NODES[:3], *NODES[3:]]
+    assert worked_on() == NODES
     assert list(result["artifacts"]) == NODES
     assert (Path(result["latest"]) / "index.html").read_text() == "<html>report</html>"
 
@@ -82,7 +85,7 @@ def test_a_second_run_makes_nothing_and_shows_cached_tasks(config: Path) -> None
 
 def test_until_stops_after_that_stage(config: Path) -> None:
     result = run(config, until="buckets")
-    assert worked_on() == ["corpus", "scores", "buckets"]
+    assert worked_on() == DATA
     assert result["latest"] is None
 
 
@@ -114,7 +117,8 @@ def test_results_are_shown_as_artifacts_with_valid_keys(config: Path) -> None:
     kinds = {key: artifact.type for key, artifact in found.items()}
     assert kinds["trims-tiny-corpus"] == "markdown"
     assert kinds["trims-tiny-buckets"] == "table"
-    assert kinds["trims-tiny-sweep-untuned"] == "table"
+    assert kinds["trims-tiny-sweep-untuned"] == "markdown"
+    assert kinds["trims-tiny-grades-untuned"] == "table"
     assert kinds["trims-tiny-report"] == "image"
     progress = found["trims-tiny-scores-progress"]
     assert (progress.type, progress.data) == ("progress", 100.0)
@@ -130,8 +134,7 @@ def _raise(error: Exception) -> Callable[[Work], None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without waiting."""
-    quick = stage_tasks.scores.with_options(retry_delay_seconds=0)
-    monkeypatch.setitem(stage_tasks.STAGE_TASKS, "scores", quick)  # type: ignore[arg-type]
+    monkeypatch.setattr(pipeline, "stage_task", stage_task.with_options(retry_delay_seconds=0))
 
 
 @pytest.mark.usefixtures("impatient")
