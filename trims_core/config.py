@@ -105,7 +105,7 @@ class CorpusConfig(Section):
     limit: Annotated[int, Field(ge=1)] | None = None
     rows_per_shard: Annotated[int, Field(ge=1)] = 1024
     """At most so many rows in a shard; shards end where their ids say, so that a row more or less moves one
-    boundary, and have about half as many on average."""
+    boundary, and have about a third as many on average."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
