@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from types import MappingProxyType
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 from fakes import training_cli
@@ -13,9 +14,9 @@ from fakes import training_cli
 from trims_core.config import EndsConfig, StudentConfig, TrainingConfig, VariantConfig
 from trims_core.errors import ConfigError
 from trims_core.graph import build_graph, node_named
-from trims_core.settings import parse_config
-from trims_core.stage import node_key, open_parents, run_node
-from trims_core.store import Store
+from trims_core.settings import load_config, parse_config
+from trims_core.stage import Work, node_key, open_parents, run_node
+from trims_core.store import Attempt, Store, UnitKey
 from trims_core.training import launch, run, stage
 from trims_core.training.card import model_card
 from trims_core.training.journal import ProgressFile
@@ -306,3 +307,16 @@ def test_a_variant_that_differs_in_what_it_does_not_read_is_not_trained_again(tm
     _, other, _ = training_cli.prepare(tmp_path, max_steps=2, variants={"trims": {"cart_p": 0.5}})
     assert trained(other, store).path == first.path
     assert len(trainings) == 1
+
+
+def test_a_hub_student_is_loaded_at_the_commit_of_its_key(tmp_path: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    config = load_config(
+        "configs/demo.yaml", ["student.model=org/student", "student.revision=main", "student.device=cpu"]
+    )
+    node = node_named(build_graph(config), "train/trims-s0")
+    parents = {"buckets": SimpleNamespace(files=lambda *_: [])}
+    inputs = {"student": f"hub:org/student@{commit}"}
+    work = Work(node.id, train_settings(config, node), inputs, parents, lambda *_: None)  # type: ignore[arg-type]
+    spec = stage._spec(work, Attempt(tmp_path, UnitKey("train", 1, {})), 8, 1)
+    assert (spec.student.model, spec.student.revision) == ("org/student", commit)
