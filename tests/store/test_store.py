@@ -493,3 +493,35 @@ def test_the_verified_memory_survives_a_torn_file(store: Store) -> None:
             path.write_text("{")
     assert Store(store.root).find(KEY) is not None
     assert FileDigests(store.root / "none.json").save() is None
+
+
+def test_an_artifacts_files_are_flushed_before_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    commit(store, "first")
+    seen: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def name(path: Path) -> str:
+        return path.relative_to(store.root).as_posix().replace(KEY.fingerprint, "F").partition(".tmp-")[0]
+
+    def spy_fsync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.is_relative_to(store.root):
+            seen.append(f"flush {name(path)}")
+        fsync(descriptor)
+
+    def spy_rename(one: Path, other: Path) -> Path:
+        seen.append(f"rename {name(one)} to {name(Path(other))}")
+        return rename(one, other)
+
+    shutil.rmtree(store.folder(KEY))
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(Path, "rename", spy_rename)
+    commit(store, "second")
+    named = seen.index("rename corpus/.staging-F/files to corpus/F")
+    before, after = seen[:named], seen[named + 1 :]
+    for wanted in ("manifest.json", "card.md", "a.txt", "sub/b.txt", "sub", ""):
+        assert f"flush corpus/.staging-F/files/{wanted}".rstrip("/") in before, wanted
+    assert after[:1] == ["flush corpus"]
