@@ -8,6 +8,7 @@ import stat as stat_module
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO
 
 import pytest
@@ -311,3 +312,14 @@ def test_loaders_get_the_commit_of_the_key() -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     assert pinned(f"hub:org/name@{commit}", "main") == commit
     assert pinned("local:abc", None) is None
+
+
+def test_two_files_of_one_moment_and_size_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"one")
+    one = (tmp_path / "one").stat()
+    moments = {name: getattr(one, name) for name in ("st_ctime_ns", "st_mtime_ns", "st_size")}
+    time.sleep(0.05)  # a digest of a file that was just written is not remembered
+    digests = FileDigests(None)
+    assert digests.read(tmp_path / "one") == digests.recall(one)
+    other = SimpleNamespace(st_ino=one.st_ino + 1, st_dev=one.st_dev, **moments)
+    assert digests.recall(other) is None  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,24 @@ def test_a_real_folder_in_the_way_is_not_deleted(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="demo"):
         point_latest(tmp_path, "demo", _report(tmp_path, "aa"))
     assert (latest_path(tmp_path, "demo") / "mine").is_dir()
+
+
+def test_the_link_is_there_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = point_latest(tmp_path, "demo", _report(tmp_path, "aa"))
+    seen: list[bool] = []
+
+    def watching(name: str) -> None:
+        really = getattr(os, name)
+
+        def call(*arguments: object, **named: object) -> object:
+            found = really(*arguments, **named)
+            seen.append((link / "index.html").is_file())
+            return found
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("unlink", "remove", "symlink", "rename", "replace"):
+        watching(name)
+    point_latest(tmp_path, "demo", _report(tmp_path, "bb"))
+    assert len(seen) >= 2
+    assert all(seen), "for a moment no report was to be found under the link"

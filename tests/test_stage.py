@@ -23,6 +23,7 @@ from trims_core.errors import (
     InterruptedRunError,
     MissingArtifactError,
     RejectBudgetError,
+    StoreError,
 )
 from trims_core.graph import build_graph, node_named
 from trims_core.stage import (
@@ -449,3 +450,15 @@ def test_the_command_makes_one_of_several_nodes(
     assert "expected one of train/trims-s0, train/trims-s1" in caplog.text
     assert main(["train", *two, "--node", "train/trims-s1"], specs=SPECS) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("made train/trims-s1 ")
+
+
+def test_a_damaged_parent_is_noticed_before_any_work(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    corpus = make(config, "corpus").artifact
+    shard = corpus.files("corpus-")[0]
+    shard.write_bytes(shard.read_bytes()[:-4])
+    stages.calls.clear()
+    store, node = Store(config.store), node_named(build_graph(config), "scores")
+    with pytest.raises(StoreError):
+        run_node(store, config, node, {"corpus": corpus}, specs=SPECS)
+    assert stages.calls == []

@@ -47,6 +47,9 @@ def test_the_completion_is_normalised_and_stripped_once() -> None:
 def test_the_system_prompt_goes_before_conversations_without_one() -> None:
     config = CorpusConfig(path=("x.jsonl",), system_prompt="Be brief.")
     assert example(chat(("user", "a"), ("assistant", "b")), config).messages[0]["content"] == "Be brief."
+    turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    several = example(chat(*turns), config)
+    assert [message["content"] for message in several.messages] == ["Be brief.", "a", "b", "c"]
     own = example(chat(("system", "own"), ("user", "a"), ("assistant", "b")), config)
     assert [message["content"] for message in own.messages] == ["own", "a"]
 

@@ -52,3 +52,10 @@ def test_clean_values_are_the_raw_ones_in_float32_and_never_negative(values: lis
     assert found.dtype == np.float32
     assert not np.signbit(found).any()
     assert found.tolist() == [float(np.float32(max(value, 0.0))) for value in values]
+
+
+@pytest.mark.parametrize("value", [-1.01e-4, -1.5e-4, -1.99e-4])
+def test_just_below_rounding_is_refused(value: float) -> None:
+    with pytest.raises(UnusableScoresError) as raised:
+        clean_nats([0.1, value], 2, "nll")
+    assert raised.value.reason == POSITIVE
