@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
@@ -51,6 +50,7 @@ from trims_core.store import (
     UnitRef,
     disk_errors,
     refreshing,
+    utc_now,
 )
 
 logger = logging.getLogger(__name__)
@@ -215,7 +215,7 @@ def run_node(
         RejectBudgetError: more rows were rejected than allowed; finished units are kept.
         InterruptedRunError: SIGTERM or Ctrl-C; finished units are kept.
     """
-    started, began = time.perf_counter(), _now()
+    started, began = time.perf_counter(), utc_now()
     spec = load_spec(node.stage, specs)
     key = node_key(store, spec, config, node, parents)
     found = _fresh(store, key, since)
@@ -332,13 +332,9 @@ def _manifest(
         counts=outcome.counts,
         info=outcome.info,
         seconds=round(seconds, 3),
-        created_at=_now(),
+        created_at=utc_now(),
         schema_version=key.schema_version,
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 @functools.cache
@@ -422,14 +418,13 @@ def open_parents(
             spec, parents = load_spec(wanted.stage, specs), parents_of(wanted)
             key = node_key(store, spec, config, wanted, parents)
             artifact = store.find(key)
-            if artifact is not None:
-                check_gate(spec, config, wanted, artifact)
             if artifact is None:
                 raise MissingArtifactError(
                     f"{node.id}: its parent {wanted.id} has not been made (expected {store.folder(key)});"
                     f" make it with `trims run CONFIG --until {wanted.id}`"
                     f" or `python -m trims_core.stage {wanted.stage} --config CONFIG --node {wanted.id}`"
                 )
+            check_gate(spec, config, wanted, artifact)
             opened[wanted.id] = artifact
         return opened[wanted.id]
 

@@ -13,6 +13,7 @@ from trims_core.store.artifact import (
     UnitKey,
     UnitRecord,
     UnitRef,
+    utc_now,
 )
 from trims_core.store.cleaning import Removed
 from trims_core.store.durable import disk_errors
@@ -42,4 +43,5 @@ __all__ = [
     "Units",
     "disk_errors",
     "refreshing",
+    "utc_now",
 ]

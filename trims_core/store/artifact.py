@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypedDict
@@ -368,6 +369,11 @@ class Artifact:
             for entry in unit.files
         }
         return of_units | {entry.name: self.path / entry.name for entry in self.manifest.files}
+
+
+def utc_now() -> str:
+    """This moment, ISO 8601 in UTC with microseconds: such texts sort as the moments do."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def unit_folder(root: Path, stage: str, fingerprint: str) -> Path:

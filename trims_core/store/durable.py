@@ -39,6 +39,14 @@ def make_folders(path: Path) -> None:
         fsync_folder(folder.parent)
 
 
+def fsync_tree(folder: Path) -> None:
+    """Flush the names of all files below a folder, innermost first, and the folder's own."""
+    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+        fsync_folder(path)
+    fsync_folder(folder)
+    fsync_folder(folder.parent)
+
+
 def _fsync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:

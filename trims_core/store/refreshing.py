@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from trims_core.fingerprint import Json, sha256_json
+from trims_core.store.artifact import utc_now
 from trims_core.store.durable import disk_errors, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def refreshing(root: Path, command: Sequence[Json], *, refresh: bool = True) -> 
     if not refresh:
         began = None
     elif began is None:
-        began = datetime.now(UTC).isoformat(timespec="microseconds")
+        began = utc_now()
         with disk_errors(root):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps({"command": list(command), "began": began}).encode())

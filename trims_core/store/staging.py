@@ -14,15 +14,11 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from trims_core.fingerprint import FileDigests
 from trims_core.store.artifact import RESERVED_NAMES, FileEntry, StageKey
-from trims_core.store.durable import fsync_folder
 from trims_core.store.locking import sign
-from trims_core.store.units import SCRATCH_NAME, file_entry
-
-FILES_NAME: Final = "files"
+from trims_core.store.units import FILES_NAME, SCRATCH_NAME, file_entry
 
 
 class Staging:
@@ -59,13 +55,6 @@ class Staging:
             raise ValueError(f"{self.key.stage}: wrote {sorted(there)}, listed {sorted(files)}")
         entries = (file_entry(self.path / name, name, files[name], self._digests) for name in sorted(files))
         return tuple(replace(entry, aside=entry.name in aside) for entry in entries)
-
-    def flush_folders(self) -> None:
-        """Flush the names of all files."""
-        for path in (p for p in sorted(self.path.rglob("*"), reverse=True) if p.is_dir()):
-            fsync_folder(path)
-        fsync_folder(self.path)
-        fsync_folder(self.folder)
 
     def remove(self) -> None:
         """Delete the staging folder; its artifact is committed or another one was adopted."""

@@ -33,7 +33,14 @@ from trims_core.store.artifact import (
     read_unit,
 )
 from trims_core.store.cleaning import Removed, bytes_below, clean_stage, clean_units, remove_artifact
-from trims_core.store.durable import disk_errors, fsync_file, fsync_folder, make_folders, write_atomically
+from trims_core.store.durable import (
+    disk_errors,
+    fsync_file,
+    fsync_folder,
+    fsync_tree,
+    make_folders,
+    write_atomically,
+)
 from trims_core.store.locking import lock_path, write_lock
 from trims_core.store.staging import Staging
 from trims_core.store.units import Units
@@ -172,7 +179,7 @@ class Store:
             if card:
                 (staging.path / CARD_NAME).write_text(card, encoding="utf-8")
                 fsync_file(staging.path / CARD_NAME)
-            staging.flush_folders()
+            fsync_tree(staging.path)
             fault_point("store.before_manifest")
             write_atomically(staging.path / MANIFEST_NAME, manifest.to_json())
             fault_point("store.before_rename")

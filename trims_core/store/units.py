@@ -27,7 +27,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -42,8 +41,16 @@ from trims_core.store.artifact import (
     UnitRecord,
     read_unit,
     unit_folder,
+    utc_now,
 )
-from trims_core.store.durable import disk_errors, fsync_file, fsync_folder, make_folders, write_atomically
+from trims_core.store.durable import (
+    disk_errors,
+    fsync_file,
+    fsync_folder,
+    fsync_tree,
+    make_folders,
+    write_atomically,
+)
 from trims_core.store.locking import process_start
 from trims_core.store.rows import rows_digest
 from trims_core.store.swap import exchange
@@ -167,19 +174,18 @@ class Units:
             entries = tuple(self._entry(attempt, made, name) for name in sorted(made.files))
             _drop_others(attempt.path, {entry.name for entry in entries})
             notes = json.loads(canonical_json(dict(made.notes)))
-            now = datetime.now(UTC).isoformat(timespec="microseconds")
             unit = UnitRecord(
                 self.folder(attempt.key),
                 attempt.key,
                 entries,
                 notes,
                 round(seconds, 3),
-                now,
+                utc_now(),
                 dict(versions or {}),
             )
             fault_point("store.before_unit")
             write_atomically(attempt.path / UNIT_NAME, unit.to_json())
-            _flush_folders(attempt.path)
+            fsync_tree(attempt.path)
             fault_point("store.before_publish")
             kept = self._rename(attempt, unit, replace)
             fsync_folder(unit.path.parent)
@@ -322,11 +328,3 @@ def _drop_others(folder: Path, wanted: set[str]) -> None:
                 path.rmdir()
         elif path.relative_to(folder).as_posix() not in wanted:
             path.unlink()
-
-
-def _flush_folders(folder: Path) -> None:
-    """Flush the names of all files below a folder, innermost first."""
-    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
-        fsync_folder(path)
-    fsync_folder(folder)
-    fsync_folder(folder.parent)
