@@ -70,9 +70,10 @@ def main() -> int:
 def _record(store: Store, number: int) -> tuple[float, int]:
     """Seconds and bytes that making one unit took."""
     before, start = _written_bytes(), time.perf_counter()
-    with store.units.attempt(UnitKey("bench", 1, {"number": number})) as attempt:
+    key = UnitKey("bench", 1, {"number": number})
+    with store.units.attempt(key) as attempt:
         (attempt.path / "a.bin").write_bytes(number.to_bytes(8) * (FILE_BYTES // 8))
-        store.units.publish(attempt, Made({"a.bin": None}, {"number": number}))
+        store.units.publish(attempt, key, Made({"a.bin": None}, {"number": number}))
     return time.perf_counter() - start, _written_bytes() - before
 
 

@@ -16,6 +16,7 @@ from trims_core import plan as plans
 from trims_core.config import STAGES, TrimsConfig
 from trims_core.errors import ConfigError, CorruptShardError, MissingArtifactError
 from trims_core.graph import build_graph, node_named
+from trims_core.inspection import table_problems
 from trims_core.settings import load_config
 from trims_core.store import Artifact, Store
 
@@ -65,7 +66,7 @@ def verify(
     opened, folders = _opened(store, stage)
     damaged = 0
     for folder in folders:
-        problems = opened.verify(folder, deep=deep)
+        problems = opened.verify(folder, deep, table_problems)
         damaged += bool(problems)
         verdict = "ok" if not problems else f"{len(problems)} problem(s)"
         console.print(f"{folder.parent.name}/{folder.name[:12]}: {verdict}", markup=False, highlight=False)

@@ -232,7 +232,7 @@ def test_the_manifest_says_what_and_how(tmp_path: Path) -> None:
     manifest = make(config, "scores").artifact.manifest
     corpus = Store(config.store).artifacts("corpus")[0]
     assert manifest.counts == {"n_in": 12, "n_out": 12, "n_rejected": 0}
-    assert manifest.info == {"teacher": "fake"}
+    assert manifest.info == {"teacher": "fake", "rejected": {}}
     assert manifest.config["dtype"] == "float32"
     assert manifest.inputs == {"teacher": "none"}
     assert not {"batch_size", "model"} & set(manifest.config)
@@ -273,7 +273,7 @@ def test_a_unit_that_is_not_settled_is_made_again_and_the_others_are_not(tmp_pat
     with pytest.raises(RejectBudgetError):
         make(config, "scores")
     stages.calls.clear()
-    spec = replace(SPECS["scores"], settled=lambda record: record.notes["n_rejected"] == 0)
+    spec = replace(SPECS["scores"], settled=lambda record: not record.notes["rejects"])
     with pytest.raises(RejectBudgetError):
         make(config, "scores", spec=spec)
     assert stages.calls == ["scores:scores-00000"]
@@ -412,19 +412,15 @@ def test_a_stage_gets_its_settings_and_nothing_else_of_the_config(tmp_path: Path
     assert not any(isinstance(value, TrimsConfig) for value in vars(work).values())
 
 
-def test_files_that_span_the_units_are_listed_and_strays_are_refused(tmp_path: Path) -> None:
-    def finish_with(files: dict[str, None]) -> Callable[..., Outcome]:
-        def finish(work: Work, *_: object) -> Outcome:
-            (work.folder / "all.json").write_text("{}")
-            return Outcome({}, files=files)
+def test_files_that_span_the_units_are_kept_and_what_is_not_listed_is_not(tmp_path: Path) -> None:
+    def finish(work: Work, *_: object) -> Outcome:
+        for name in ("all.json", "stray.json"):
+            (work.folder / name).write_text("{}")
+        return Outcome({}, files={"all.json": None})
 
-        return finish
-
-    config = tiny_config(tmp_path)
-    with pytest.raises(ValueError, match=r"wrote \['all\.json'\], listed \[\]"):
-        make(config, "corpus", spec=replace(SPECS["corpus"], finish=finish_with({})))
-    made = make(config, "corpus", spec=replace(SPECS["corpus"], finish=finish_with({"all.json": None})))
+    made = make(tiny_config(tmp_path), "corpus", spec=replace(SPECS["corpus"], finish=finish))
     assert made.artifact.file("all.json").parent == made.artifact.path
+    assert not (made.artifact.path / "stray.json").exists()
     assert stages.calls == [f"corpus:corpus-0000{i}" for i in range(3)]
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +28,9 @@ class Table:
     name: str
     schema: pa.Schema
     units: Mapping[str, str] = field(default_factory=dict)
+    unique: str | None = None
+    """A column whose values occur once."""
+    unique_in: Literal["artifact", "file"] = "artifact"
 
 
 _MESSAGES: Final = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -38,6 +41,7 @@ CORPUS: Final = Table(
         [("id", pa.string()), ("messages", _MESSAGES), ("completion", pa.string()), ("source", pa.string())]
     ),
     {"completion": "NFC-normalised, stripped", "source": "file name of the input, or data set"},
+    unique="id",
 )
 CORPUS_TEXT: Final = ("id", "messages", "completion")
 """What scores and alignments read of a corpus; where a row comes from does not matter to them."""
@@ -58,9 +62,12 @@ SCORES: Final = Table(
         "nll_nats": "nats",
         "entropy_nats": "nats; null where the teacher does not give it",
     },
+    unique="id",
 )
 REJECTS: Final = Table(
-    "rejects", pa.schema([("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+    "rejects",
+    pa.schema([("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())]),
+    unique="id",
 )
 _ALIGNED_COLUMNS: Final = (
     ("id", pa.string()),
@@ -78,6 +85,7 @@ BUCKETS: Final = Table(
     "buckets",
     pa.schema([*_ALIGNED_COLUMNS, ("bucket", pa.list_(pa.uint8()))]),
     {**_ALIGNED_UNITS, "bucket": "1 = hardest … K = easiest, one per completion token"},
+    unique="id",
 )
 SAMPLES: Final = Table(
     "samples",
@@ -113,6 +121,8 @@ SAMPLES: Final = Table(
         "confidence": "probability of the revealed token at that forward; null where never revealed",
         "entropy": "nats, of the whole prediction at that forward; null where never revealed",
     },
+    unique="sample_id",
+    unique_in="file",
 )
 TIMES: Final = Table(
     "times",

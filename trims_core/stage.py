@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +80,6 @@ _LIBRARIES: Final = (
     "accelerate",
 )
 _LOG_EVERY_S: Final = 5.0
-_IDS_NAMED: Final = 10
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with (done, total, note) at least every few seconds."""
@@ -158,8 +157,8 @@ class StageSpec:
     """(settings, digests) → digests of outside inputs; imports nothing heavy."""
     begin: Callable[[Work], Any] | None = None
     """→ facts; light. What of them changes results stands in the units' keys."""
-    gate: Callable[[Any, Mapping[str, int], Callable[[], list[str]]], None] = lambda *_: None
-    """(settings, counts, ids of rejected rows) → raises where a result is not good enough; not in the key."""
+    gate: Callable[[Any, Mapping[str, int], Mapping[str, Json]], None] = lambda *_: None
+    """(settings, counts, info) → raises where a result is not good enough; not in the key."""
     settled: Callable[[UnitRecord], bool] = lambda _unit: True
     """Whether a unit is final; one that is not is made again by the next attempt at its artifact."""
 
@@ -234,7 +233,7 @@ def run_node(
             facts = None if spec.begin is None else spec.begin(work)
             done = make_units(store, spec, work, facts, since)
             outcome = spec.finish(work, facts, done)
-            spec.gate(settings, outcome.counts, lambda: _rejected(done.values()))
+            spec.gate(settings, outcome.counts, outcome.info)
             for parent in parents.values():  # one that was replaced during the work must not be named as read
                 store.check(parent)
             units = tuple(record.ref(name) for name, record in done.items())
@@ -272,7 +271,7 @@ def _make_unit(store: Store, spec: StageSpec, unit: Unit, make: Make, since: str
     with store.units.attempt(key) as attempt:
         made = make(unit, attempt)
         seconds = time.perf_counter() - started
-        return store.units.publish(attempt, made, seconds, _versions(), replace=there is not None)
+        return store.units.publish(attempt, key, made, seconds, _versions())
 
 
 def _counts(spec: StageSpec, record: UnitRecord, since: str | None) -> bool:
@@ -292,21 +291,7 @@ def _fresh(store: Store, key: StageKey, since: str | None) -> Artifact | None:
 
 def check_gate(spec: StageSpec, config: TrimsConfig, node: Node, artifact: Artifact) -> None:
     """Raises what the stage's gate raises for an artifact under today's settings (RejectBudgetError)."""
-    rejects = artifact.files(suffix="/rejects.parquet")
-    spec.gate(spec.settings(config, node), artifact.manifest.counts, lambda: _ids_of(rejects))
-
-
-def _rejected(records: Iterable[UnitRecord]) -> list[str]:
-    return _ids_of([r.path / e.name for r in records for e in r.files if e.name == "rejects.parquet"])
-
-
-def _ids_of(paths: Sequence[Path]) -> list[str]:
-    import pyarrow.parquet as pq
-
-    ids: list[str] = []
-    for path in paths:
-        ids += pq.read_table(path, columns=["id"])["id"].to_pylist()
-    return ids[:_IDS_NAMED]
+    spec.gate(spec.settings(config, node), artifact.manifest.counts, artifact.info)
 
 
 def _manifest(

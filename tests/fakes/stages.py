@@ -17,7 +17,7 @@ from trims_core.config import ScoresConfig, Section, TrimsConfig
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
 from trims_core.schema import CORPUS, REJECTS, SCORES, read_table, write_table
-from trims_core.scores.stage import gate
+from trims_core.scores.stage import Tally, gate
 from trims_core.settings import parse_config
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
@@ -145,7 +145,8 @@ def make_scores(unit: Unit, attempt: Attempt) -> Made:
         "rejects.parquet": write_table(attempt.path / "rejects.parquet", REJECTS, rejects),
     }
     fault_point("fake.before_record")
-    return Made(files, {"n_in": len(ids), "n_out": len(good), "n_rejected": len(bad)})
+    about = {"bad": {"n": len(bad), "ids": bad[:10], "detail": f"{bad[0]}: bad"}} if bad else {}
+    return Made(files, {"n_in": len(ids), "n_out": len(good), "rejects": about})
 
 
 def _scores_maker(
@@ -160,9 +161,8 @@ def _scores_maker(
 
 
 def _scores_finish(_work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
-    names = ("n_in", "n_out", "n_rejected")
-    counts = {name: sum(int(record.notes[name]) for record in done.values()) for name in names}
-    return Outcome(counts, {"teacher": "fake"})
+    tally = Tally(0, [dict(record.notes) for record in done.values()])
+    return Outcome(tally.counts(), {"teacher": "fake", "rejected": tally.rejected()})
 
 
 class NodeSettings(Section):

@@ -32,13 +32,14 @@ from trims_core.graph import build_graph, node_named
 from trims_core.plan import plan
 from trims_core.settings import load_config
 from trims_core.stage import Result, open_parents, run_node
-from trims_core.store import Artifact, Store, UnitRef, swap
+from trims_core.store import Artifact, Store, UnitRef, attempts
 
 pytestmark = pytest.mark.faults
 
 UNIT_SITES = ["fake.before_record", "store.before_unit", "store.before_publish", "store.after_publish"]
 COMMIT_SITES = [*UNIT_SITES, "store.before_manifest", "store.before_rename", "store.after_rename"]
-REFRESH_SITES = [*COMMIT_SITES[:-1], "store.before_unit_aside", "store.before_retire"]
+REFRESH_SITES = [*COMMIT_SITES[:-1], "store.before_aside", "store.after_aside"]
+ASIDE = ("store.before_aside", "store.after_aside")
 WAIT_S = 60.0
 
 
@@ -144,29 +145,29 @@ def test_a_refresh_that_dies_loses_neither_the_old_artifact_nor_its_own_work(
 ) -> None:
     config = tiny_config(tmp_path)
     old = make_until(config, "scores")["scores"].artifact
-    inode = swap.inode(old.path)
-    nth = 2 if site in (*UNIT_SITES, "store.before_unit_aside") else 1
+    inode = attempts.inode(old.path)
+    nth = 2 if site in (*UNIT_SITES, *ASIDE) else 1
     code, _, _ = run_cli(tmp_path, "scores", "--refresh", env={"TRIMS_FAULT": f"{site}:kill:{nth}"})
     assert code == -signal.SIGKILL
     hit = make(config, "scores")
-    assert (hit.how, swap.inode(hit.artifact.path)) == ("cached", inode), "its units have equal content"
+    assert (hit.how, attempts.inode(hit.artifact.path)) == ("cached", inode), "its units have equal content"
     fresh_before = {unit.fingerprint: inode_of(old, unit) for unit in old.units}
     code, out, err = run_cli(tmp_path, "scores", "--refresh")
     assert (code, out.partition(" ")[0]) == (0, "made")
     assert "goes on with the one that began" in err
     again = make(config, "scores").artifact
-    assert swap.inode(again.path) != inode
+    assert attempts.inode(again.path) != inode
     assert content(again) == golden
-    assert len(swap.retired_folders(again.path)) == 1
+    assert len(attempts.retired_folders(again.path)) == 1
     kept = sum(inode_of(again, unit) == fresh_before[unit.fingerprint] for unit in again.units)
-    published = ("store.after_publish", "store.before_unit_aside")
+    published = ("store.after_publish", *ASIDE)
     assert kept == (2 if site in published else 1 if nth == 2 else 3)
     assert Store(config.store).verify(again, deep=True) == []
 
 
 def inode_of(artifact: Artifact, unit: UnitRef) -> int | None:
     """Which folder stands for a unit now."""
-    return swap.inode(artifact.unit_folder(unit))
+    return attempts.inode(artifact.unit_folder(unit))
 
 
 def test_a_refresh_killed_in_its_second_unit_makes_only_the_rest_and_the_next_one_all(tmp_path: Path) -> None:
@@ -219,32 +220,33 @@ def test_dying_between_the_swap_and_the_retired_name_keeps_both_artifacts(
 ) -> None:
     config = tiny_config(tmp_path)
     old = make_until(config, "scores")["scores"].artifact
-    inode = swap.inode(old.path)
-    monkeypatch.setenv("TRIMS_FAULT", "store.before_set_aside:raise")
+    inode = attempts.inode(old.path)
+    monkeypatch.setenv("TRIMS_FAULT", f"store.before_aside:raise:{stages.N_SHARDS + 1}")
     with pytest.raises(InjectedFaultError):
         make(config, "scores", now())
     hit = make(config, "scores")
     assert hit.how == "cached"
-    assert swap.inode(hit.artifact.path) != inode
+    assert attempts.inode(hit.artifact.path) != inode
     make(config, "scores", now())
-    assert inode in [swap.inode(path) for path in swap.retired_folders(old.path)]
+    assert inode in [attempts.inode(path) for path in attempts.retired_folders(old.path)]
 
 
-def test_without_an_exchanging_file_system_the_old_artifact_comes_back_after_a_crash(
+def test_without_an_exchanging_file_system_a_crash_costs_no_unit_and_keeps_the_old_artifact_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(tmp_path)
     old = make_until(config, "scores")["scores"].artifact
-    inode = swap.inode(old.path)
-    monkeypatch.setattr(swap, "exchange", lambda one, other: False)
-    monkeypatch.setenv("TRIMS_FAULT", "store.before_replace:raise")
+    inode = attempts.inode(old.path)
+    monkeypatch.setattr(attempts, "exchange", lambda one, other: False)
+    monkeypatch.setenv("TRIMS_FAULT", f"store.after_aside:raise:{stages.N_SHARDS + 1}")
     with pytest.raises(InjectedFaultError):
         make(config, "scores", now())
     assert not old.path.exists()
+    stages.calls.clear()
     back = make(config, "scores")
-    assert (back.how, swap.inode(back.artifact.path)) == ("adopted", inode)
-    again = make(config, "scores", now())
-    assert (again.how, len(swap.retired_folders(old.path))) == ("made", 1)
+    assert (back.how, stages.calls) == ("made", [])
+    assert content(back.artifact) == content(Artifact(attempts.retired_folders(old.path)[0], old.manifest))
+    assert [attempts.inode(path) for path in attempts.retired_folders(old.path)] == [inode]
 
 
 def test_sigterm_keeps_finished_shards_and_exits_143(tmp_path: Path, golden: dict[str, bytes]) -> None:

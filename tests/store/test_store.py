@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 from pathlib import Path
 
@@ -25,17 +26,19 @@ from trims_core.errors import (
 from trims_core.fingerprint import FileDigests
 from trims_core.store import (
     Artifact,
+    Attempt,
     Made,
     Manifest,
     StageKey,
-    Staging,
     Store,
     UnitKey,
     UnitRecord,
+    attempts,
     disk_errors,
     locking,
 )
 from trims_core.store.artifact import MANIFEST_NAME, UNIT_NAME, content_digest, read_manifest
+from trims_core.store.attempts import attempt_lives, retired_folders
 
 KEY = StageKey("corpus", 1, {"limit": 3, "names": ("a", "b")}, {}, {"source": "f" * 64})
 
@@ -57,7 +60,7 @@ def manifest_for(key: StageKey, *units: UnitRecord) -> Manifest:
 def commit(store: Store, text: str = "hello", key: StageKey = KEY, refresh: bool = False) -> Artifact:
     """An artifact with two text files, one in a folder."""
     with store.begin(key, refresh) as staging:
-        assert isinstance(staging, Staging)
+        assert isinstance(staging, Attempt)
         (staging.path / "sub").mkdir(exist_ok=True)
         (staging.path / "a.txt").write_text(text)
         (staging.path / "sub" / "b.txt").write_text(text * 2)
@@ -65,17 +68,18 @@ def commit(store: Store, text: str = "hello", key: StageKey = KEY, refresh: bool
         return store.commit(staging, manifest_for(key), "About it.", files).artifact
 
 
-def publish(store: Store, text: str, number: int = 0, *, replace: bool = False) -> UnitRecord:
+def publish(store: Store, text: str, number: int = 0) -> UnitRecord:
     """A unit of one text file."""
-    with store.units.attempt(UnitKey(KEY.stage, 1, {"number": number})) as attempt:
+    key = UnitKey(KEY.stage, 1, {"number": number})
+    with store.units.attempt(key) as attempt:
         (attempt.path / "u.txt").write_text(text)
-        return store.units.publish(attempt, Made({"u.txt": None}), replace=replace)
+        return store.units.publish(attempt, key, Made({"u.txt": None}))
 
 
 def commit_units(store: Store, *units: UnitRecord, key: StageKey = KEY) -> Artifact:
     """An artifact of units."""
     with store.begin(key) as staging:
-        assert isinstance(staging, Staging)
+        assert isinstance(staging, Attempt)
         return store.commit(staging, manifest_for(key, *units)).artifact
 
 
@@ -111,7 +115,7 @@ def test_a_manifest_comes_back_as_it_was_written(store: Store) -> None:
 def test_the_files_of_an_artifact_are_its_units_in_their_order_and_then_its_own(store: Store) -> None:
     units = [publish(store, text, number) for number, text in enumerate("ab")]
     with store.begin(KEY) as staging:
-        assert isinstance(staging, Staging)
+        assert isinstance(staging, Attempt)
         (staging.path / "all.txt").write_text("all")
         manifest = manifest_for(KEY, units[1], units[0])
         made = store.commit(staging, manifest, files={"all.txt": None}).artifact
@@ -136,7 +140,7 @@ def test_one_unit_stands_in_several_artifacts_under_other_names(store: Store) ->
 def test_an_artifact_of_a_unit_that_was_refreshed_with_other_content_is_a_miss(store: Store) -> None:
     made = commit_units(store, publish(store, "a"))
     assert store.find(KEY) == made
-    publish(store, "b", replace=True)
+    publish(store, "b")
     assert store.find(KEY) is None
     for ask in (store.check, lambda artifact: store.open(artifact.ref())):
         with pytest.raises(MissingArtifactError, match="replaced by other content meanwhile"):
@@ -147,21 +151,22 @@ def test_an_artifact_of_a_unit_that_was_refreshed_with_other_content_is_a_miss(s
 
 def test_an_artifact_of_a_unit_that_was_refreshed_with_equal_content_stays_a_hit(store: Store) -> None:
     made = commit_units(store, publish(store, "a"))
-    publish(store, "a", replace=True)
+    publish(store, "a")
     assert Store(store.root).find(KEY) == made
     store.check(made)
     assert store.verify(made, deep=True) == []
 
 
 def test_equal_rows_in_other_bytes_are_equal_content(store: Store) -> None:
-    def table(compression: str, replace: bool = False) -> UnitRecord:
-        with store.units.attempt(UnitKey(KEY.stage, 1, {})) as attempt:
+    def table(compression: str) -> UnitRecord:
+        key = UnitKey(KEY.stage, 1, {})
+        with store.units.attempt(key) as attempt:
             values = pa.table({"x": list(range(100))})
             pq.write_table(values, attempt.path / "u.parquet", compression=compression)
-            return store.units.publish(attempt, Made({"u.parquet": 100}), replace=replace)
+            return store.units.publish(attempt, key, Made({"u.parquet": 100}))
 
     made = commit_units(store, table("none"))
-    table("zstd", replace=True)
+    table("zstd")
     found = Store(store.root).find(KEY)
     assert found is not None
     assert found.content_digest == made.content_digest
@@ -221,12 +226,12 @@ def test_a_second_begin_adopts_what_is_there(store: Store) -> None:
 def test_a_refresh_keeps_the_old_artifact_aside_and_readable_until_the_commit(store: Store) -> None:
     old = commit(store, "old")
     with store.begin(KEY, refresh=True) as staging:
-        assert isinstance(staging, Staging)
+        assert isinstance(staging, Attempt)
         assert store.find(KEY) == old
     new = commit(store, "new", refresh=True)
     assert new.path == old.path
     assert new.file("a.txt").read_text() == "new"
-    (retired,) = [path for path in old.path.parent.iterdir() if path.name.startswith(".retired-")]
+    (retired,) = retired_folders(old.path)
     assert (retired / "a.txt").read_text() == "old"
     assert store.verify(retired, deep=True) == []
 
@@ -282,7 +287,7 @@ def test_a_root_that_is_no_folder_is_refused() -> None:
 
 def test_the_scratch_does_not_enter_the_artifact(store: Store) -> None:
     with store.begin(KEY) as staging:
-        assert isinstance(staging, Staging)
+        assert isinstance(staging, Attempt)
         (staging.path / "a.txt").write_text("a")
         (staging.scratch / "engine.log").write_text("c")
         made = store.commit(staging, manifest_for(KEY), files={"a.txt": None}).artifact
@@ -338,6 +343,12 @@ def test_a_store_of_version_01_is_told_as_such_and_does_not_disturb(
     assert not old.exists()
 
 
+def leave_a_dead_attempt(store: Store) -> None:
+    """What a process that was killed while it wrote an artifact leaves."""
+    folder = store.root / "corpus" / ".attempts" / f"{'1' * 64}.1.{os.getpid()}.{socket.gethostname()}"
+    (folder / "files").mkdir(parents=True)
+
+
 def test_clean_takes_leftovers_of_dead_writers_and_nothing_else(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,10 +356,10 @@ def test_clean_takes_leftovers_of_dead_writers_and_nothing_else(
     commit(store, "new", refresh=True)
     dead = StageKey("corpus", 1, {"limit": 7})
     with store.begin(dead) as staging:
-        assert isinstance(staging, Staging)
+        assert isinstance(staging, Attempt)
         assert store.clean(older_than_s=0, retired=False) == [], "its writer lives"
     assert store.clean(older_than_s=3600) == [], "all of it is young"
-    monkeypatch.setattr(locking, "process_start", lambda pid: None)
+    leave_a_dead_attempt(store)
     would = store.clean(older_than_s=0, dry_run=True)
     assert len(would) == 2
     assert all(one.path.exists() for one in would)
@@ -356,7 +367,9 @@ def test_clean_takes_leftovers_of_dead_writers_and_nothing_else(
     assert [one.path for one in done] == [one.path for one in would]
     assert not any(one.path.exists() for one in done)
     assert store.find(KEY) is not None
-    assert [path.name for path in kept.path.parent.iterdir()] == [KEY.fingerprint]
+    names = sorted(path.name for path in kept.path.parent.iterdir() if not path.name.startswith("."))
+    assert names == [KEY.fingerprint]
+    assert not list(kept.path.parent.glob(".lock-*"))
 
 
 def test_clean_takes_units_that_nothing_lists(store: Store) -> None:
@@ -379,7 +392,7 @@ def test_clean_takes_units_that_nothing_lists(store: Store) -> None:
 def test_clean_leaves_unlisted_units_while_their_artifact_is_being_made(store: Store) -> None:
     loose = publish(store, "a")
     with store.begin(KEY) as staging:
-        assert isinstance(staging, Staging)
+        assert isinstance(staging, Attempt)
         assert store.clean(older_than_s=0) == []
         made = store.commit(staging, manifest_for(KEY, loose)).artifact
     assert store.clean(older_than_s=0) == []
@@ -417,7 +430,7 @@ def test_clean_keeps_units_where_a_manifest_does_not_tell_what_it_lists(
 
 def test_clean_takes_replaced_units(store: Store) -> None:
     commit_units(store, publish(store, "a"))
-    publish(store, "a", replace=True)
+    publish(store, "a")
     assert store.clean(older_than_s=3600) == []
     assert store.clean(older_than_s=0, retired=False) == []
     (removed,) = store.clean(older_than_s=0)
@@ -476,14 +489,12 @@ def test_other_errors_pass_unchanged(tmp_path: Path, error: Exception) -> None:
 
 
 def test_a_pid_that_was_given_to_another_process_counts_as_dead(tmp_path: Path) -> None:
-    locking.sign(tmp_path)
-    assert locking.writer_lives(tmp_path)
-    path = tmp_path / locking.WRITER_NAME
-    about = json.loads(path.read_text())
-    path.write_text(json.dumps({**about, "started": about["started"] - 1}))
-    assert locking.writer_lives(tmp_path) is False
-    path.write_text(json.dumps({**about, "host": "elsewhere"}))
-    assert locking.writer_lives(tmp_path) is None
+    start = locking.process_start(os.getpid())
+    assert start is not None
+    name = f"{os.getpid()}.{socket.gethostname()}"
+    assert attempt_lives(tmp_path / f"f.{start}.{name}")
+    assert not attempt_lives(tmp_path / f"f.{start - 1}.{name}")
+    assert not attempt_lives(tmp_path / f"f.{attempts.RELEASED}.1")
 
 
 def test_the_verified_memory_survives_a_torn_file(store: Store) -> None:
@@ -504,7 +515,8 @@ def test_an_artifacts_files_are_flushed_before_its_name_and_the_name_after(
     fsync, rename = os.fsync, Path.rename
 
     def name(path: Path) -> str:
-        return path.relative_to(store.root).as_posix().replace(KEY.fingerprint, "F").partition(".tmp-")[0]
+        text = path.relative_to(store.root).as_posix().partition(".tmp-")[0]
+        return re.sub(r"\.attempts/[^/]*", "A", text.replace(KEY.fingerprint, "F"))
 
     def spy_fsync(descriptor: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
@@ -520,8 +532,8 @@ def test_an_artifacts_files_are_flushed_before_its_name_and_the_name_after(
     monkeypatch.setattr(os, "fsync", spy_fsync)
     monkeypatch.setattr(Path, "rename", spy_rename)
     commit(store, "second")
-    named = seen.index("rename corpus/.staging-F/files to corpus/F")
+    named = seen.index("rename corpus/A/files to corpus/F")
     before, after = seen[:named], seen[named + 1 :]
     for wanted in ("manifest.json", "card.md", "a.txt", "sub/b.txt", "sub", ""):
-        assert f"flush corpus/.staging-F/files/{wanted}".rstrip("/") in before, wanted
+        assert f"flush corpus/A/files/{wanted}".rstrip("/") in before, wanted
     assert after[:1] == ["flush corpus"]

@@ -19,7 +19,8 @@ import pytest
 from trims_core._faults import InjectedFaultError, _hits
 from trims_core.errors import CorruptShardError, IncompleteArtifactError, StoreError
 from trims_core.fingerprint import sha256_file
-from trims_core.store import Attempt, Made, Store, UnitKey, UnitRecord, swap, units
+from trims_core.store import Attempt, Made, Store, UnitKey, UnitRecord
+from trims_core.store import attempts as attempts_
 from trims_core.store.artifact import read_unit
 
 KEY = UnitKey("scores", 1, {"n": 1}, {"corpus": "c" * 64})
@@ -39,20 +40,20 @@ def write(attempt: Attempt, text: str) -> Made:
     return Made({"a.txt": None, "sub/b.txt": None}, {"seconds": 1.5, "ids": ["a"]})
 
 
-def publish(store: Store, text: str = "1", *, replace: bool = False) -> UnitRecord:
+def publish(store: Store, text: str = "1") -> UnitRecord:
     """A finished unit."""
     with store.units.attempt(KEY) as attempt:
-        return store.units.publish(attempt, write(attempt, text), 2.0, {"python": "3"}, replace=replace)
+        return store.units.publish(attempt, KEY, write(attempt, text), 2.0, {"python": "3"})
 
 
 def attempts(store: Store) -> list[Path]:
     """Folders of attempts at a unit."""
-    return sorted((store.units.folder(KEY).parent / units.ATTEMPTS_NAME).iterdir())
+    return sorted((store.units.folder(KEY).parent / ".attempts").iterdir())
 
 
 def retired(store: Store) -> list[Path]:
     """Units that were put aside."""
-    folder = store.units.folder(KEY).parent / units.RETIRED_NAME
+    folder = store.units.folder(KEY).parent / ".retired"
     return sorted(folder.iterdir()) if folder.exists() else []
 
 
@@ -107,7 +108,7 @@ def test_an_attempt_leaves_nothing_but_the_unit(store: Store) -> None:
         (attempt.scratch / "checkpoint").write_text("c")
         (attempt.path / "half.tmp").write_text("h")
         (attempt.path / "empty").mkdir()
-        unit = store.units.publish(attempt, write(attempt, "1"))
+        unit = store.units.publish(attempt, KEY, write(attempt, "1"))
     assert attempts(store) == []
     found = sorted(path.relative_to(unit.path).as_posix() for path in unit.path.rglob("*"))
     assert found == ["a.txt", "sub", "sub/b.txt", "unit.json"]
@@ -120,7 +121,7 @@ def test_a_failed_attempt_leaves_its_scratch_to_the_next_one_and_no_unit(store: 
     assert store.units.find(KEY) is None
     with store.units.attempt(KEY) as again:
         assert (again.scratch / "checkpoint").read_text() == "step 7"
-        store.units.publish(again, write(again, "1"))
+        store.units.publish(again, KEY, write(again, "1"))
     assert attempts(store) == []
 
 
@@ -151,7 +152,7 @@ def test_an_attempt_of_a_dead_process_is_taken_over_with_its_scratch(store: Stor
         assert attempts(store) == [attempt.folder]
         assert attempt.folder != left
         assert (attempt.scratch / "checkpoint").read_text() == "step 7"
-        unit = store.units.publish(attempt, write(attempt, "1"))
+        unit = store.units.publish(attempt, KEY, write(attempt, "1"))
     assert not (unit.path / "half.txt").exists()
     assert attempts(store) == []
 
@@ -193,7 +194,7 @@ def test_an_attempt_of_another_host_is_taken_over_only_after_a_long_silence(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(units.socket, "gethostname", lambda: "else.where")
+        elsewhere.setattr(attempts_.socket, "gethostname", lambda: "else.where")
         held = store.units.attempt(KEY)
         theirs = held.__enter__()
     (theirs.scratch / "deep").mkdir()
@@ -202,14 +203,14 @@ def test_an_attempt_of_another_host_is_taken_over_only_after_a_long_silence(
         assert attempt.folder != theirs.folder
         assert not (attempt.scratch / "checkpoint").exists()
     assert store.clean(older_than_s=0) == []
-    age(theirs.folder, units._ABANDONED_S - 60)
+    age(theirs.folder, attempts_._ABANDONED_S - 60)
     with store.units.attempt(KEY):
         assert theirs.folder.exists()
-    age(theirs.folder, units._ABANDONED_S + 60)
+    age(theirs.folder, attempts_._ABANDONED_S + 60)
     os.utime(theirs.scratch / "checkpoint")
     with store.units.attempt(KEY):
         assert theirs.folder.exists(), "something in it is young"
-    age(theirs.folder, units._ABANDONED_S + 60)
+    age(theirs.folder, attempts_._ABANDONED_S + 60)
     with store.units.attempt(KEY) as attempt:
         assert (attempt.scratch / "checkpoint").read_text() == "theirs"
         assert not theirs.folder.exists()
@@ -220,11 +221,11 @@ def test_an_attempt_of_another_host_is_taken_over_only_after_a_long_silence(
 def test_a_long_silent_attempt_shows_that_its_writer_lives(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "_BEAT_S", 0.01)
+    monkeypatch.setattr(attempts_, "_BEAT_S", 0.01)
     with store.units.attempt(KEY) as attempt:
-        age(attempt.folder, units._ABANDONED_S + 60)
+        age(attempt.folder, attempts_._ABANDONED_S + 60)
         deadline = time.monotonic() + 30
-        while time.time() - units.touched(attempt.folder) > 30:
+        while time.time() - attempts_.touched(attempt.folder) > 30:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -236,9 +237,9 @@ def test_a_writer_whose_attempt_was_taken_over_is_told_so(
         pytest.raises(StoreError, match="another host took this attempt over"),
         store.units.attempt(KEY) as mine,
     ):
-        age(mine.folder, units._ABANDONED_S + 60)
+        age(mine.folder, attempts_._ABANDONED_S + 60)
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(units.socket, "gethostname", lambda: "else.where")
+            elsewhere.setattr(attempts_.socket, "gethostname", lambda: "else.where")
             publish(store, "theirs")
         write(mine, "mine")
     found = store.units.find(KEY)
@@ -257,7 +258,7 @@ def age(folder: Path, seconds: float) -> None:
 def test_of_two_takers_of_a_dead_attempt_one_gets_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     begin_and_die(store)
     with store.units.attempt(KEY) as mine, monkeypatch.context() as elsewhere:
-        elsewhere.setattr(units.socket, "gethostname", lambda: "else.where")
+        elsewhere.setattr(attempts_.socket, "gethostname", lambda: "else.where")
         with store.units.attempt(KEY) as theirs:
             found = [(one.scratch / "checkpoint").exists() for one in (mine, theirs)]
     assert found == [True, False]
@@ -269,9 +270,9 @@ def test_the_second_of_two_writers_adopts_the_first_ones_unit(
     with store.units.attempt(KEY) as mine:
         made = write(mine, "mine")
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(units.socket, "gethostname", lambda: "else.where")
+            elsewhere.setattr(attempts_.socket, "gethostname", lambda: "else.where")
             first = publish(store, "theirs")
-        second = store.units.publish(mine, made)
+        second = store.units.publish(mine, KEY, made)
     assert second == first
     assert second.file("a.txt").read_text() == "theirs"
     assert (attempts(store), retired(store)) == ([], [])
@@ -280,7 +281,7 @@ def test_the_second_of_two_writers_adopts_the_first_ones_unit(
 _RACE = """
 from trims_core.stage import StageSpec, Unit, Work, make_units
 from contextlib import nullcontext
-units.socket.gethostname = lambda: "host-" + {name!r}
+attempts_.socket.gethostname = lambda: "host-" + {name!r}
 every = [Unit(f"u{{i:02d}}", {{"i": i}}) for i in range(25)]
 def make(unit, attempt):
     made = write(attempt, f"{name} {{unit.name}}")
@@ -372,27 +373,27 @@ def test_a_damaged_unit_is_made_again_and_the_damaged_one_kept_aside(
 
 
 def test_a_refresh_replaces_a_unit_and_keeps_the_old_one_aside(store: Store) -> None:
-    old, new = publish(store, "old"), publish(store, "new", replace=True)
+    old, new = publish(store, "old"), publish(store, "new")
     assert new.path == old.path
     assert store.units.find(KEY) == new
     assert new.made_at > old.made_at
     (kept,) = retired(store)
     assert (kept / "a.txt").read_text() == "old"
-    publish(store, "newer", replace=True)
+    publish(store, "newer")
     assert len(retired(store)) == 2
 
 
 def test_refreshing_what_is_not_there_just_makes_it(store: Store) -> None:
-    assert publish(store, replace=True).file("a.txt").read_text() == "1"
+    assert publish(store).file("a.txt").read_text() == "1"
     assert retired(store) == []
 
 
 def test_without_an_exchanging_file_system_a_unit_is_replaced_too(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "exchange", lambda one, other: False)
+    monkeypatch.setattr(attempts_, "exchange", lambda one, other: False)
     publish(store, "old")
-    assert publish(store, "new", replace=True).file("a.txt").read_text() == "new"
+    assert publish(store, "new").file("a.txt").read_text() == "new"
     assert [path.joinpath("a.txt").read_text() for path in retired(store)] == ["old"]
 
 
@@ -402,7 +403,7 @@ def test_without_an_exchanging_file_system_a_unit_is_replaced_too(
     [
         ("store.before_unit", "old"),
         ("store.before_publish", "old"),
-        ("store.before_unit_aside", "new"),
+        ("store.before_aside", "new"),
         ("store.after_publish", "new"),
     ],
 )
@@ -413,11 +414,11 @@ def test_a_refresh_of_a_unit_that_dies_leaves_the_old_or_the_new_one(
     _hits.clear()
     with monkeypatch.context() as faulty, pytest.raises(InjectedFaultError):
         faulty.setenv("TRIMS_FAULT", f"{site}:raise")
-        publish(store, "new", replace=True)
+        publish(store, "new")
     found = store.units.find(KEY)
     assert found is not None
     assert found.file("a.txt").read_text() == there
-    assert publish(store, "newer", replace=True).file("a.txt").read_text() == "newer"
+    assert publish(store, "newer").file("a.txt").read_text() == "newer"
     assert attempts(store) == []
 
 
@@ -425,8 +426,8 @@ def test_rows_of_parquet_files_are_counted_and_digested(store: Store) -> None:
     with store.units.attempt(KEY) as attempt:
         pq.write_table(pa.table({"x": [1, 2, 3]}), attempt.path / "a.parquet")
         with pytest.raises(CorruptShardError, match="has 3 rows, expected 4"):
-            store.units.publish(attempt, Made({"a.parquet": 4}))
-        (entry,) = store.units.publish(attempt, Made({"a.parquet": None})).files
+            store.units.publish(attempt, KEY, Made({"a.parquet": 4}))
+        (entry,) = store.units.publish(attempt, KEY, Made({"a.parquet": None})).files
     assert entry.rows == 3
     assert entry.digest not in (None, entry.sha256)
 
@@ -435,7 +436,7 @@ def test_a_torn_parquet_file_is_not_published(store: Store) -> None:
     with store.units.attempt(KEY) as attempt:
         (attempt.path / "a.parquet").write_bytes(b"PAR1 half")
         with pytest.raises(CorruptShardError, match="not a readable Parquet file"):
-            store.units.publish(attempt, Made({"a.parquet": None}))
+            store.units.publish(attempt, KEY, Made({"a.parquet": None}))
     assert store.units.find(KEY) is None
 
 
@@ -444,17 +445,17 @@ def test_a_torn_parquet_file_is_not_published(store: Store) -> None:
 )
 def test_names_outside_the_unit_are_refused(store: Store, name: str) -> None:
     with store.units.attempt(KEY) as attempt, pytest.raises(ValueError, match="plain relative name"):
-        store.units.publish(attempt, Made({name: None}))
+        store.units.publish(attempt, KEY, Made({name: None}))
 
 
 def test_notes_must_be_json(store: Store) -> None:
     with store.units.attempt(KEY) as attempt, pytest.raises(ValueError, match="nan"):
-        store.units.publish(attempt, Made({}, {"loss": float("nan")}))
+        store.units.publish(attempt, KEY, Made({}, {"loss": float("nan")}))
 
 
 def test_a_unit_without_files_can_be_published(store: Store) -> None:
     with store.units.attempt(KEY) as attempt:
-        made = store.units.publish(attempt, Made({}, {"n": 3}))
+        made = store.units.publish(attempt, KEY, Made({}, {"n": 3}))
     assert store.units.find(KEY) == made
     assert made.notes == {"n": 3}
 
@@ -462,7 +463,7 @@ def test_a_unit_without_files_can_be_published(store: Store) -> None:
 def spied(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is flushed and renamed from now on: names relative to the store, the attempt's own left out."""
     seen: list[str] = []
-    fsync, rename, exchange = os.fsync, os.rename, swap.exchange
+    fsync, rename, exchange = os.fsync, os.rename, attempts_.exchange
 
     def name(path: object) -> str:
         text = os.path.relpath(os.fspath(path), store.root)  # type: ignore[call-overload]
@@ -484,7 +485,7 @@ def spied(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(os, "fsync", spy_fsync)
     monkeypatch.setattr(os, "rename", spy_rename)
-    monkeypatch.setattr(units, "exchange", spy_exchange)
+    monkeypatch.setattr(attempts_, "exchange", spy_exchange)
     return seen
 
 
@@ -519,9 +520,9 @@ def test_a_refresh_flushes_the_new_unit_before_the_exchange_and_both_names_after
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(store)
-    (store.units.folder(KEY).parent / units.RETIRED_NAME).mkdir()
+    (store.units.folder(KEY).parent / ".retired").mkdir()
     seen = spied(store, monkeypatch)
-    publish(store, "2", replace=True)
+    publish(store, "2")
     assert seen == [
         *FLUSHED,
         "exchange units/scores/.attempts/A/files and units/scores/F",

@@ -16,6 +16,7 @@ from fakes.stages import SPECS, tiny_config
 
 from trims_core.fingerprint import sha256_json
 from trims_core.graph import build_graph
+from trims_core.inspection import table_problems
 from trims_core.schema import CORPUS, SCORES, write_table
 from trims_core.stage import run_node
 from trims_core.store import Artifact, Manifest, StageKey, Store
@@ -37,7 +38,7 @@ def store_of(artifact: Artifact) -> Store:
 
 def kinds(artifact: Artifact, deep: bool = True) -> list[str]:
     """What the verifier finds."""
-    return [problem.kind for problem in store_of(artifact).verify(artifact, deep=deep)]
+    return [problem.kind for problem in store_of(artifact).verify(artifact, deep, table_problems)]
 
 
 def flip(path: Path, offset: int) -> None:
@@ -152,7 +153,7 @@ def test_a_digest_of_other_rows_is_found_by_reading_them(tmp_path: Path) -> None
     lying = replace(artifact.manifest, files=(replace(entry, digest="0" * 64),))
     (artifact.path / "manifest.json").write_bytes(lying.to_json())
     assert kinds(artifact, deep=False) == []
-    (problem,) = store_of(artifact).verify(artifact, deep=True)
+    (problem,) = store_of(artifact).verify(artifact, True, table_problems)
     assert (problem.kind, "digest" in problem.message) == ("rows", True)
 
 
@@ -205,7 +206,7 @@ def test_an_id_in_two_shards_is_found_although_every_digest_is_right(tmp_path: P
             _corpus_table(path.with_name(name), ["x", name])
 
     artifact = _commit(tmp_path, write, names=("a.parquet", "b.parquet"))
-    (problem,) = store_of(artifact).verify(artifact, deep=True)
+    (problem,) = store_of(artifact).verify(artifact, True, table_problems)
     assert (problem.kind, "'x' occurs in a.parquet" in problem.message) == ("duplicate", True)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,6 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
             return made
 
         yield make
-        tally.check(config.max_rejected_fraction)
 
 
 def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
@@ -124,19 +123,33 @@ def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
     return Outcome(counts=tally.counts(), info=_info(work, tally), card=_card(work, tally))
 
 
-def gate(config: ScoresConfig, counts: Mapping[str, int], rejected_ids: Callable[[], list[str]]) -> None:
-    """Raises RejectBudgetError if more rows were rejected than the settings allow now."""
-    n_rejected, n_in = counts.get("n_rejected", 0), counts.get("n_in", 0)
-    if n_rejected <= config.max_rejected_fraction * n_in + 1e-9:
+def gate(config: ScoresConfig, counts: Mapping[str, int], info: Mapping[str, Json]) -> None:
+    """Raises NonFiniteScoreError or RejectBudgetError if more rows were rejected than the settings allow."""
+    _check_rejects(config.max_rejected_fraction, counts["n_in"], info["rejected"])
+
+
+def _check_rejects(max_fraction: float, n_total: int, rejected: Mapping[str, Json]) -> None:
+    n_rejected = sum(about["n"] for about in rejected.values())
+    if n_rejected <= max_fraction * n_total + 1e-9:
         return
-    ids = rejected_ids()
-    more = ", …" if n_rejected > len(ids) else ""
-    enough = min(1.0, -(-n_rejected * 1000 // n_in) / 1000)
-    raise RejectBudgetError(
-        f"scores: {n_rejected} of {n_in} rows were rejected (ids {', '.join(ids)}{more}), allowed are"
-        f" {config.max_rejected_fraction:g} of them. Correct these rows, or go on without them with"
-        f" --set scores.max_rejected_fraction={enough:g}; finished shards are kept"
+    broken = any(reason in rejected for reason in (NON_FINITE, POSITIVE))
+    kind, expected = (
+        (NonFiniteScoreError, "finite scores ≥ 0 nats")
+        if broken
+        else (RejectBudgetError, "rows the teacher can score")
     )
+    what = "; ".join(f"{about['n']} {reason} (ids {_ids(about)})" for reason, about in rejected.items())
+    enough = min(1.0, -(-n_rejected * 1000 // n_total) / 1000)
+    raise kind(
+        f"scores: {n_rejected} of {n_total} rows were rejected, allowed are {max_fraction:g} of them: {what};"
+        f" for instance: {next(iter(rejected.values()))['detail']}. Expected {expected}. Correct the rows or"
+        f" the teacher, or go on without them with --set scores.max_rejected_fraction={enough:g};"
+        " finished shards are kept"
+    )
+
+
+def _ids(about: Mapping[str, Json]) -> str:
+    return ", ".join(about["ids"]) + (", …" if about["n"] > len(about["ids"]) else "")
 
 
 def settled(record: UnitRecord) -> bool:
@@ -168,45 +181,25 @@ class Tally:
         """Sum of a number that every unit notes."""
         return sum(unit[name] for unit in self.units)
 
-    def rejected(self) -> dict[str, int]:
-        """Reason → rows, most frequent first."""
-        found: dict[str, int] = {}
+    def rejected(self) -> dict[str, dict[str, Any]]:
+        """Reason → its number of rows, some ids and one example; most frequent first."""
+        found: dict[str, dict[str, Any]] = {}
         for unit in self.units:
             for reason, about in unit["rejects"].items():
-                found[reason] = found.get(reason, 0) + about["n"]
-        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+                one = found.setdefault(reason, {"n": 0, "ids": [], "detail": about["detail"]})
+                one["n"] += about["n"]
+                one["ids"] = [*one["ids"], *about["ids"]][:_IDS_KEPT]
+        return dict(sorted(found.items(), key=lambda item: (-item[1]["n"], item[0])))
 
     def counts(self) -> dict[str, int]:
         """n_in = n_out + n_rejected, and n_rejected by reason."""
-        rejected = self.rejected()
+        rejected = {f"n_{reason}": about["n"] for reason, about in self.rejected().items()}
         counts = {name: int(self.total(name)) for name in ("n_in", "n_out")}
-        counts["n_rejected"] = sum(rejected.values())
-        return counts | {f"n_{reason}": n for reason, n in rejected.items()}
+        return counts | {"n_rejected": sum(rejected.values())} | rejected
 
     def check(self, max_fraction: float) -> None:
         """Raises NonFiniteScoreError or RejectBudgetError once the rejects exceed their share of all rows."""
-        rejected = self.rejected()
-        n_rejected = sum(rejected.values())
-        if n_rejected <= max_fraction * self.n_total + 1e-9:
-            return
-        what = "; ".join(f"{n} {reason} (ids {self._ids(reason, n)})" for reason, n in rejected.items())
-        detail = next(iter(about["detail"] for unit in self.units for about in unit["rejects"].values()), "")
-        broken = any(reason in (NON_FINITE, POSITIVE) for reason in rejected)
-        kind, expected = (
-            (NonFiniteScoreError, "finite scores ≥ 0 nats")
-            if broken
-            else (RejectBudgetError, "rows the teacher can score")
-        )
-        raise kind(
-            f"scores: {n_rejected} of {self.n_total} rows rejected so far: {what}; for instance:"
-            f" {detail}. Expected {expected}. Correct the rows or the teacher, or raise"
-            f" scores.max_rejected_fraction (now {max_fraction:g}) to go on without them;"
-            " finished shards are kept"
-        )
-
-    def _ids(self, reason: str, n: int) -> str:
-        ids = [i for unit in self.units if reason in unit["rejects"] for i in unit["rejects"][reason]["ids"]]
-        return ", ".join(ids[:_IDS_KEPT]) + (", …" if n > _IDS_KEPT else "")
+        _check_rejects(max_fraction, self.n_total, self.rejected())
 
 
 def _requests(work: Work, renderer: Renderer, shards: Sequence[Path]) -> Iterator[list[Any]]:
@@ -332,5 +325,5 @@ def _card(work: Work, tally: Tally) -> str:
         "",
         f"Rows in: {counts['n_in']}, scored: {counts['n_out']}, rejected: {counts['n_rejected']}.",
     ]
-    lines += [f"- {reason}: {n}" for reason, n in tally.rejected().items()]
+    lines += [f"- {reason}: {about['n']}" for reason, about in tally.rejected().items()]
     return "\n".join(lines)

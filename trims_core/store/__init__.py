@@ -1,4 +1,4 @@
-"""The artifact store: stage → commit → open, manifest, verify, lock, clean.
+"""The artifact store: attempt → publish or commit → find, open, verify, clean.
 
 No other code writes under the store's root, and readers take file names from manifests only.
 """
@@ -15,12 +15,12 @@ from trims_core.store.artifact import (
     UnitRef,
     utc_now,
 )
+from trims_core.store.attempts import Attempt
 from trims_core.store.cleaning import Removed
 from trims_core.store.durable import disk_errors
 from trims_core.store.refreshing import refreshing
-from trims_core.store.staging import Staging
 from trims_core.store.store import Committed, Store
-from trims_core.store.units import Attempt, Made, Units
+from trims_core.store.units import Made, Units
 from trims_core.store.verify import Problem
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "Problem",
     "Removed",
     "StageKey",
-    "Staging",
     "Store",
     "UnitKey",
     "UnitRecord",

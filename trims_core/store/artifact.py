@@ -25,6 +25,8 @@ UNIT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
 UNIT_NAME: Final = "unit.json"
 UNITS_NAME: Final = "units"
+ATTEMPTS_NAME: Final = ".attempts"
+RETIRED_NAME: Final = ".retired"
 CARD_NAME: Final = "card.md"
 RESERVED_NAMES: Final = frozenset({MANIFEST_NAME, UNIT_NAME, CARD_NAME})
 _OLD: Final = "made by version 0.1, whose keys are others; its files are readable, run again to make it anew"
@@ -357,9 +359,14 @@ class Artifact:
         entries = self.manifest.entries.items()
         return sum(e.rows or 0 for name, e in entries if name.startswith(prefix) and name.endswith(suffix))
 
+    @property
+    def stage_folder(self) -> Path:
+        """Where artifacts of its stage lie: this one, or one that was put aside."""
+        return self.path.parent if self.path.parent.name != RETIRED_NAME else self.path.parent.parent
+
     def unit_folder(self, unit: UnitRef) -> Path:
         """Where a unit's files lie."""
-        return unit_folder(self.path.parent.parent, self.manifest.stage, unit.fingerprint)
+        return unit_folder(self.stage_folder.parent, self.manifest.stage, unit.fingerprint)
 
     @cached_property
     def _paths(self) -> Mapping[str, Path]:

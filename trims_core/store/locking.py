@@ -1,37 +1,32 @@
-"""One writer at a time per fingerprint, and who it is.
+"""Waiting for another process that makes the same artifact, and who lives.
 
-The lock is the kernel's (flock): a writer that dies frees it at once. Covered: processes and threads of one
-host, and hosts whose shared file system passes flock on. Not covered: file systems without flock, where
-taking the lock is refused rather than pretended.
+The lock is the kernel's (flock): a writer that dies frees it at once. It saves work and guards nothing:
+attempts are safe without it, so a file system that has no flock, or keeps it to one host, costs at most the
+same work twice.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import logging
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from filelock import FileLock, Timeout
 
-from trims_core.errors import StoreError
-from trims_core.store.durable import write_atomically
-
 logger = logging.getLogger(__name__)
 
-WRITER_NAME: Final = "writer.json"
+LOCK_PREFIX: Final = ".lock-"
+_NO_LOCKS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _POLL_S: Final = 0.05
 _TELL_EVERY_S: Final = 5.0
 
 
 def lock_path(stage_folder: Path, fingerprint: str) -> Path:
     """Where the lock of one fingerprint lies."""
-    return stage_folder / f".lock-{fingerprint}"
+    return stage_folder / f"{LOCK_PREFIX}{fingerprint}"
 
 
 @contextmanager
@@ -47,11 +42,10 @@ def write_lock(path: Path, about: str) -> Iterator[None]:
             waiting = True
             logger.info("%s is being made by another process; waiting for it", about)
         except OSError as error:
-            if error.errno != errno.ENOSYS:
+            if error.errno not in _NO_LOCKS:
                 raise
-            raise StoreError(
-                f"{path}: this file system has no locks; set `store` to a local folder"
-            ) from error
+            logger.info("%s: this file system has no locks; other processes may do the same work", about)
+            break
     try:
         yield
     finally:
@@ -77,28 +71,10 @@ def _file_lock(path: Path) -> FileLock:
     return FileLock(path, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
 
 
-def sign(folder: Path) -> None:
-    """Note this process as the writer of a staging folder."""
-    about = {"pid": os.getpid(), "started": process_start(os.getpid()), "host": socket.gethostname()}
-    write_atomically(folder / WRITER_NAME, json.dumps(about).encode())
-
-
-def writer_lives(folder: Path) -> bool | None:
-    """Whether the process that signed a staging folder still runs; None where that cannot be known here."""
+def process_start(task: int) -> int | None:
+    """When a process or thread started, in ticks since boot: tells a reused number apart. None: gone."""
     try:
-        about: dict[str, Any] = json.loads((folder / WRITER_NAME).read_bytes())
-    except (OSError, ValueError):
-        return None
-    if about.get("host") != socket.gethostname():
-        return None
-    started = process_start(int(about["pid"]))
-    return started is not None and started == about.get("started")
-
-
-def process_start(pid: int) -> int | None:
-    """Start of a process in clock ticks since boot, which tells a reused pid apart; None if there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{task}/stat").read_text()
     except OSError:
         return None
     return int(text.rpartition(")")[2].split()[19])

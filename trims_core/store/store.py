@@ -7,11 +7,10 @@ mounted) folder.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from typing import Final
 from trims_core._faults import fault_point
 from trims_core.errors import ConfigError, IncompleteArtifactError, MissingArtifactError
 from trims_core.fingerprint import Digests, FileDigests
-from trims_core.store import swap
 from trims_core.store.artifact import (
     CARD_NAME,
     MANIFEST_NAME,
@@ -32,7 +30,15 @@ from trims_core.store.artifact import (
     read_manifest,
     read_unit,
 )
-from trims_core.store.cleaning import Removed, bytes_below, clean_stage, clean_units, remove_artifact
+from trims_core.store.attempts import Attempt, attempt_at, inode, retire, retired_folders
+from trims_core.store.cleaning import (
+    Removed,
+    bytes_below,
+    clean_leftovers,
+    clean_unlisted,
+    drop_locks,
+    remove_artifact,
+)
 from trims_core.store.durable import (
     disk_errors,
     fsync_file,
@@ -42,7 +48,6 @@ from trims_core.store.durable import (
     write_atomically,
 )
 from trims_core.store.locking import lock_path, write_lock
-from trims_core.store.staging import Staging
 from trims_core.store.units import Units
 from trims_core.store.verify import (
     Problem,
@@ -50,7 +55,7 @@ from trims_core.store.verify import (
     extra_problems,
     file_problems,
     is_superseded,
-    table_problems,
+    place_problems,
     unit_problems,
 )
 
@@ -129,90 +134,70 @@ class Store:
         self._verified.save()
 
     @contextmanager
-    def begin(self, key: StageKey, refresh: bool = False) -> Iterator[Staging | Artifact]:
-        """The staging folder of a key, under its lock; or the artifact, if another process just made it.
+    def begin(self, key: StageKey, refresh: bool = False) -> Iterator[Attempt | Artifact]:
+        """An attempt at an artifact, or the artifact, if another process just made it.
+
+        A lock lets processes of one host wait for each other instead of doing the same work; nothing is lost
+        where there are none.
 
         Args:
             refresh: make it although it exists. The old one stays in place until the commit.
         """
         final = self.folder(key)
-        before = swap.inode(final)
+        before = inode(final)
         with disk_errors(self.root):
             make_folders(final.parent)
         lock = write_lock(lock_path(final.parent, key.fingerprint), f"{key.stage} {key.fingerprint[:12]}")
         with disk_errors(self.root), lock:
-            staging = Staging(swap.staging_folder(final), key, self._verified)
-            made_meanwhile = swap.inode(final) not in (None, before)
-            swap.recover(staging.folder, staging.path, final)
-            if made_meanwhile or not refresh:
-                found = self.find(key)
-                if found is not None:
-                    staging.remove()
-                    logger.info("%s: adopted what another process made", key.stage)
-                    yield found
-                    return
-            staging.replaces = swap.inode(final)
-            staging.open()
+            made_meanwhile = inode(final) not in (None, before)
+            found = self.find(key) if made_meanwhile or not refresh else None
+            if found is not None:
+                logger.info("%s: adopted what another process made", key.stage)
+                yield found
+                return
             try:
-                yield staging
+                with attempt_at(final, self.root) as attempt:
+                    yield attempt
             finally:
                 self._verified.save()
 
     def commit(
         self,
-        staging: Staging,
+        attempt: Attempt,
         manifest: Manifest,
         card: str = "",
         files: Mapping[str, int | None] | None = None,
         aside: Collection[str] = (),
     ) -> Committed:
-        """Turn a staging folder into the artifact: all of it under its final name, or nothing.
+        """Turn an attempt into the artifact: all of it under its final name, or nothing.
 
         Args:
             manifest: everything but the list of its own files.
             files: those files, by name → rows.
             aside: of the files, those that no child depends on.
         """
-        final = self.folder(staging.key)
         with disk_errors(self.root):
-            manifest = replace(manifest, files=staging.entries(files or {}, aside))
+            manifest = replace(manifest, files=attempt.seal(files or {}, aside, self._verified))
             if card:
-                (staging.path / CARD_NAME).write_text(card, encoding="utf-8")
-                fsync_file(staging.path / CARD_NAME)
-            fsync_tree(staging.path)
+                (attempt.path / CARD_NAME).write_text(card, encoding="utf-8")
+                fsync_file(attempt.path / CARD_NAME)
+            fsync_tree(attempt.path)
             fault_point("store.before_manifest")
-            write_atomically(staging.path / MANIFEST_NAME, manifest.to_json())
+            write_atomically(attempt.path / MANIFEST_NAME, manifest.to_json())
             fault_point("store.before_rename")
-            adopted = not self._publish(staging, final)
-            fsync_folder(final.parent)
+            theirs = attempt.put(lambda: self.find(manifest.key()))
+            if theirs is not None:
+                logger.info("%s: another host was first; adopted its artifact", manifest.stage)
+                return Committed(theirs, adopted=True)
+            fsync_folder(attempt.final.parent)
             fault_point("store.after_rename")
-            staging.remove()
-        return Committed(self.open(final), adopted)
-
-    def _publish(self, staging: Staging, final: Path) -> bool:
-        """Rename into place; False if another host was first. An artifact being refreshed is kept aside."""
-        if staging.replaces is not None and swap.inode(final) == staging.replaces:
-            swap.replace(staging.folder, staging.path, final, swap.retired_name(final))
-            return True
-        try:
-            staging.path.rename(final)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            logger.info("%s: another host was first; adopted its artifact", staging.key.stage)
-            return False
-        return True
+        return Committed(self.open(attempt.final), adopted=False)
 
     def retire(self, key: StageKey) -> Path | None:
         """Put an artifact aside, kept until `clean`; gives back where, or None if there is none."""
         final = self.folder(key)
-        if not final.is_dir():
-            return None
-        retired = swap.retired_name(final)
         with disk_errors(self.root):
-            final.rename(retired)
-            fsync_folder(final.parent)
-        return retired
+            return retire(final) if final.is_dir() else None
 
     def artifacts(self, stage: str | None = None) -> list[Artifact]:
         """Committed artifacts, newest first; without those whose manifest is unreadable (see `verify`)."""
@@ -234,26 +219,31 @@ class Store:
                 ]
         return found
 
-    def verify(self, artifact: Artifact | Path, deep: bool = False) -> list[Problem]:
+    def verify(
+        self,
+        artifact: Artifact | Path,
+        deep: bool = False,
+        tables: Callable[[Artifact, Collection[Path]], Iterable[Problem]] = lambda _artifact, _damaged: (),
+    ) -> list[Problem]:
         """Everything wrong with an artifact; empty means whole.
 
         Args:
-            deep: re-hash every byte, and look at schemas, ids, counts and parents too.
+            tables: what is wrong with what its tables say, but for damaged files; asked if `deep`.
+            deep: re-hash every byte, digest rows, and look at parents too.
         """
         folder = artifact.path if isinstance(artifact, Artifact) else artifact
         try:
             opened = Artifact(folder, read_manifest(folder))
         except IncompleteArtifactError as error:
             return [Problem(folder / MANIFEST_NAME, "manifest", str(error))]
-        problems = [*swap.place_problems(opened), *unit_problems(opened)]
+        problems = [*place_problems(opened), *unit_problems(opened)]
         current = self._read(folder)
         if current is None:
             return problems  # files of units that were replaced are not this artifact's
         opened = current
         problems += [*file_problems(opened, self._verified, rehash=deep), *extra_problems(opened)]
         if deep:
-            torn = {problem.path for problem in problems if problem.kind != "extra"}
-            problems += table_problems(opened, without=torn)
+            problems += tables(opened, {problem.path for problem in problems if problem.kind != "extra"})
             problems += self._parent_problems(opened)
         self._verified.save()
         return problems
@@ -262,7 +252,7 @@ class Store:
         """Parents that are there but with other content than the artifact was made from."""
         for role, parent in artifact.manifest.parents.items():
             final = self.root / parent["stage"] / parent["fingerprint"]
-            versions = [folder for folder in (final, *swap.retired_folders(final)) if folder.is_dir()]
+            versions = [folder for folder in (final, *retired_folders(final)) if folder.is_dir()]
             digests = [digest for folder in versions if (digest := _content_digest(folder)) is not None]
             if versions and parent["content_digest"] not in digests:
                 yield Problem(
@@ -295,12 +285,14 @@ class Store:
         with disk_errors(self.root):
             removed: list[Removed] = []
             for stage in self.stages():
-                removed += clean_stage(self.root / stage, staging, retired, older_than_s, dry_run)
+                removed += clean_leftovers(self.root / stage, staging, retired, older_than_s, dry_run)
+                drop_locks(self.root / stage, dry_run)
             if artifact is not None:
                 removed.append(remove_artifact(self._named(artifact), dry_run))
             for folder in self._unit_folders():
-                artifacts = self.root / folder.name
-                removed += clean_units(folder, artifacts, staging, retired, units, older_than_s, dry_run)
+                removed += clean_leftovers(folder, staging, retired, older_than_s, dry_run)
+                if units:
+                    removed += clean_unlisted(folder, self.root / folder.name, older_than_s, dry_run)
         return removed
 
     def sizes(self) -> dict[str, int]:
@@ -355,7 +347,7 @@ class Store:
         return matches[0]
 
     def _whole(self, artifact: Artifact) -> Artifact:
-        for problem in swap.place_problems(artifact):
+        for problem in place_problems(artifact):
             stage = artifact.path.parent.name
             raise IncompleteArtifactError(f"{problem}. Redo the stage with --refresh {stage}")
         check(artifact, self._verified)

@@ -2,28 +2,23 @@
 
 Covered, on every open: a manifest that is absent, edited or of another artifact; files that are missing,
 of another size or of other bytes; units that a refresh replaced. A file's bytes are hashed once per host and
-remembered by inode, times and size. Covered with `deep`: all bytes hashed anew, rows read and counted,
-schemas, ids unique, rejects and scores adding up, parents. Not covered: rot of a remembered file under
-unchanged times, without `deep`.
+remembered by inode, times and size. Covered with `deep`: all bytes hashed anew, rows read and digested,
+parents. Not covered: rot of a remembered file under unchanged times, without `deep`; what tables say
+(`trims_core.inspection`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trims_core.errors import CorruptShardError, IncompleteArtifactError, SchemaError
+from trims_core.errors import CorruptShardError, IncompleteArtifactError
 from trims_core.fingerprint import FileDigests
 from trims_core.store.artifact import RESERVED_NAMES, UNIT_NAME, Artifact, FileEntry, UnitRef, read_unit
 from trims_core.store.rows import rows_digest
 
-_ID_COLUMNS: Final = {"corpus": "id", "scores": "id", "rejects": "id", "buckets": "id"}
-"""Ids that occur once in the whole artifact."""
-_ID_COLUMNS_IN_FILE: Final = {"samples": "sample_id"}
-"""Ids that occur once in each file."""
 _SHOWN: Final = 5
 
 
@@ -33,7 +28,7 @@ class Problem:
 
     path: Path
     kind: str
-    """manifest, unit, missing, size, rows, sha256, extra, schema, duplicate, counts or parent."""
+    """manifest, unit, missing, size, rows, sha256, extra, parent, schema, duplicate or counts."""
     message: str
 
     def __str__(self) -> str:
@@ -49,6 +44,15 @@ def parquet_rows(path: Path) -> int:
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowException, OSError) as error:
         raise CorruptShardError(f"{path}: not a readable Parquet file ({error})") from error
+
+
+def place_problems(artifact: Artifact) -> Iterator[Problem]:
+    """An artifact that lies under another name than its manifest's."""
+    manifest = artifact.manifest
+    place = (artifact.stage_folder.name, artifact.path.name.partition(".")[0])
+    if place != (manifest.stage, manifest.fingerprint):
+        text = f"holds the manifest of {manifest.stage}/{manifest.fingerprint[:12]}; it was renamed or copied"
+        yield Problem(artifact.path, "manifest", text)
 
 
 def file_problems(artifact: Artifact, digests: FileDigests, rehash: bool = False) -> Iterator[Problem]:
@@ -135,56 +139,3 @@ def extra_problems(artifact: Artifact) -> Iterator[Problem]:
         for path in sorted(folder.rglob("*")):
             if path not in listed and (path.is_symlink() or not path.is_dir()):
                 yield Problem(path, "extra", "not listed in the manifest; remove it")
-
-
-def table_problems(artifact: Artifact, without: Collection[Path] = ()) -> Iterator[Problem]:
-    """Schema drift, ids that occur twice, and scores that do not add up. Reads the id columns.
-
-    Args:
-        without: files known to be damaged, which are not opened.
-    """
-    from trims_core.schema import TABLES, check_schema, provenance
-
-    rows: Counter[str] = Counter()
-    seen: dict[str, Path] = {}
-    for path in artifact.files(suffix=".parquet"):
-        if path in without:
-            continue
-        try:
-            table = TABLES.get(provenance(path).get("table", ""))
-            if table is None:
-                continue
-            check_schema(path, _arrow_schema(path), table)
-        except SchemaError as error:
-            yield Problem(path, "schema", str(error))
-            continue
-        except (OSError, ValueError) as error:
-            yield Problem(path, "schema", f"cannot be read: {error}")
-            continue
-        rows[table.name] += parquet_rows(path)
-        if column := _ID_COLUMNS.get(table.name):
-            yield from _duplicates(path, column, seen)
-        if column := _ID_COLUMNS_IN_FILE.get(table.name):
-            yield from _duplicates(path, column, {})
-    counts = artifact.manifest.counts
-    if artifact.manifest.stage == "scores" and "n_in" in counts and not without:
-        total = rows["scores"] + rows["rejects"]
-        if total != counts["n_in"]:
-            text = f"{rows['scores']} scores + {rows['rejects']} rejects, expected {counts['n_in']} rows"
-            yield Problem(artifact.path, "counts", text)
-
-
-def _arrow_schema(path: Path) -> object:
-    import pyarrow.parquet as pq
-
-    return pq.read_schema(path)
-
-
-def _duplicates(path: Path, column: str, seen: dict[str, Path]) -> Iterator[Problem]:
-    """Ids of one file that occurred before; `seen` is updated."""
-    import pyarrow.parquet as pq
-
-    for value in pq.read_table(path, columns=[column])[column].to_pylist():
-        if value in seen:
-            yield Problem(path, "duplicate", f"id {value!r} occurs in {seen[value].name} already")
-        seen.setdefault(value, path)
