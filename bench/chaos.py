@@ -145,10 +145,10 @@ _WORLD: Final[dict[str, Any]] = {
     "buckets": {"k": 4},
     "student": {"model": "data/demo/student", "device": "cpu"},
     "sweep": {
-        "tasks": {"demo": {"benchmark": "demo", "path": "data/demo/test.jsonl", "limit": 12}},
+        "tasks": {"demo": {"benchmark": "demo", "path": "data/demo/test.jsonl", "limit": 8}},
         "thresholds": [0.9, 0.5],
-        "gen_length": 32,
-        "block_length": 32,
+        "gen_length": 16,
+        "block_length": 16,
         "batch_size": 2,
     },
 }
@@ -163,7 +163,7 @@ def _noting(spec: Any, log: Path) -> Any:
 
             def noted(unit: Any, attempt: Any) -> Any:
                 with log.open("a") as file:
-                    file.write(f"{attempt.key.stage}/{attempt.key.fingerprint}\n")
+                    file.write(f"{spec.name}/{attempt.final.name}\n")
                 return make(unit, attempt)
 
             yield noted

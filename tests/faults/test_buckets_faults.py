@@ -108,7 +108,7 @@ def units(root: Path, name: str) -> list[Path]:
 def leftovers(root: Path, name: str) -> list[Path]:
     """What dead attempts at a stage's units and artifact left."""
     store = root / "store"
-    return [*(store / name).glob(".staging-*"), *(store / "units" / name / ".attempts").glob("*")]
+    return [*(store / name / ".attempts").glob("*"), *(store / "units" / name / ".attempts").glob("*")]
 
 
 @pytest.mark.parametrize(("name", "fault"), SITES)
@@ -203,8 +203,7 @@ def test_a_dead_run_can_be_cleaned_away(prepared: dict[str, Path], tmp_path: Pat
     root = _copy(prepared["buckets"], tmp_path / "world")
     killed_stage(root, "buckets", "buckets.before_record:kill:1")
     assert len(leftovers(root, "buckets")) == 2, "of the artifact and of the unit in flight"
-    removed = list(Store(root / "store").clean(older_than_s=0.0))
-    assert ".staging-" in {entry.path.name[:9] for entry in removed}
+    assert len(Store(root / "store").clean(older_than_s=0.0)) >= 2
     assert leftovers(root, "buckets") == []
 
 

@@ -114,7 +114,7 @@ def _finishes(root: Path, golden: dict[str, Any], kept: dict[str, bytes]) -> Non
     assert (len(found), {name: found[name] for name in kept}) == (N_UNITS, kept)
     assert timeless(artifact) == golden
     assert Store(root / "store").verify(artifact, deep=True) == []
-    assert list((root / "store" / "sweep").glob(".staging-*")) == []
+    assert list((root / "store" / "sweep" / ".attempts").iterdir()) == []
 
 
 @pytest.mark.parametrize(("fault", "n_kept"), KILLS, ids=[fault for fault, _ in KILLS])

@@ -20,14 +20,16 @@ from trims_core.store import Artifact, Store
 HEAVY = ("prefect", "torch", "transformers", "vllm", "matplotlib")
 
 
-def make_all(config: Path) -> Store:
-    """Everything made without Prefect; gives back the store."""
+def make_all(config: Path, until: str | None = None) -> Store:
+    """Everything (up to a stage) made without Prefect; gives back the store."""
     settings = load_config(config)
     store = Store(settings.store)
     done: dict[str, Artifact] = {}
     for node in build_graph(settings):
         parents = {role: done[parent] for role, parent in node.parents.items()}
         done[node.id] = run_node(store, settings, node, parents).artifact
+        if node.id == until:
+            break
     return store
 
 
@@ -117,7 +119,7 @@ def test_explain_says_which_units_are_missing_and_why(config: Path) -> None:
     make_all(config)
     source = config.parent / "source.jsonl"
     source.write_text(source.read_text() + '{"id": "one-more"}\n')
-    trims("run", config, "--until", "corpus")
+    make_all(config, until="corpus")
     code, said = trims("explain", config, "scores")
     assert code == 0
     assert f"{stages.N_SHARDS} of {stages.N_SHARDS + 1} units are there" in said

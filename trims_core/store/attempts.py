@@ -202,12 +202,14 @@ def attempt_lives(folder: Path) -> bool:
 
 def touched(folder: Path) -> float:
     """When something in an attempt's folder changed last (two levels, where progress is written)."""
-    paths = [folder, *folder.glob("*"), *folder.glob("*/*")]
-    times = []
-    for path in paths:
-        with suppress(FileNotFoundError):
-            times.append(path.stat().st_mtime)
-    return max(times, default=0.0)
+    times = [0.0]
+    for parent, folders, names in os.walk(folder):  # what vanishes meanwhile is skipped
+        for name in ("", *names):
+            with suppress(FileNotFoundError):
+                times.append(Path(parent, name).stat().st_mtime)
+        if parent != str(folder):
+            folders.clear()
+    return max(times)
 
 
 def _retired_name(final: Path) -> Path:
