@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WARM   := $(VENV)/.warmed
+WORKERS ?= 2
 BEAT    = $(BIN)/python scripts/heartbeat.py
 
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -22,7 +23,7 @@ demo: setup
 	$(BIN)/trims run configs/demo.yaml
 
 test: setup lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
