@@ -13,9 +13,9 @@ from typing import Annotated, Final
 import typer
 
 from flows.console import standard_output
-from flows.processes import Child
 from flows.server import STOP_GRACE_S, Server, check_port_free, serving
 from trims_core.errors import ConfigError, InterruptedRunError, TrimsError
+from trims_core.processes import Child
 
 WORK_POOL: Final = "trims"
 _DEPLOY_TIMEOUT_S: Final = 180.0
@@ -81,7 +81,8 @@ def _worker_settings(project: Path) -> Mapping[str, str]:
 
 def _start_worker(server: Server, env: Mapping[str, str], project: Path) -> Child:
     command = ["worker", "start", "--pool", WORK_POOL, "--type", "process", "--install-policy", "never"]
-    return Child([sys.executable, "-m", "prefect", *command], server.home / "worker.log", env, cwd=project)
+    words, log = [sys.executable, "-m", "prefect", *command], server.home / "worker.log"
+    return Child(words, log, env, project, grace_s=_WORKER_GRACE_S)
 
 
 def _prefect(server: Server, env: Mapping[str, str], project: Path, *command: str, say: _Speaker) -> None:
@@ -98,7 +99,7 @@ def _prefect(server: Server, env: Mapping[str, str], project: Path, *command: st
                 raise TrimsError(f"prefect {label} did not end within {_DEPLOY_TIMEOUT_S:.0f} s; see {log}")
             time.sleep(_POLL_S)
         if child.returncode != 0:
-            raise child.failure(f"prefect {label}")
+            raise TrimsError(f"prefect {label} {child.ending()}. {child.last_words()}")
     finally:
         child.stop(STOP_GRACE_S)
 
@@ -106,7 +107,7 @@ def _prefect(server: Server, env: Mapping[str, str], project: Path, *command: st
 def _wait(worker: Child) -> None:
     while worker.returncode is None:
         time.sleep(_POLL_S)
-    raise worker.failure("the worker")
+    raise TrimsError(f"the worker {worker.ending()}. {worker.last_words()}")
 
 
 class _Speaker:

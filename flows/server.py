@@ -21,8 +21,8 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from flows.processes import Child
 from trims_core.errors import ConfigError, TrimsError
+from trims_core.processes import Child
 
 HOST: Final = "127.0.0.1"
 STARTUP_TIMEOUT_S: Final = 120.0
@@ -110,7 +110,7 @@ def serving(
             "--port",
             str(server.port),
         ]
-        child = Child([*command, "--analytics-off"], home / "server.log", env)
+        child = Child([*command, "--analytics-off"], home / "server.log", env, grace_s=STOP_GRACE_S)
         try:
             _wait_until_healthy(server, child, waiting)
             yield server
@@ -164,7 +164,7 @@ def _wait_until_healthy(server: Server, child: Child, waiting: Callable[[float],
     while not is_healthy(server.api_url):
         waited_s = time.monotonic() - start
         if child.returncode is not None:
-            raise child.failure("Prefect's server")
+            raise TrimsError(f"Prefect's server {child.ending()}. {child.last_words()}")
         if waited_s > STARTUP_TIMEOUT_S:
             raise TrimsError(
                 f"Prefect's server did not answer within {STARTUP_TIMEOUT_S:.0f} s; see {child.log}"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 
 from trims_core.config import ScoresConfig
 from trims_core.errors import TeacherError, TeacherUnavailableError
+from trims_core.processes import Child
 from trims_core.teacher import vllm_teacher
 from trims_core.teacher.devices import has_cuda
 from trims_core.teacher.limits import Limits
@@ -141,13 +139,12 @@ CHILDREN = {
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Makes a VllmTeacher whose child is one of CHILDREN."""
-    real = subprocess.Popen
 
     def make(kind: str, **scores: Any) -> VllmTeacher:
-        def popen(command: list[str], **how: Any) -> Any:
-            return real([sys.executable, "-c", CHILDREN[kind], *command[3:]], **how)
+        def child(command: list[str], *where: Any, **how: Any) -> Child:
+            return Child([sys.executable, "-c", CHILDREN[kind], *command[3:]], *where, **how)
 
-        monkeypatch.setattr(vllm_teacher.subprocess, "Popen", popen)
+        monkeypatch.setattr(vllm_teacher, "Child", child)
         monkeypatch.setattr(vllm_teacher, "_BEAT_S", 0.05)
         return VllmTeacher(ScoresConfig(model=str(tmp_path), **scores), Limits(), tmp_path)
 
@@ -194,47 +191,3 @@ def test_replies_before_the_death_of_the_child_count(stand_in: Any) -> None:
     with pytest.raises(TeacherUnavailableError, match=r"SIGKILL.*out of memory"):
         next(replies)
     teacher.close()
-
-
-TIED_CHILD = """
-import os, subprocess, sys, time
-from trims_core.teacher.lifeline import tie_to_parent
-tie_to_parent(int(sys.argv[1]), int(sys.argv[2]))
-grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-print(os.getpid(), grandchild.pid, flush=True)
-time.sleep(60)
-"""
-TIED_PARENT = """
-import os, subprocess, sys, time
-read, write = os.pipe()
-command = [sys.executable, "-c", sys.argv[1], str(read), str(os.getpid())]
-child = subprocess.Popen(command, pass_fds=(read,), start_new_session=True)
-os.close(read)
-time.sleep(60)
-"""
-
-
-def ended(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state == "Z"
-
-
-def test_a_tied_child_and_its_children_end_with_a_parent_that_is_killed() -> None:
-    command = [sys.executable, "-c", TIED_PARENT, TIED_CHILD]
-    project = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=project) as parent:
-        assert parent.stdout is not None
-        family = [int(pid) for pid in parent.stdout.readline().split()]
-        assert len(family) == 2
-        assert not any(ended(pid) for pid in family)
-        parent.kill()
-    deadline = time.monotonic() + 30
-    while not all(ended(pid) for pid in family) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    left = [pid for pid in family if not ended(pid)]
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert left == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,9 +17,9 @@ from safetensors.torch import load_file
 from trims_core import errors
 from trims_core.config import LaunchConfig, LoraSettings
 from trims_core.errors import ConfigError, InterruptedRunError, LaunchError
+from trims_core.processes import Child
 from trims_core.training import launch, warm
 from trims_core.training.launch import Member, count_processes, run_training, training_environment
-from trims_core.training.tether import PARENT_VARIABLE
 from trims_core.training.zero import ZERO2, deepspeed_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,12 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def member(tmp_path, code, name="rank 0"):
     """A child that runs Python code in place of a training process."""
-    log = tmp_path / f"{name}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    return Member(name, process, log)
+    return Member(name, Child([sys.executable, "-c", code], tmp_path / f"{name}.log", os.environ))
 
 
 def plain_spec(tmp_path, world_size=1):
@@ -96,12 +90,12 @@ print("ready", flush=True)
 time.sleep(600)
 """
     child = member(tmp_path, polite)
-    while "ready" not in child.log.read_text():
+    while "ready" not in child.process.log.read_text():
         time.sleep(0.02)
     launch._end(spec, [child], 30.0)
     assert spec.paths.stop.exists()
     assert child.process.returncode == 143
-    assert "saving" in child.log.read_text()
+    assert "saving" in child.process.log.read_text()
 
 
 def test_one_that_does_not_listen_is_killed_after_the_grace(tmp_path):
@@ -110,7 +104,7 @@ def test_one_that_does_not_listen_is_killed_after_the_grace(tmp_path):
         "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
     )
     child = member(tmp_path, deaf)
-    while "ready" not in child.log.read_text():
+    while "ready" not in child.process.log.read_text():
         time.sleep(0.02)
     launch._end(spec, [child], 0.3)
     assert child.process.returncode == -signal.SIGKILL
@@ -129,27 +123,6 @@ time.sleep(0.5)
     assert said[0] == (0, 0, "starting training processes")
     assert any(note.startswith("starting training processes (") for _, _, note in said)
     assert (3, 9, "here") in said
-
-
-def test_a_tethered_process_dies_with_a_parent_that_is_killed(tmp_path):
-    parent = (
-        "import os, subprocess, sys, time\n"
-        f"env = dict(os.environ, PYTHONPATH={str(ROOT)!r}, {PARENT_VARIABLE}=str(os.getpid()))\n"
-        "code = 'from trims_core.training.tether import die_with_parent as d; d();"
-        " import time; print(1, flush=True); time.sleep(600)'\n"
-        "child = subprocess.Popen([sys.executable, '-c', code], env=env, stdout=subprocess.PIPE,"
-        " start_new_session=True)\n"
-        "child.stdout.readline()\nprint(child.pid, flush=True)\ntime.sleep(600)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    child = int(process.stdout.readline())
-    process.kill()
-    process.communicate()
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{child}/stat").exists() and " Z " not in Path(f"/proc/{child}/stat").read_text():
-        assert time.monotonic() < deadline, "the child outlived its parent"
-        time.sleep(0.05)
 
 
 def test_the_environment_shares_the_cores_and_hides_an_outer_launcher(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The process that holds the vLLM engine (arguments: channel FD, lifeline FD, parent's pid).
+"""The process that holds the vLLM engine (argument: descriptor of the channel to its parent).
 
 It talks to its parent in pickled tuples over a socket; everything vLLM prints goes to the log file that is
 its stdout. From the parent: ("start", model and engine arguments), ("score", rows), ("stop",). To the parent:
@@ -14,8 +14,6 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-from trims_core.teacher.lifeline import tie_to_parent
-
 Row = tuple[str, list[int], int]
 """Id, prompt and target ids in one list, length of the prompt."""
 Answer = tuple[Any, ...]
@@ -23,9 +21,7 @@ Answer = tuple[Any, ...]
 
 def main(arguments: Sequence[str]) -> None:
     """Serves one parent until it says stop or goes away; never returns (vLLM's exit handlers can abort)."""
-    channel, lifeline, parent_pid = (int(argument) for argument in arguments)
-    tie_to_parent(lifeline, parent_pid)
-    with Connection(channel) as parent:
+    with Connection(int(arguments[0])) as parent:
         try:
             _serve(parent)
         except EOFError:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +20,7 @@ from typing import Any, Final
 
 from trims_core.config import ScoresConfig
 from trims_core.errors import ConfigError, TeacherError, TeacherUnavailableError
+from trims_core.processes import Child
 from trims_core.teacher.devices import has_cuda
 from trims_core.teacher.limits import Limits
 from trims_core.teacher.protocol import ENGINE_ERROR, Beat, Refused, Reply, Request, Scored, TeacherInfo
@@ -29,7 +28,6 @@ from trims_core.teacher.protocol import ENGINE_ERROR, Beat, Refused, Reply, Requ
 logger = logging.getLogger(__name__)
 
 LOG_NAME: Final = "vllm.log"
-_TAIL_BYTES: Final = 2000
 _BEAT_S: Final = 2.0
 _STOP_S: Final = 10.0
 _CHUNKS: Final = 4
@@ -52,9 +50,8 @@ class VllmTeacher:
         self._config = config
         self._limits = limits
         self._log = scratch / LOG_NAME
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._channel: Connection | None = None
-        self._lifeline: int | None = None
         self._idle = False
         """Waiting for a message, so that it can be asked to stop."""
 
@@ -101,37 +98,21 @@ class VllmTeacher:
         if process is None:
             return
         try:
-            if channel is not None and self._idle and process.poll() is None:
+            if channel is not None and self._idle and process.returncode is None:
                 channel.send(("stop",))
                 process.wait(_STOP_S)
-        except (OSError, subprocess.TimeoutExpired):
+        except OSError:
             logger.debug("vLLM child %d does not stop by itself", process.pid)
         finally:
-            _kill_group(process)
+            process.kill()
             if channel is not None:
                 channel.close()
-            if self._lifeline is not None:
-                os.close(self._lifeline)
-                self._lifeline = None
 
     def _spawn(self, env: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
-        lifeline, self._lifeline = os.pipe()
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "trims_core.teacher.vllm_child"]
-        with theirs, self._log.open("ab") as log:
-            try:
-                self._process = subprocess.Popen(
-                    [*command, str(theirs.fileno()), str(lifeline), str(os.getpid())],
-                    env=dict(env),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(theirs.fileno(), lifeline),
-                    start_new_session=True,
-                )
-            finally:
-                os.close(lifeline)
+        command = [sys.executable, "-m", "trims_core.teacher.vllm_child", str(theirs.fileno())]
+        with theirs:
+            self._process = Child(command, self._log, env, pass_fds=(theirs.fileno(),))
         self._channel = Connection(ours.detach())
 
     def _send(self, message: tuple[Any, ...]) -> None:
@@ -161,21 +142,17 @@ class VllmTeacher:
         return answer
 
     def _died(self) -> TeacherUnavailableError:
-        process = self._process
-        try:
-            code = None if process is None else process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            code = None
-        how = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        how = "is gone"
+        if self._process is not None:
+            self._process.wait(_STOP_S)
+            how = self._process.ending()
         return TeacherUnavailableError(
-            f"the vLLM process died ({how}){hint}; finished shards are kept, the same command continues."
+            f"the vLLM process {how}; finished shards are kept, the same command continues."
             f"\n{self._log_tail()}"
         )
 
     def _log_tail(self) -> str:
-        data = self._log.read_bytes()[-_TAIL_BYTES:] if self._log.is_file() else b""
-        return f"End of {self._log}:\n{data.decode(errors='replace').strip()}"
+        return "" if self._process is None else self._process.last_words()
 
 
 def runs_on_gpu() -> bool:
@@ -254,11 +231,3 @@ def _cache_for_one_row(limits: Limits, max_tokens: int, dtype: str) -> int:
     """Bytes that hold two of the longest rows, in whole blocks; 0 where the model's shape is unknown."""
     blocks = 2 * (max_tokens // _CACHE_BLOCK + 2)
     return blocks * _CACHE_BLOCK * (limits.cache_values_per_token or 0) * _VALUE_BYTES[dtype]
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        logger.debug("process group %d has ended already", process.pid)
-    process.wait()

@@ -13,9 +13,7 @@ import json
 import logging
 import os
 import re
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,19 +24,18 @@ from typing import Final
 from trims_core import errors
 from trims_core.config import LaunchConfig
 from trims_core.errors import CheckpointError, ConfigError, InterruptedRunError, LaunchError, TrimsError
+from trims_core.processes import Child, stop_all
 from trims_core.stage import Progress
 from trims_core.training.checkpoint import check_world_size, find_complete_checkpoint
 from trims_core.training.journal import read_progress
 from trims_core.training.loggers import check_loggers
 from trims_core.training.spec import TrainSpec
-from trims_core.training.tether import PARENT_VARIABLE
 from trims_core.training.warm import compile_environment, ensure_warm, extensions_folder
 
 logger = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.1
 _HEARTBEAT_S: Final = 2.0
-_TAIL_LINES: Final = 20
 _INTERRUPTED: Final = InterruptedRunError.exit_code
 _LAUNCHER_VARIABLES: Final = (
     "RANK",
@@ -55,8 +52,7 @@ class Member:
     """One child: a rank, or the launcher of all ranks."""
 
     name: str
-    process: subprocess.Popen[bytes]
-    log: Path
+    process: Child
 
 
 def count_processes(launch: LaunchConfig) -> int:
@@ -104,7 +100,7 @@ def run_training(spec: TrainSpec, launch: LaunchConfig, progress: Progress) -> N
     finally:
         _end(spec, members, launch.grace_s)
     if not paths.result.exists():
-        raise LaunchError(f"training ended without {paths.result}; see {members[0].log}")
+        raise LaunchError(f"training ended without {paths.result}; see {members[0].process.log}")
 
 
 def training_environment(spec: TrainSpec) -> dict[str, str]:
@@ -128,7 +124,6 @@ def training_environment(spec: TrainSpec) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         **env,
         "PYTHONUNBUFFERED": "1",
-        PARENT_VARIABLE: str(os.getpid()),
     }
 
 
@@ -138,8 +133,8 @@ def _start(spec: TrainSpec, launch: LaunchConfig) -> list[Member]:
     module = ["trims_core.training.run", str(spec.paths.spec)]
     if launch.hostfile is not None:
         launcher = ["--hostfile", launch.hostfile, "--master_port", port, "--no_local_rank", "--module"]
-        command = ["trims_core.training.tether", "deepspeed.launcher.runner", *launcher, *module]
-        return [_spawn("launcher", command, env, spec.paths.folder / "launcher.log")]
+        log = spec.paths.folder / "launcher.log"
+        return [_spawn("launcher", ["deepspeed.launcher.runner", *launcher, *module], env, log)]
     members = []
     try:
         for rank in range(spec.world_size):
@@ -153,24 +148,13 @@ def _start(spec: TrainSpec, launch: LaunchConfig) -> list[Member]:
             }
             members.append(_spawn(f"rank {rank}", module, env | place, spec.paths.log(rank)))
     except BaseException:
-        _kill(members)
+        stop_all([member.process for member in members], grace_s=0.0)
         raise
     return members
 
 
 def _spawn(name: str, module: Sequence[str], env: Mapping[str, str], log: Path) -> Member:
-    """Start a module in a session of its own, so that the terminal's Ctrl-C reaches us alone."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *module],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(env),
-            start_new_session=True,
-        )
-    return Member(name, process, log)
+    return Member(name, Child([sys.executable, "-m", *module], log, env))
 
 
 def _watch(spec: TrainSpec, members: Sequence[Member], progress: Progress) -> None:
@@ -178,7 +162,7 @@ def _watch(spec: TrainSpec, members: Sequence[Member], progress: Progress) -> No
     started = told = time.monotonic()
     last: tuple[int, int, str] | None = None
     while True:
-        codes = [member.process.poll() for member in members]
+        codes = [member.process.returncode for member in members]
         failed = [member for member, code in zip(members, codes, strict=True) if code not in (None, 0)]
         said = read_progress(spec.paths.progress) or (0, 0, "starting training processes")
         now = time.monotonic()
@@ -205,13 +189,9 @@ def _failure(spec: TrainSpec, member: Member) -> TrimsError:
             said = json.loads(path.read_bytes())
             known = getattr(errors, said["class"], CheckpointError)
             return known(said["message"])
-    code = member.process.returncode
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    lines = member.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
-    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
     return LaunchError(
-        f"training {member.name} {how}{hint}; the same command continues from the last checkpoint."
-        f" End of {member.log}:\n" + "\n".join(lines)
+        f"training {member.name} {member.process.ending()}; the same command continues from the last"
+        f" checkpoint. {member.process.last_words()}"
     )
 
 
@@ -220,32 +200,14 @@ def _end(spec: TrainSpec, members: Sequence[Member], grace_s: float) -> None:
 
     Before their first step processes have no handler for SIGTERM and nothing to save: they end at once.
     """
-    alive = [member for member in members if member.process.poll() is None]
-    try:
-        if alive and all(member.process.returncode in (None, 0, _INTERRUPTED) for member in members):
-            logger.info("asking training to save and end (at most %.0f s)", grace_s)
-            spec.paths.stop.touch()
-            for member in alive:
-                if member.name != "launcher":
-                    member.process.send_signal(signal.SIGTERM)
-            _wait_for(alive, grace_s)
-    finally:
-        _kill(members)
-
-
-def _wait_for(members: Sequence[Member], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(member.process.poll() is None for member in members):
-        time.sleep(_POLL_S)
-
-
-def _kill(members: Sequence[Member]) -> None:
-    """Kill every member's whole process group and reap it."""
-    for member in members:
-        if member.process.poll() is None:
-            os.killpg(member.process.pid, signal.SIGKILL)
-    for member in members:
-        member.process.wait()
+    codes = [member.process.returncode for member in members]
+    saves = None in codes and all(code in (None, 0, _INTERRUPTED) for code in codes)
+    if saves:
+        logger.info("asking training to save and end (at most %.0f s)", grace_s)
+        spec.paths.stop.touch()  # what a launcher's ranks look at; it does not pass signals on
+    children = [member.process for member in members]
+    ranks = [member.process for member in members if member.name != "launcher"]
+    stop_all(children, grace_s if saves else 0.0, ask=ranks)
 
 
 def _free_port() -> int:

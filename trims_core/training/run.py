@@ -25,7 +25,6 @@ from trims_core.training.journal import MetricsLog, ProgressFile
 from trims_core.training.loggers import name_run
 from trims_core.training.settings import base_name
 from trims_core.training.spec import TrainSpec, read_spec
-from trims_core.training.tether import die_with_parent
 from trims_core.training.warm import compiled_operator, load_operator
 from trims_core.user_code import load
 
@@ -265,7 +264,6 @@ def _silent(done: int, total: int, note: str, *, always: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     exit_code = main(Path(sys.argv[1]))
     logging.shutdown()

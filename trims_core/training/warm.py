@@ -14,7 +14,6 @@ import logging
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any, Final
 import filelock
 
 from trims_core.errors import LaunchError
-from trims_core.training.tether import PARENT_VARIABLE, die_with_parent
+from trims_core.processes import Child
 
 logger = logging.getLogger(__name__)
 
@@ -98,32 +97,23 @@ def _compile(folder: Path, tell: Any) -> None:
     build.mkdir()
     log = folder / f"{OPERATOR}.log"
     start = time.monotonic()
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "trims_core.training.warm", "--compile"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=compile_environment(build) | {PARENT_VARIABLE: str(os.getpid())},
-        )
-        try:
-            while child.poll() is None:
-                passed_s = time.monotonic() - start
-                tell(
-                    f"compiling DeepSpeed's shared-memory operator (once; a minute or two): {passed_s:.0f} s"
-                )
-                if passed_s > _COMPILE_TIMEOUT_S:
-                    raise LaunchError(f"compiling took longer than {_COMPILE_TIMEOUT_S:.0f} s; see {log}")
-                _wait(child, _HEARTBEAT_S)
-        finally:
-            child.kill()
-            child.wait()
+    log.unlink(missing_ok=True)
+    compiler = [sys.executable, "-m", "trims_core.training.warm", "--compile"]
+    child = Child(compiler, log, compile_environment(build))
+    try:
+        while child.wait(_HEARTBEAT_S) is None:
+            passed_s = time.monotonic() - start
+            tell(f"compiling DeepSpeed's shared-memory operator (once; a minute or two): {passed_s:.0f} s")
+            if passed_s > _COMPILE_TIMEOUT_S:
+                raise LaunchError(f"compiling took longer than {_COMPILE_TIMEOUT_S:.0f} s; see {log}")
+    finally:
+        child.kill()
     made = build / OPERATOR / f"{OPERATOR}.so"
     if child.returncode == 0 and made.is_file():
         made.replace(folder / made.name)
         shutil.rmtree(build)
     else:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise LaunchError(f"compiling DeepSpeed's operator failed ({log}):\n{tail}")
+        raise LaunchError(f"compiling DeepSpeed's operator failed. {child.last_words()}")
 
 
 def compile_environment(folder: Path) -> dict[str, str]:
@@ -140,13 +130,6 @@ def compile_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _wait(child: subprocess.Popen[bytes], seconds: float) -> None:
-    try:
-        child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return
-
-
 def _compile_here() -> None:
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
 
@@ -156,7 +139,6 @@ def _compile_here() -> None:
 def main() -> int:
     """Compile if need be, saying so; gives back the exit code."""
     if sys.argv[1:] == ["--compile"]:
-        die_with_parent()
         _compile_here()
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +10,6 @@ import pytest
 
 from flows import server
 from flows.embedded import configured_api_url
-from flows.processes import Child
 from flows.server import check_port_free, free_port, serving
 from trims_core.errors import ConfigError, TrimsError
 
@@ -33,43 +28,6 @@ def lives(pid: int) -> bool:
         return False
 
 
-def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path, project_root: Path) -> None:
-    program = (
-        "import os, sys, time\n"
-        "from pathlib import Path\n"
-        "from flows.processes import Child\n"
-        f"child = Child(['sleep', '600'], Path({str(tmp_path / 'log')!r}), os.environ)\n"
-        "print(child.pid, flush=True)\n"
-        "time.sleep(600)\n"
-    )
-    env = {**os.environ, "PYTHONPATH": str(project_root)}
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=env
-    ) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-        assert lives(pid)
-        parent.kill()
-    until_true(lambda: not lives(pid))
-
-
-def test_stop_ends_a_child_that_ignores_sigterm_and_what_it_started(tmp_path: Path) -> None:
-    script = "trap '' TERM; sleep 600 & echo $! ; wait; sleep 600"
-    child = Child(["sh", "-c", script], tmp_path / "log", os.environ)
-    until_true(lambda: (tmp_path / "log").read_text().strip().isdigit())
-    grandchild = int((tmp_path / "log").read_text())
-    child.stop(grace_s=0.2)
-    assert child.returncode == -signal.SIGKILL
-    until_true(lambda: not lives(grandchild))
-
-
-def test_a_childs_failure_tells_its_last_words(tmp_path: Path) -> None:
-    child = Child(["sh", "-c", "echo out of luck; exit 3"], tmp_path / "log", os.environ)
-    until_true(lambda: child.returncode is not None)
-    assert "status 3" in str(child.failure("it"))
-    assert "out of luck" in str(child.failure("it"))
-
-
 def test_a_taken_port_is_refused_with_a_remedy() -> None:
     import socket
 
@@ -85,7 +43,7 @@ def test_a_taken_port_is_refused_with_a_remedy() -> None:
 def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.sys, "executable", "/bin/false")
     with (
-        pytest.raises(TrimsError, match="Prefect's server ended with status 1"),
+        pytest.raises(TrimsError, match="Prefect's server ended with exit code 1"),
         serving(tmp_path, for_one_run=True),
     ):
         pytest.fail("it started")
