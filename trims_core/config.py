@@ -139,6 +139,8 @@ class ScoresConfig(Section):
     max_num_batched_tokens: Annotated[int, Field(ge=1), OPERATIONAL] | None = None
     tensor_parallel_size: Annotated[int, Field(ge=1), OPERATIONAL] = 1
     start_timeout_s: Annotated[float, Field(gt=0), OPERATIONAL] = 600.0
+    reply_timeout_s: Annotated[float, Field(gt=0), OPERATIONAL] = 600.0
+    """vLLM: an engine that says nothing for so long while it scores is given up."""
 
     @model_validator(mode="after")
     def _no_open_secrets(self) -> Self:
@@ -485,11 +487,48 @@ class ReportConfig(Section):
     same settings, each tuned one − untuned. Fewer pairs leave each of them more power (Holm)."""
 
 
+class StageResources(Section):
+    """What one node of a stage may use. Never changes results."""
+
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """GPU slots of its host that each of its processes holds; 0: none, it sees what the environment shows."""
+    processes: Annotated[int, Field(ge=1)] = 1
+    """Processes that share its units, with the runners `processes` and `ray`."""
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    """A node that takes longer is stopped; what is finished is kept. None: no limit."""
+
+
+class Resources(Section):
+    """What nodes may use, stage by stage."""
+
+    slots: Annotated[int, Field(ge=1)] | None = None
+    """GPU slots of a host; None: the GPUs in CUDA_VISIBLE_DEVICES, else all of the host."""
+    nodes: Annotated[int, Field(ge=1)] | None = None
+    """Nodes that are made at a time, with the runners `processes` and `ray`; None: one for two cores."""
+    corpus: StageResources = Field(default_factory=StageResources)
+    scores: StageResources = Field(default_factory=StageResources)
+    aligned: StageResources = Field(default_factory=StageResources)
+    buckets: StageResources = Field(default_factory=StageResources)
+    train: StageResources = Field(default_factory=StageResources)
+    sweep: StageResources = Field(default_factory=StageResources)
+    grades: StageResources = Field(default_factory=StageResources)
+    report: StageResources = Field(default_factory=StageResources)
+
+    def of(self, stage: StageName) -> StageResources:
+        """Those of a stage."""
+        found: StageResources = getattr(self, stage)
+        return found
+
+
 class TrimsConfig(Section):
     """A whole run."""
 
     name: Name
     store: Annotated[str, OPERATIONAL] = "data/store"
+    runner: Annotated[Literal["sequential", "processes", "ray"], OPERATIONAL] = "sequential"
+    """Where nodes are made: one after the other; those that do not depend on each other at the same time, in
+    processes of this host; or on the hosts of a Ray cluster that share the store."""
+    resources: Annotated[Resources, OPERATIONAL] = Field(default_factory=Resources)
     corpus: CorpusConfig
     scores: ScoresConfig
     buckets: BucketsConfig = Field(default_factory=BucketsConfig)

@@ -20,6 +20,8 @@
     │   ├── TrainingDivergedError non-finite loss; the last good checkpoint is kept
     │   ├── CheckpointError       no complete checkpoint, or one of another topology
     │   └── LaunchError           a training process ended with an error
+    │       └── ProcessDiedError  it, or a node's process, was killed                 (retryable)
+    ├── TimeLimitError            a node took longer than its limit; finished units are kept
     ├── SweepError                decoding or grading
     ├── ReportError               a report refuses to render
     └── InterruptedRunError       SIGTERM or Ctrl-C; the same command continues   (retryable)
@@ -135,6 +137,19 @@ class CheckpointError(TrainingError):
 
 class LaunchError(TrainingError):
     """A launched training process ended with an error."""
+
+
+class ProcessDiedError(LaunchError):
+    """A process of ours died; finished work is kept and the same command continues."""
+
+    retryable = True
+    exit_code = 75
+
+
+class TimeLimitError(TrimsError):
+    """A node took longer than `resources.<stage>.timeout_s`; finished units are kept."""
+
+    exit_code = 124
 
 
 class SweepError(TrimsError):

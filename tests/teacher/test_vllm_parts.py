@@ -128,6 +128,16 @@ CHILDREN = {
         "import sys; from multiprocessing.connection import Connection\n"
         "c = Connection(int(sys.argv[1])); c.recv(); c.send(('failed', 'ValueError: no such dtype'))"
     ),
+    "hangs_scoring": (
+        "import sys, time; from multiprocessing.connection import Connection\n"
+        "c = Connection(int(sys.argv[1])); c.recv(); print('busy', flush=True)\n"
+        "c.send(('ready', {'version': '0'})); c.recv(); c.send(('scored', '0', [0.5])); time.sleep(600)"
+    ),
+    "reads_nothing": (
+        "import sys, time; from multiprocessing.connection import Connection\n"
+        "c = Connection(int(sys.argv[1])); c.recv(); print('busy', flush=True)\n"
+        "c.send(('ready', {'version': '0'})); time.sleep(600)"
+    ),
     "dies_scoring": (
         "import os, sys; from multiprocessing.connection import Connection\n"
         "c = Connection(int(sys.argv[1])); c.recv(); c.send(('ready', {'version': '0'}))\n"
@@ -179,6 +189,19 @@ def test_a_child_that_never_gets_ready_is_given_up_and_ended(stand_in: Any) -> N
     pid = teacher._process.pid
     teacher.close()
     assert beats
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("kind", ["hangs_scoring", "reads_nothing"])
+def test_an_engine_that_stops_answering_is_given_up(stand_in: Any, kind: str) -> None:
+    teacher = stand_in(kind, reply_timeout_s=0.3)
+    teacher.start(10, quiet)
+    rows = [Request(str(n), [1] * 2000, [2]) for n in range(300)]
+    with pytest.raises(TeacherUnavailableError, match=r"scores.reply_timeout_s(.|\n)*busy"):
+        list(teacher.score(rows, quiet))
+    pid = teacher._process.pid
+    teacher.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

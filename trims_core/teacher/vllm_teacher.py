@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import math
 import os
 import socket
+import struct
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,8 +68,7 @@ class VllmTeacher:
         self._spawn(child_environment(os.environ, on_gpu=on_gpu, local=Path(self._config.model).is_dir()))
         arguments = engine_arguments(self._config, self._limits, max_tokens, on_gpu=on_gpu)
         self._send(("start", arguments, _CHUNKS * self._config.batch_size))
-        limit_s = self._config.start_timeout_s
-        answer = self._receive(beat, "starting vLLM", limit_s)
+        answer = self._receive(beat, "starting vLLM", "start_timeout_s")
         if answer[0] == "failed":
             raise TeacherError(
                 f"vLLM does not start: {answer[1]}. Check scores.model, dtype, kv_cache_mib,"
@@ -77,11 +78,15 @@ class VllmTeacher:
         return TeacherInfo(f"vllm {answer[1]['version']}", {"device": "cuda" if on_gpu else "cpu"})
 
     def score(self, requests: Sequence[Request], beat: Beat) -> Iterator[Reply]:
-        """Replies in the engine's order. Raises: TeacherUnavailableError where the child died."""
+        """Replies in the engine's order.
+
+        Raises:
+            TeacherUnavailableError: the child died, or said nothing for reply_timeout_s.
+        """
         rows = [(r.id, [*r.prompt_ids, *r.target_ids], len(r.prompt_ids)) for r in requests]
         self._send(("score", rows))
         self._idle = False
-        while (answer := self._receive(beat, "scoring"))[0] != "done":
+        while (answer := self._receive(beat, "scoring", "reply_timeout_s"))[0] != "done":
             kind, *rest = answer
             if kind == "failed":
                 raise TeacherUnavailableError(f"vLLM failed while scoring: {rest[0]}.\n{self._log_tail()}")
@@ -110,6 +115,11 @@ class VllmTeacher:
 
     def _spawn(self, env: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
+        ours.setsockopt(
+            socket.SOL_SOCKET,
+            socket.SO_SNDTIMEO,
+            struct.pack("ll", math.ceil(self._config.reply_timeout_s), 0),
+        )
         command = [sys.executable, "-m", "trims_core.teacher.vllm_child", str(theirs.fileno())]
         with theirs:
             self._process = Child(command, self._log, env, pass_fds=(theirs.fileno(),))
@@ -120,10 +130,12 @@ class VllmTeacher:
             raise TeacherError("the vllm teacher is not started")
         try:
             self._channel.send(message)
+        except BlockingIOError as error:
+            raise self._silent("vLLM's process takes no rows", "reply_timeout_s") from error
         except OSError as error:
             raise self._died() from error
 
-    def _receive(self, beat: Beat, note: str, limit_s: float | None = None) -> tuple[Any, ...]:
+    def _receive(self, beat: Beat, note: str, limit: str) -> tuple[Any, ...]:
         if self._channel is None:
             raise TeacherError("the vllm teacher is not started")
         started = time.monotonic()
@@ -131,15 +143,18 @@ class VllmTeacher:
             while not self._channel.poll(_BEAT_S):
                 waited_s = time.monotonic() - started
                 beat(f"{note}, {waited_s:.0f} s")
-                if limit_s is not None and waited_s > limit_s:
-                    raise TeacherUnavailableError(
-                        f"vLLM was not ready after {waited_s:.0f} s; raise scores.start_timeout_s"
-                        f" (now {limit_s:g}) if the model is large.\n{self._log_tail()}"
-                    )
+                if waited_s > getattr(self._config, limit):
+                    raise self._silent(f"{note}: nothing heard for {waited_s:.0f} s", limit)
             answer: tuple[Any, ...] = self._channel.recv()
         except (EOFError, ConnectionError) as error:
             raise self._died() from error
         return answer
+
+    def _silent(self, what: str, limit: str) -> TeacherUnavailableError:
+        return TeacherUnavailableError(
+            f"{what}; finished shards are kept. Raise scores.{limit} (now {getattr(self._config, limit):g}) if"
+            f" the model is large.\n{self._log_tail()}"
+        )
 
     def _died(self) -> TeacherUnavailableError:
         how = "is gone"

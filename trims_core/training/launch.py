@@ -23,7 +23,14 @@ from typing import Final
 
 from trims_core import errors
 from trims_core.config import LaunchConfig
-from trims_core.errors import CheckpointError, ConfigError, InterruptedRunError, LaunchError, TrimsError
+from trims_core.errors import (
+    CheckpointError,
+    ConfigError,
+    InterruptedRunError,
+    LaunchError,
+    ProcessDiedError,
+    TrimsError,
+)
 from trims_core.processes import Child, stop_all
 from trims_core.stage import Progress
 from trims_core.training.checkpoint import check_world_size, find_complete_checkpoint
@@ -189,7 +196,7 @@ def _failure(spec: TrainSpec, member: Member) -> TrimsError:
             said = json.loads(path.read_bytes())
             known = getattr(errors, said["class"], CheckpointError)
             return known(said["message"])
-    return LaunchError(
+    return ProcessDiedError(
         f"training {member.name} {member.process.ending()}; the same command continues from the last"
         f" checkpoint. {member.process.last_words()}"
     )

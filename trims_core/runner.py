@@ -1,0 +1,203 @@
+"""Where nodes are made: in processes of their own on this host, or on the hosts of a Ray cluster.
+
+A node is one process that makes its artifact and, where `resources.<stage>.processes` says so, others that
+help with its units; each holds the GPU slots it asks for. What may touch a GPU never runs in the process that
+asks. A process that dies leaves its finished units; the others take over the one it was at.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from trims_core.config import TrimsConfig
+from trims_core.errors import InterruptedRunError, ProcessDiedError, TimeLimitError, TrimsError
+from trims_core.graph import Node
+from trims_core.node_process import Job, error_of
+from trims_core.processes import Child, stop_all
+from trims_core.stage import Progress, Result, StageSpec
+from trims_core.store import Artifact, Store
+
+logger = logging.getLogger(__name__)
+
+MODULE: Final = ["trims_core.node_process"]
+"""What the processes run."""
+_MARGIN_S: Final = 10.0
+_POLL_S: Final = 0.1
+_stopped: Final = threading.Event()
+
+
+def runs_apart(config: TrimsConfig, spec: StageSpec) -> bool:
+    """Whether a node that is not there yet is made in a process of its own."""
+    return config.runner != "sequential" or spec.apart
+
+
+def stop() -> None:
+    """Let every node that this process waits for save and end; they raise InterruptedRunError."""
+    _stopped.set()
+
+
+@contextmanager
+def accepting() -> Iterator[None]:
+    """Nodes can be made until the block ends or `stop` is called."""
+    _stopped.clear()
+    try:
+        yield
+    finally:
+        _stopped.set()
+
+
+def make_apart(
+    store: Store,
+    config: TrimsConfig,
+    node: Node,
+    parents: Mapping[str, Artifact],
+    logs: Path,
+    *,
+    since: str | None,
+    progress: Progress,
+) -> Result:
+    """`trims_core.stage.run_node` in processes of its own.
+
+    Args:
+        logs: folder for what the processes print; kept.
+    Raises:
+        what the process said, as its own class; ProcessDiedError where it said nothing; TimeLimitError after
+        `resources.<stage>.timeout_s`; InterruptedRunError after `stop`. Finished units are kept.
+    """
+    wanted = config.resources.of(node.stage)
+    job = Job(
+        config.model_dump(mode="json"),
+        node.id,
+        {role: artifact.ref() for role, artifact in parents.items()},
+        since,
+        gpus=wanted.gpus,
+    )
+    shares = [replace(job, share=share) for share in range(wanted.processes)]
+    place: Any = Processes
+    if config.runner == "ray":
+        from trims_core.ray_runner import RayTasks
+
+        place = RayTasks
+    began = time.monotonic()
+    with closing(place(shares, logs, config.train.launch.grace_s + _MARGIN_S)) as workers:
+        while (said := workers.hear(progress)) is None:
+            if _stopped.is_set():
+                raise InterruptedRunError(
+                    f"{node.id}: stopped; finished parts are kept, the same command continues"
+                )
+            if wanted.timeout_s is not None and time.monotonic() - began > wanted.timeout_s:
+                raise TimeLimitError(
+                    f"{node.id}: not done after {wanted.timeout_s:g} s; finished parts are kept. Raise"
+                    f" resources.{node.stage}.timeout_s, or run the same command again to go on"
+                )
+    how, path, seconds = said
+    return Result(store.open(path), how, seconds)
+
+
+class Processes:
+    """The processes of one node on this host. The first makes the artifact, the others help."""
+
+    def __init__(self, shares: list[Job], logs: Path, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._workers: list[Worker] = []
+        try:
+            for job in shares:
+                self._workers.append(Worker(job, logs, grace_s))
+        except BaseException:
+            self.close()
+            raise
+
+    def hear(self, progress: Progress) -> tuple[Any, ...] | None:
+        """Pass on what they say, for a moment; the result once it is there. Raises: what the first one said."""
+        main, *helpers = self._workers
+        ready, _, _ = select.select(
+            [worker.ears for worker in self._workers if worker.talks], [], [], _POLL_S
+        )
+        for worker in self._workers:
+            if worker.ears in ready:
+                worker.hear(progress if worker is main else _nothing)
+        for helper in helpers:
+            if not helper.talks and helper.child.wait(self._grace_s) != 0:
+                error = helper.error or helper.child.ending()
+                logger.warning("a helper of %s: %s; the others go on with its unit", main.node, error)
+                self._workers.remove(helper)
+        if main.talks or main.child.wait(self._grace_s) is None:
+            return None
+        if main.result is not None:
+            return main.result
+        raise main.failure()
+
+    def close(self) -> None:
+        """Ask what still runs to save and end, then kill it."""
+        stop_all([worker.child for worker in self._workers], self._grace_s)
+        for worker in self._workers:
+            worker.close()
+
+
+class Worker:
+    """One process and what it has said."""
+
+    def __init__(self, job: Job, logs: Path, grace_s: float) -> None:
+        self.node = job.node
+        self.talks = True
+        self.result: tuple[Any, ...] | None = None
+        self.error: TrimsError | None = None
+        self._heard = b""
+        name = f"worker-{job.share}"
+        path = logs / f"{name}.json"
+        replace(job, logs=str(logs)).write(path)
+        self.ears, mouth = os.pipe()
+        root = str(Path(__file__).resolve().parents[1])
+        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        try:
+            self.child = Child(
+                [sys.executable, "-m", *MODULE, str(path), str(mouth)],
+                logs / f"{name}.log",
+                {**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"},
+                grace_s=grace_s,
+                pass_fds=(mouth,),
+            )
+        finally:
+            os.close(mouth)
+
+    def hear(self, progress: Progress) -> None:
+        """Read what is there and act on whole lines."""
+        data = os.read(self.ears, 1 << 16)
+        self.talks = bool(data)
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        for line in lines:
+            kind, *what = json.loads(line)
+            if kind == "progress":
+                progress(*what)
+            elif kind == "log":
+                logging.getLogger(what[1]).log(what[0], "%s", what[2])
+            elif kind == "result":
+                self.result = tuple(what)
+            else:
+                self.error = error_of(*what)
+
+    def failure(self) -> TrimsError:
+        """Why there is no result."""
+        return self.error or ProcessDiedError(
+            f"{self.node}: its process {self.child.ending()}; finished parts are kept, the same command"
+            f" continues. {self.child.last_words()}"
+        )
+
+    def close(self) -> None:
+        """Close the ear."""
+        os.close(self.ears)
+
+
+def _nothing(_done: int, _total: int, _note: str) -> None:
+    return None
