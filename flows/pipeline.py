@@ -2,18 +2,21 @@
 
 `until` names the last stage, `refresh` the stages to redo although a valid artifact exists; everything else
 comes from the store where it is there already. The deployments of prefect.yaml are this flow with other
-defaults. Nodes run one after the other: each uses the whole machine.
+defaults. Nodes run one after the other, as each may use the whole machine, or side by side (`runner`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, wait
 
-from tasks.stages import StageResult, stage_task
+from tasks.stages import StageResult, with_limit
+from trims_core import runner
 from trims_core.config import TrimsConfig
 from trims_core.graph import Node, build_graph, refreshed, select
 from trims_core.latest import point_latest
@@ -45,20 +48,48 @@ def trims(
     settings = load_config(config, overrides or [])
     graph = select(build_graph(settings), until)
     redo = refreshed(graph, refresh or [])
-    done: dict[str, ArtifactRef] = {}
     command = [config, overrides or [], until, refresh or []]
     with refreshing(Path(settings.store), command, refresh=bool(redo)) as since:
-        for node in graph:
-            done[node.id] = run_stage(settings, node, done, since=since if node.id in redo else None)
+        done = run_nodes(settings, graph, dict.fromkeys(redo, since))
     return Run(artifacts=done, latest=_publish_latest(settings, graph, done))
 
 
-def run_stage(
-    settings: TrimsConfig, node: Node, done: dict[str, ArtifactRef], *, since: str | None = None
-) -> ArtifactRef:
-    """The reference of one node's artifact, made from those of its parents; not older than `since`."""
-    parents = {role: done[parent] for role, parent in node.parents.items()}
-    return _unpack(stage_task(settings, node, parents, since=since))
+def run_nodes(
+    settings: TrimsConfig,
+    graph: Sequence[Node],
+    since: Mapping[str, str | None] | None = None,
+    given: Mapping[str, ArtifactRef] | None = None,
+) -> dict[str, ArtifactRef]:
+    """The references of nodes' artifacts by id, each made from those of its parents.
+
+    With a runner that makes nodes side by side, a node that fails ends those made from it; all others come to
+    their end before its error is raised.
+
+    Args:
+        since: node → not older than this.
+        given: artifacts that are not to be made.
+    """
+    ready: dict[str, Any] = dict(given or {})
+    with runner.running(settings):
+        try:
+            for node in graph:
+                if node.id in ready:
+                    continue
+                parents = {role: ready[parent] for role, parent in node.parents.items()}
+                task = with_limit(settings, node)
+                arguments = (settings, node, parents, (since or {}).get(node.id))
+                one_by_one = settings.runner == "sequential"
+                ready[node.id] = _unpack(task(*arguments)) if one_by_one else task.submit(*arguments)
+            futures = [answer for answer in ready.values() if isinstance(answer, PrefectFuture)]
+            wait(futures)
+            return {name: _unpack(_result(answer)) for name, answer in ready.items()}
+        except BaseException:
+            runner.stop()
+            raise
+
+
+def _result(answer: Any) -> Any:
+    return answer.result() if isinstance(answer, PrefectFuture) else answer
 
 
 def _unpack(answer: StageResult) -> ArtifactRef:

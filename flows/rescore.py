@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.states import Completed
 
-from flows.pipeline import run_stage
+from flows.pipeline import run_nodes
 from tasks.drift import drift
 from trims_core.announced import Announced, read_announced, write_announced
 from trims_core.config import TrimsConfig
@@ -77,9 +77,7 @@ def _rescore(
         get_run_logger().info("no teacher was told of before: nothing to compare with")
     else:
         _announce(settings, last.identity, identity)
-    done: dict[str, ArtifactRef] = {}
-    for node in select(build_graph(settings), "buckets"):
-        done[node.id] = run_stage(settings, node, done)
+    done = run_nodes(settings, select(build_graph(settings), "buckets"))
     measured = None if last is None else _drift(settings, store, last, done)
     write_announced(store.root, settings.name, Announced(identity, done["corpus"], done["scores"]))
     return Rescored(teacher_changed=last is not None, drift=measured, artifacts=done)
@@ -97,9 +95,7 @@ def _drift(
     except StoreError as error:
         get_run_logger().warning("no drift: %s", error)
         return None
-    for node in select(build_graph(settings), "buckets"):
-        if node.id not in before:
-            before[node.id] = run_stage(settings, node, before)
+    before = run_nodes(settings, select(build_graph(settings), "buckets"), given=before)
     measured: dict[str, Any] = drift(settings, before["buckets"], done["buckets"])
     payload = {**measured, "new": done["scores"]["fingerprint"]}
     emit_event(DRIFT_EVENT, resource=_resource(settings), payload=payload)

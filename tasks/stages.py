@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
@@ -25,11 +25,13 @@ from tasks.failures import (
     worth_a_retry,
 )
 from tasks.progress import StageProgress
+from trims_core import runner
 from trims_core.config import StageName, TrimsConfig
 from trims_core.graph import Node
-from trims_core.stage import Result, run_node
+from trims_core.stage import Result, load_spec
 from trims_core.store import Artifact, ArtifactRef, Store
 
+_BACKSTOP_S: Final = 60.0
 Refs = Mapping[str, ArtifactRef]
 """Role → reference."""
 StageResult = State[Any] | ArtifactRef
@@ -51,6 +53,16 @@ def stage_task(config: TrimsConfig, node: Node, parents: Refs, since: str | None
     publish = PUBLISHED_AS.get(node.stage, publish_card)
     publish(_key(config, node), result.artifact, result.how)
     return _answer(result)
+
+
+def with_limit(config: TrimsConfig, node: Node) -> Task[Any, StageResult]:
+    """The task, with the stage's limit of time. Processes keep it themselves: theirs have time to save."""
+    limit_s = config.resources.of(node.stage).timeout_s
+    if limit_s is None:
+        return stage_task
+    if load_spec(node.stage).apart or config.runner != "sequential":
+        limit_s += runner.grace_s(config) + _BACKSTOP_S
+    return stage_task.with_options(timeout_seconds=limit_s)
 
 
 def _publish_edges(key: str, artifact: Artifact, how: str) -> None:
@@ -81,7 +93,7 @@ def _run(config: TrimsConfig, node: Node, parents: Refs, since: str | None) -> R
     progress = StageProgress(node.id, _key(config, node, "progress"))
     listeners.started(node.id)
     with interruption_ends_the_run(), progress:
-        result = run_node(store, config, node, opened, since=since, progress=progress)
+        result = runner.make(store, config, node, opened, since=since, progress=progress)
     listeners.finished(node.id, result.how, result.seconds)
     return result
 

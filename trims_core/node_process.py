@@ -22,7 +22,7 @@ from trims_core.errors import TrimsError
 from trims_core.fingerprint import Json
 from trims_core.graph import build_graph, node_named
 from trims_core.settings import parse_config
-from trims_core.stage import StageSpec, interruptible, run_node, run_units
+from trims_core.stage import StageSpec, help_node, interruptible, run_node
 from trims_core.store import ArtifactRef, Store
 
 _PROGRESS_EVERY_S: Final = 0.25
@@ -107,7 +107,8 @@ def _do(job: Job, teller: Teller, specs: Mapping[str, StageSpec] | None) -> int:
         node = node_named(build_graph(config), job.node)
         parents = {role: store.open(ref) for role, ref in job.parents.items()}
         if job.share:
-            run_units(store, config, node, parents, job.share, since=job.since, specs=specs)
+            help_node(store, config, node, parents, job.share, since=job.since, specs=specs)
+            teller.say("result", "helped", "", 0.0)
             return 0
         result = run_node(
             store,

@@ -18,14 +18,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from trims_core.config import TrimsConfig
 from trims_core.errors import InterruptedRunError, ProcessDiedError, TimeLimitError, TrimsError
 from trims_core.graph import Node
 from trims_core.node_process import Job, error_of
 from trims_core.processes import Child, stop_all
-from trims_core.stage import Progress, Result, StageSpec
+from trims_core.stage import Progress, Result, find_fresh, interruptible, load_spec, node_key, run_node
 from trims_core.store import Artifact, Store
 
 logger = logging.getLogger(__name__)
@@ -35,21 +35,15 @@ MODULE: Final = ["trims_core.node_process"]
 _MARGIN_S: Final = 10.0
 _POLL_S: Final = 0.1
 _stopped: Final = threading.Event()
-
-
-def runs_apart(config: TrimsConfig, spec: StageSpec) -> bool:
-    """Whether a node that is not there yet is made in a process of its own."""
-    return config.runner != "sequential" or spec.apart
-
-
-def stop() -> None:
-    """Let every node that this process waits for save and end; they raise InterruptedRunError."""
-    _stopped.set()
+_places = threading.BoundedSemaphore(1)
 
 
 @contextmanager
-def accepting() -> Iterator[None]:
-    """Nodes can be made until the block ends or `stop` is called."""
+def running(config: TrimsConfig) -> Iterator[None]:
+    """Nodes can be made until the block ends; `stop` ends them earlier."""
+    global _places
+    n = config.resources.nodes or max(1, len(os.sched_getaffinity(0)) // 2)
+    _places = threading.BoundedSemaphore(n)
     _stopped.clear()
     try:
         yield
@@ -57,52 +51,89 @@ def accepting() -> Iterator[None]:
         _stopped.set()
 
 
-def make_apart(
+def stop() -> None:
+    """Let every node that this process waits for save and end; they raise InterruptedRunError."""
+    _stopped.set()
+
+
+def make(
     store: Store,
     config: TrimsConfig,
     node: Node,
     parents: Mapping[str, Artifact],
-    logs: Path,
     *,
     since: str | None,
     progress: Progress,
 ) -> Result:
-    """`trims_core.stage.run_node` in processes of its own.
+    """The artifact of a node, as `run_node` gives it, made where `config.runner` says.
 
-    Args:
-        logs: folder for what the processes print; kept.
+    A stage that may use a GPU, and with another runner than `sequential` every one, has processes of its own.
+
     Raises:
-        what the process said, as its own class; ProcessDiedError where it said nothing; TimeLimitError after
-        `resources.<stage>.timeout_s`; InterruptedRunError after `stop`. Finished units are kept.
+        like `run_node`; ProcessDiedError: a process ended without a word; TimeLimitError: after
+        `resources.<stage>.timeout_s`; InterruptedRunError: after `stop`. Finished units are kept.
     """
+    spec = load_spec(node.stage)
+    key = node_key(store, spec, config, node, parents)
+    here = config.runner == "sequential" and not spec.apart
+    if here or find_fresh(store, key, since) is not None:
+        return run_node(store, config, node, parents, since=since, progress=progress)
     wanted = config.resources.of(node.stage)
-    job = Job(
-        config.model_dump(mode="json"),
-        node.id,
-        {role: artifact.ref() for role, artifact in parents.items()},
-        since,
-        gpus=wanted.gpus,
-    )
-    shares = [replace(job, share=share) for share in range(wanted.processes)]
-    place: Any = Processes
-    if config.runner == "ray":
-        from trims_core.ray_runner import RayTasks
-
-        place = RayTasks
-    began = time.monotonic()
-    with closing(place(shares, logs, config.train.launch.grace_s + _MARGIN_S)) as workers:
-        while (said := workers.hear(progress)) is None:
-            if _stopped.is_set():
-                raise InterruptedRunError(
-                    f"{node.id}: stopped; finished parts are kept, the same command continues"
-                )
-            if wanted.timeout_s is not None and time.monotonic() - began > wanted.timeout_s:
-                raise TimeLimitError(
-                    f"{node.id}: not done after {wanted.timeout_s:g} s; finished parts are kept. Raise"
-                    f" resources.{node.stage}.timeout_s, or run the same command again to go on"
-                )
+    references = {role: artifact.ref() for role, artifact in parents.items()}
+    job = Job(config.model_dump(mode="json"), node.id, references, since, gpus=wanted.gpus)
+    n = 1 if config.runner == "sequential" else wanted.processes
+    shares = [replace(job, share=share) for share in range(n)]
+    with _place(), interruptible(node.id):
+        began = time.monotonic()
+        with closing(_workers(config, shares, store.logs(key))) as workers:
+            while (said := workers.hear(progress)) is None:
+                _check_stopped(node.id)
+                if wanted.timeout_s is not None and time.monotonic() - began > wanted.timeout_s:
+                    raise TimeLimitError(
+                        f"{node.id}: not done after {wanted.timeout_s:g} s; finished parts are kept. Raise"
+                        f" resources.{node.stage}.timeout_s, or run the same command again to go on"
+                    )
     how, path, seconds = said
     return Result(store.open(path), how, seconds)
+
+
+def grace_s(config: TrimsConfig) -> float:
+    """How long a node's processes may take to save and end: a training the longest."""
+    return config.train.launch.grace_s + _MARGIN_S
+
+
+class Workers(Protocol):
+    """What makes one node."""
+
+    def hear(self, progress: Progress) -> tuple[Any, ...] | None:
+        """Pass on what is said, for a moment; (how, path, seconds) once done. Raises: why it failed."""
+
+    def close(self) -> None:
+        """Let what still runs save and end."""
+
+
+def _workers(config: TrimsConfig, shares: list[Job], logs: Path) -> Workers:
+    if config.runner != "ray":
+        return Processes(shares, logs, grace_s(config))
+    from trims_core.ray_runner import RayTasks
+
+    return RayTasks(shares, logs, grace_s(config))
+
+
+@contextmanager
+def _place() -> Iterator[None]:
+    """One of the places for nodes of this run."""
+    while not _places.acquire(timeout=_POLL_S):
+        _check_stopped("a node that waited for its turn")
+    try:
+        yield
+    finally:
+        _places.release()
+
+
+def _check_stopped(about: str) -> None:
+    if _stopped.is_set():
+        raise InterruptedRunError(f"{about}: stopped; finished parts are kept, the same command continues")
 
 
 class Processes:
@@ -119,7 +150,7 @@ class Processes:
             raise
 
     def hear(self, progress: Progress) -> tuple[Any, ...] | None:
-        """Pass on what they say, for a moment; the result once it is there. Raises: what the first one said."""
+        """Pass on what they say, for a moment; the result once it is there. Raises: the first one's error."""
         main, *helpers = self._workers
         ready, _, _ = select.select(
             [worker.ears for worker in self._workers if worker.talks], [], [], _POLL_S

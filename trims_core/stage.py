@@ -15,13 +15,15 @@ import functools
 import importlib
 import importlib.metadata
 import logging
+import math
 import platform
 import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -80,6 +82,8 @@ _LIBRARIES: Final = (
     "accelerate",
 )
 _LOG_EVERY_S: Final = 5.0
+_POLL_S: Final = 0.2
+_SAME_SIGNAL_S: Final = 1.0
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with (done, total, note) at least every few seconds."""
@@ -134,8 +138,8 @@ class Work:
     progress: Progress
     folder: Path = Path()
     """Where `finish` writes files that span the units."""
-    scratch: Path = Path()
-    """Where a maker may leave logs; gone once the artifact is committed."""
+    logs: Path = Path()
+    """For logs of further processes, beside the artifact; kept until `clean`."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,8 @@ class StageSpec:
     """→ facts; light. What of them changes results stands in the units' keys."""
     gate: Callable[[Any, Mapping[str, int], Mapping[str, Json]], None] = lambda *_: None
     """(settings, counts, info) → raises where a result is not good enough; not in the key."""
+    apart: bool = False
+    """It may use a GPU: made in a process of its own, so that whoever asks never touches one."""
     settled: Callable[[UnitRecord], bool] = lambda _unit: True
     """Whether a unit is final; one that is not is made again by the next attempt at its artifact."""
 
@@ -217,7 +223,7 @@ def run_node(
     started, began = time.perf_counter(), utc_now()
     spec = load_spec(node.stage, specs)
     key = node_key(store, spec, config, node, parents)
-    found = _fresh(store, key, since)
+    found = find_fresh(store, key, since)
     if found is not None:
         check_gate(spec, config, node, found)
         return Result(found, "cached", time.perf_counter() - started)
@@ -228,7 +234,7 @@ def run_node(
             check_gate(spec, config, node, place)
             return Result(place, "adopted", time.perf_counter() - started)
         settings = spec.settings(config, node)
-        work = Work(node.id, settings, key.inputs, parents, progress or _quiet, place.path, place.scratch)
+        work = Work(node.id, settings, key.inputs, parents, progress or _quiet, place.path, store.logs(key))
         with interruptible(node.id), disk_errors(store.root):
             facts = None if spec.begin is None else spec.begin(work)
             done = make_units(store, spec, work, facts, since)
@@ -245,28 +251,75 @@ def run_node(
     return Result(committed.artifact, how, time.perf_counter() - started)
 
 
+def help_node(
+    store: Store,
+    config: TrimsConfig,
+    node: Node,
+    parents: Mapping[str, Artifact],
+    share: int,
+    *,
+    since: str | None = None,
+    specs: Mapping[str, StageSpec] | None = None,
+) -> None:
+    """Make units of a node that another process makes, until there is none that nobody makes.
+
+    Args:
+        share: the how manieth helper this is (from 1); each begins elsewhere.
+    """
+    spec = load_spec(node.stage, specs)
+    key = node_key(store, spec, config, node, parents)
+    settings = spec.settings(config, node)
+    work = Work(node.id, settings, key.inputs, parents, _quiet, logs=store.logs(key))
+    with disk_errors(store.root):
+        make_units(store, spec, work, None if spec.begin is None else spec.begin(work), since, share)
+
+
 def make_units(
-    store: Store, spec: StageSpec, work: Work, facts: Any, since: str | None = None
+    store: Store, spec: StageSpec, work: Work, facts: Any, since: str | None = None, share: int = 0
 ) -> dict[str, UnitRecord]:
-    """The record of every unit of a node, in order; those that are missing are made."""
+    """The record of every unit of a node, in order; those that are missing are made.
+
+    A unit that another process is making is left to it and asked for again at the end. A helper (`share` > 0)
+    does not wait for those: it gives back what there is.
+    """
     units = spec.units(work, facts)
     found = {unit.name: store.units.find(unit_key(spec, unit)) for unit in units}
     done = {name: record for name, record in found.items() if record and _counts(spec, record, since)}
     waiting = [unit for unit in units if unit.name not in done]
     if done and waiting:
         logger.info("%s: %d of %d units are there", work.node_id, len(done), len(units))
-    if waiting:
-        with spec.maker(work, facts, waiting, tuple(done.values())) as make:
-            for unit in waiting:
-                done[unit.name] = _make_unit(store, spec, unit, make, since)
-    return {unit.name: done[unit.name] for unit in units}
+    start = share * len(waiting) // (share + 1)
+    queue = deque([*waiting[start:], *waiting[:start]])
+    in_a_row = 0
+    with ExitStack() as loaded:
+        load = functools.cache(
+            lambda: loaded.enter_context(spec.maker(work, facts, waiting, tuple(done.values())))
+        )
+        while queue:
+            unit = queue.popleft()
+            if not store.units.is_taken(unit_key(spec, unit)):
+                done[unit.name] = _make_unit(store, spec, unit, load, since)
+                in_a_row = 0
+                continue
+            queue.append(unit)
+            in_a_row += 1
+            if in_a_row == len(queue):
+                if share:
+                    break
+                work.progress(len(done), len(units), f"{len(queue)} units are being made by other processes")
+                time.sleep(_POLL_S)
+                in_a_row = 0
+    return {unit.name: done[unit.name] for unit in units if unit.name in done}
 
 
-def _make_unit(store: Store, spec: StageSpec, unit: Unit, make: Make, since: str | None) -> UnitRecord:
+def _make_unit(
+    store: Store, spec: StageSpec, unit: Unit, load: Callable[[], Make], since: str | None
+) -> UnitRecord:
     key = unit_key(spec, unit)
     there = store.units.find(key)  # another process may have been here meanwhile
     if there is not None and _counts(spec, there, since):
         return there
+    make = load()
     started = time.perf_counter()
     with store.units.attempt(key) as attempt:
         made = make(unit, attempt)
@@ -278,7 +331,7 @@ def _counts(spec: StageSpec, record: UnitRecord, since: str | None) -> bool:
     return spec.settled(record) and (since is None or record.made_at >= since)
 
 
-def _fresh(store: Store, key: StageKey, since: str | None) -> Artifact | None:
+def find_fresh(store: Store, key: StageKey, since: str | None) -> Artifact | None:
     """The verified artifact of a key, unless it is older than a refresh wants. Raises: like `Store.find`."""
     if since is None:
         return store.find(key)
@@ -342,17 +395,21 @@ def _card(manifest: Manifest, outcome: Outcome) -> str:
 
 @contextmanager
 def interruptible(about: str) -> Iterator[None]:
-    """SIGTERM and Ctrl-C inside the block become InterruptedRunError, once; main thread only."""
+    """SIGTERM and Ctrl-C inside the block become InterruptedRunError; main thread only.
+
+    A second one ends the wait for what is being saved. What follows within a second is the same one: a
+    terminal and a supervisor may both send it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    raised = False
+    raised_at = -math.inf
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        nonlocal raised
-        if raised:
+        nonlocal raised_at
+        if time.monotonic() - raised_at < _SAME_SIGNAL_S:
             return
-        raised = True
+        raised_at = time.monotonic()
         name = signal.Signals(number).name
         raise InterruptedRunError(
             f"{about}: stopped by {name}; finished parts are kept, the same command continues"

@@ -94,7 +94,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     limits = read_limits(config.model, config.revision)
     context = context_limit(limits, config.max_model_len)
     renderer = Renderer(make_tokenizer(config))
-    with closing(make_teacher(config, limits, work.scratch)) as teacher:
+    with closing(make_teacher(config, limits, work.logs)) as teacher:
         if isinstance(teacher, CorpusObserver):
             for requests in _requests(work, renderer, work.parents["corpus"].files("corpus-", ".parquet")):
                 teacher.observe(requests)
@@ -167,6 +167,7 @@ SPEC: Final = StageSpec(
     finish=finish,
     gate=gate,
     settled=settled,
+    apart=True,
 )
 
 

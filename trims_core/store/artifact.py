@@ -27,6 +27,7 @@ UNIT_NAME: Final = "unit.json"
 UNITS_NAME: Final = "units"
 ATTEMPTS_NAME: Final = ".attempts"
 RETIRED_NAME: Final = ".retired"
+LOGS_NAME: Final = ".logs"
 CARD_NAME: Final = "card.md"
 RESERVED_NAMES: Final = frozenset({MANIFEST_NAME, UNIT_NAME, CARD_NAME})
 _OLD: Final = "made by version 0.1, whose keys are others; its files are readable, run again to make it anew"

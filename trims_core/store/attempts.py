@@ -46,6 +46,7 @@ _ABANDONED_S: Final = 900.0
 """An attempt of another host, of whose writer nothing can be known here, counts as dead after so long
 without a change."""
 _BEAT_S: Final = 60.0
+_BELIEVED_S: Final = 2.5 * _BEAT_S
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _UNSUPPORTED: Final = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV)
@@ -154,6 +155,17 @@ def attempt_at(final: Path, root: Path) -> Iterator[Attempt]:
         _release(attempt)
 
 
+def is_taken(final: Path) -> bool:
+    """Whether another living writer is at work on something.
+
+    One of another host is believed as long as its heart beats; taking its attempt over needs a longer
+    silence.
+    """
+    mine = f"{final.name}.{_writer()}"
+    others = [path for path in (final.parent / ATTEMPTS_NAME).glob(f"{final.name}.*") if path.name != mine]
+    return any(attempt_lives(path, silent_s=_BELIEVED_S) for path in others)
+
+
 def inode(path: Path) -> int | None:
     """Which folder a name stands for now; None for no folder."""
     try:
@@ -190,14 +202,18 @@ def retired_folders(final: Path) -> list[Path]:
     return sorted(final.with_name(RETIRED_NAME).glob(f"{final.name}.*"))
 
 
-def attempt_lives(folder: Path) -> bool:
-    """Whether the writer of an attempt's folder may still be at work in it."""
+def attempt_lives(folder: Path, silent_s: float = _ABANDONED_S) -> bool:
+    """Whether the writer of an attempt's folder may still be at work in it.
+
+    Args:
+        silent_s: one of another host counts as dead once nothing has changed for so long.
+    """
     _fingerprint, start, task, host = (*folder.name.split(".", 3), "", "")[:4]
     if start == RELEASED:
         return False
     if host == socket.gethostname():
         return str(process_start(int(task))) == start
-    return time.time() - touched(folder) < _ABANDONED_S
+    return time.time() - touched(folder) < silent_s
 
 
 def touched(folder: Path) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from trims_core.errors import IncompleteArtifactError
-from trims_core.store.artifact import ATTEMPTS_NAME, RETIRED_NAME, is_old_version, read_manifest
+from trims_core.store.artifact import ATTEMPTS_NAME, LOGS_NAME, RETIRED_NAME, is_old_version, read_manifest
 from trims_core.store.attempts import RELEASED, attempt_lives, retire, touched
 from trims_core.store.locking import LOCK_PREFIX, try_lock
 
@@ -47,6 +47,10 @@ def clean_leftovers(
     for path in _children(folder / RETIRED_NAME) if retired else []:
         if _since_named_s(path) >= older_than_s:
             yield _remove(path, "replaced by a refresh, or damaged", dry_run)
+    for path in _children(folder / LOGS_NAME) if staging else []:
+        made = (folder / path.name).exists() or any(folder.glob(f"{ATTEMPTS_NAME}/{path.name}.*"))
+        if not made and time.time() - touched(path) >= older_than_s:
+            yield _remove(path, "logs of what is not there", dry_run)
 
 
 def clean_unlisted(folder: Path, stage: Path, older_than_s: float, dry_run: bool) -> Iterator[Removed]:

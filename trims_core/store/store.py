@@ -21,6 +21,7 @@ from trims_core.errors import ConfigError, IncompleteArtifactError, MissingArtif
 from trims_core.fingerprint import Digests, FileDigests
 from trims_core.store.artifact import (
     CARD_NAME,
+    LOGS_NAME,
     MANIFEST_NAME,
     UNITS_NAME,
     Artifact,
@@ -96,6 +97,10 @@ class Store:
     def folder(self, key: StageKey) -> Path:
         """Where the artifact of a key lies or will lie."""
         return self.root / key.stage / key.fingerprint
+
+    def logs(self, key: StageKey) -> Path:
+        """Where processes that make an artifact leave their logs; kept beside it until `clean`."""
+        return self.root / key.stage / LOGS_NAME / key.fingerprint
 
     def find(self, key: StageKey) -> Artifact | None:
         """The artifact of a key, verified; None where it was never made, or units of it were refreshed since.

@@ -24,7 +24,7 @@ from trims_core.store.artifact import (
     unit_folder,
     utc_now,
 )
-from trims_core.store.attempts import Attempt, attempt_at
+from trims_core.store.attempts import Attempt, attempt_at, is_taken
 from trims_core.store.durable import disk_errors, fsync_folder, fsync_tree, write_atomically
 from trims_core.store.verify import entry_problems
 
@@ -78,6 +78,10 @@ class Units:
         """What is wrong with a unit's files."""
         for entry in unit.files:
             yield from entry_problems(unit.path / entry.name, entry, self._digests, rehash)
+
+    def is_taken(self, key: UnitKey) -> bool:
+        """Whether another process, of this host or of one that was heard of lately, is making a unit."""
+        return is_taken(self.folder(key))
 
     def attempt(self, key: UnitKey) -> AbstractContextManager[Attempt]:
         """A folder to make a unit in. What is in scratch/ stays for the next attempt if this one fails."""

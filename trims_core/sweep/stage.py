@@ -183,6 +183,7 @@ SPEC: Final = StageSpec(
     units=units,
     maker=maker,
     finish=finish,
+    apart=True,
 )
 
 

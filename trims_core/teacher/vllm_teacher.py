@@ -115,11 +115,8 @@ class VllmTeacher:
 
     def _spawn(self, env: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
-        ours.setsockopt(
-            socket.SOL_SOCKET,
-            socket.SO_SNDTIMEO,
-            struct.pack("ll", math.ceil(self._config.reply_timeout_s), 0),
-        )
+        limit = struct.pack("ll", math.ceil(self._config.reply_timeout_s), 0)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         command = [sys.executable, "-m", "trims_core.teacher.vllm_child", str(theirs.fileno())]
         with theirs:
             self._process = Child(command, self._log, env, pass_fds=(theirs.fileno(),))
@@ -151,9 +148,10 @@ class VllmTeacher:
         return answer
 
     def _silent(self, what: str, limit: str) -> TeacherUnavailableError:
+        now = getattr(self._config, limit)
         return TeacherUnavailableError(
-            f"{what}; finished shards are kept. Raise scores.{limit} (now {getattr(self._config, limit):g}) if"
-            f" the model is large.\n{self._log_tail()}"
+            f"{what}; finished shards are kept. Raise scores.{limit} (now {now:g}) if the model is large."
+            f"\n{self._log_tail()}"
         )
 
     def _died(self) -> TeacherUnavailableError:

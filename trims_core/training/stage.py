@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,11 +64,21 @@ def maker(work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[Un
     def make(unit: Unit, attempt: Attempt) -> Made:
         spec = _spec(work, attempt, edges["k"], world_size)
         if not spec.paths.result.exists():
-            run_training(spec, train.launch, work.progress)
+            try:
+                run_training(spec, train.launch, work.progress)
+            finally:
+                _keep_logs(spec, work.logs)
         fault_point("train.before_record")
         return _describe(work.settings, edges, unit.inputs, spec)
 
     yield make
+
+
+def _keep_logs(spec: TrainSpec, folder: Path) -> None:
+    """Copies of what the training processes printed: the originals go with the scratch folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for log in spec.folder.glob("*.log"):
+        shutil.copyfile(log, folder / log.name)
 
 
 def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
@@ -88,6 +99,7 @@ SPEC: Final = StageSpec(
     units=units,
     maker=maker,
     finish=finish,
+    apart=True,
 )
 
 

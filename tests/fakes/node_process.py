@@ -1,0 +1,48 @@
+"""`python -m fakes.node_process` is `python -m trims_core.node_process` with the fake stages.
+
+SLOW_S: how long a unit takes. BEGUN: a folder for one empty file a unit begun, `<node>@<unit>.<pid>`, and one
+a unit ended; so a test sees what overlapped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from fakes.flow_stages import SPECS
+
+from trims_core.node_process import main
+from trims_core.stage import Make, StageSpec, Unit, Work
+from trims_core.store import Attempt, Made, UnitRecord
+
+
+def _observed(spec: StageSpec) -> StageSpec:
+    @contextmanager
+    def maker(
+        work: Work, facts: object, waiting: Sequence[Unit], done: Sequence[UnitRecord]
+    ) -> Iterator[Make]:
+        with spec.maker(work, facts, waiting, done) as make:
+
+            def observed(unit: Unit, attempt: Attempt) -> Made:
+                mark = Path(
+                    os.environ["BEGUN"], f"{work.node_id.replace('/', '-')}@{unit.name}.{os.getpid()}"
+                )
+                mark.write_text(str(time.time()))
+                print("makes", unit.name, flush=True)
+                time.sleep(float(os.environ.get("SLOW_S", "0")))
+                made = make(unit, attempt)
+                mark.with_suffix(mark.suffix + ".end").write_text(str(time.time()))
+                return made
+
+            yield observed
+
+    return replace(spec, maker=maker)
+
+
+if __name__ == "__main__":
+    os._exit(main(sys.argv[1:], {name: _observed(spec) for name, spec in SPECS.items()}))
