@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -121,21 +120,15 @@ def test_two_processes_share_the_units_of_a_node_and_give_the_same_bytes(
 
 
 def in_thread(config: TrimsConfig, node_id: str, done: dict[str, Artifact]) -> Future[Result]:
-    future: Future[Result] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(make(config, node_id, done))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work).start()
+    thread = ThreadPoolExecutor(1)
+    future = thread.submit(make, config, node_id, done)
+    thread.shutdown(wait=False)
     return future
 
 
 def pids(folder: Path) -> dict[int, str]:
     """Process → the unit it has begun and not ended."""
-    ended = {name for name in spans(folder)}
+    ended = spans(folder)
     open_ = [path.name for path in folder.iterdir() if path.suffix != ".end" and path.name not in ended]
     return {int(name.rpartition(".")[2]): name for name in open_}
 

@@ -55,7 +55,7 @@ class RayTasks:
             kind, *what = ray.get(ready[0])
         except RayError as error:
             raise ProcessDiedError(
-                f"{self._node}: its Ray task died ({error}); finished parts are kept, the same command continues"
+                f"{self._node}: its Ray task died; finished parts are kept, the same command goes on. {error}"
             ) from error
         if kind == "error":
             raise error_of(*what)

@@ -29,11 +29,11 @@ def _observed(spec: StageSpec) -> StageSpec:
         with spec.maker(work, facts, waiting, done) as make:
 
             def observed(unit: Unit, attempt: Attempt) -> Made:
-                mark = Path(
-                    os.environ["BEGUN"], f"{work.node_id.replace('/', '-')}@{unit.name}.{os.getpid()}"
-                )
+                node = work.node_id.replace("/", "-")
+                mark = Path(os.environ["BEGUN"], f"{node}@{unit.name}.{os.getpid()}")
                 mark.write_text(str(time.time()))
-                print("makes", unit.name, flush=True)
+                sys.stdout.write(f"makes {unit.name}\n")
+                sys.stdout.flush()
                 time.sleep(float(os.environ.get("SLOW_S", "0")))
                 made = make(unit, attempt)
                 mark.with_suffix(mark.suffix + ".end").write_text(str(time.time()))
