@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
 import time
 from pathlib import Path
@@ -289,53 +288,6 @@ def test_the_scratch_does_not_enter_the_artifact(store: Store) -> None:
     assert store.verify(made, deep=True) == []
     assert sorted(path.name for path in made.path.iterdir()) == ["a.txt", "manifest.json"]
     assert not staging.folder.exists()
-
-
-def as_version_01(store: Store) -> Path:
-    """An artifact as version 0.1 left it: one folder, files under their own names, no units."""
-    folder = store.root / "corpus" / ("0" * 64)
-    folder.mkdir(parents=True)
-    (folder / "corpus-00000.parquet").write_bytes(b"PAR1")
-    entry = {"name": "corpus-00000.parquet", "size_bytes": 4, "sha256": "0" * 64, "rows": 1}
-    body = {
-        "stage": "corpus",
-        "node": "corpus",
-        "version": 1,
-        "fingerprint": folder.name,
-        "files": [entry],
-        "config": {},
-        "parents": {},
-        "schema_version": 1,
-        "manifest_version": 1,
-        "content_digest": "0" * 64,
-    }
-    (folder / MANIFEST_NAME).write_text(json.dumps({**body, "manifest_digest": "0" * 64}))
-    (folder / "card.md").write_text("old")
-    return folder
-
-
-def test_a_store_of_version_01_is_told_as_such_and_does_not_disturb(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    old = as_version_01(store)
-    made = commit(store)
-    text = r"made by version 0\.1.*readable, run again to make it anew"
-    assert store.find(KEY) == made
-    assert store.artifacts() == [made]
-    (record,) = caplog.records
-    assert re.search(text, record.message)
-    assert "\n" not in record.message
-    (problem,) = store.verify(old, deep=True)
-    assert problem.kind == "manifest"
-    assert re.search(text, problem.message)
-    with pytest.raises(IncompleteArtifactError, match=text):
-        store.open(old)
-    assert store.sizes()["corpus"] > 4
-    publish(store, "unlisted")
-    assert len(store.clean(older_than_s=0)) == 1, "the old artifact lists no units, and stays"
-    assert (old / "corpus-00000.parquet").exists()
-    store.clean(artifact="corpus/0000")
-    assert not old.exists()
 
 
 def test_clean_takes_leftovers_of_dead_writers_and_nothing_else(

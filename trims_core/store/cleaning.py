@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from trims_core.errors import IncompleteArtifactError
-from trims_core.store.artifact import is_old_version, read_manifest
+from trims_core.store.artifact import read_manifest
 from trims_core.store.locking import lock_path, try_lock, writer_lives
+from trims_core.store.old import is_old_version
 from trims_core.store.swap import LOCK_PREFIX, RETIRED_PREFIX, STAGING_PREFIX, retired_name
 from trims_core.store.units import ATTEMPTS_NAME, RELEASED, RETIRED_NAME, attempt_lives, touched
 

@@ -93,7 +93,8 @@ class Store:
         return self.root / key.stage / key.fingerprint
 
     def find(self, key: StageKey) -> Artifact | None:
-        """The artifact of a key, verified; None where it was never made, or units of it were refreshed since.
+        """The artifact of a key, verified; None where it was never made (by version 0.1 does not count), or
+        units of it were refreshed since.
 
         Raises:
             IncompleteArtifactError, CorruptShardError: it is damaged; names the files and the remedy.
@@ -105,7 +106,7 @@ class Store:
         if artifact is None:
             logger.info("%s: units of it were refreshed since it was made", key.stage)
             return None
-        return self._whole(artifact)
+        return None if artifact.manifest.is_old else self._whole(artifact)
 
     def open(self, ref: ArtifactRef | Path | str) -> Artifact:
         """The artifact of a reference or folder, verified. Raises: like `find`; MissingArtifactError."""
@@ -297,7 +298,7 @@ class Store:
             for stage in self.stages():
                 removed += clean_stage(self.root / stage, staging, retired, older_than_s, dry_run)
             if artifact is not None:
-                removed.append(remove_artifact(self._named(artifact), dry_run))
+                removed.append(remove_artifact(self.named(artifact), dry_run))
             for folder in self._unit_folders():
                 artifacts = self.root / folder.name
                 removed += clean_units(folder, artifacts, staging, retired, units, older_than_s, dry_run)
@@ -331,7 +332,7 @@ class Store:
         """
         artifact = Artifact(folder, read_manifest(folder))
         units = []
-        for unit in artifact.units:
+        for unit in artifact.manifest.units:
             try:
                 found = read_unit(artifact.unit_folder(unit)).ref(unit.name)
             except IncompleteArtifactError:
@@ -339,11 +340,11 @@ class Store:
             if is_superseded(unit, found):
                 return None
             units.append(found)
-        if tuple(units) == artifact.units:
+        if tuple(units) == artifact.manifest.units:
             return artifact
         return Artifact(folder, replace(artifact.manifest, units=tuple(units)))
 
-    def _named(self, name: str) -> Path:
+    def named(self, name: str) -> Path:
         """The one artifact folder a user's abbreviation stands for. Raises: MissingArtifactError."""
         stage, _, start = name.rpartition("/")
         matches = [path for path in self.folders(stage or None) if path.name.startswith(start)]
