@@ -176,7 +176,8 @@ def _listed(artifact: Artifact) -> tuple[str, ...]:
     counts = ", ".join(f"{name} {n}" for name, n in manifest.counts.items())
     size = _size(sum(entry.size_bytes for entry in manifest.entries.values()))
     made = manifest.created_at[:19].replace("T", " ")
-    return manifest.node, manifest.fingerprint[:12], made, f"{manifest.seconds:.1f}", size, counts
+    node = f"{manifest.node} (version 0.1)" if manifest.is_old else manifest.node
+    return node, manifest.fingerprint[:12], made, f"{manifest.seconds:.1f}", size, counts
 
 
 def _size(n_bytes: float) -> str:

@@ -125,6 +125,8 @@ def explain(
     key = _key(store, config, wanted, rows, specs)
     other = _nearest(store, config, wanted, key)
     found = () if other is None else tuple(differences(other.manifest.key(), key))
+    if other is not None and other.manifest.is_old:  # many fields of its key have other names
+        found = tuple(one for one in found if _ABSENT not in (one.before, one.now))
     missing = {} if row.units is None else _why_units_are_missing(other, row.units.missing, specs)
     return Explanation(wanted, row.state, row.fingerprint, row.why, other, found, row.units, missing)
 
@@ -135,7 +137,7 @@ def differences(before: StageKey, now: StageKey) -> Iterator[Difference]:
         yield Difference("stage version", before.version, now.version)
     if before.schema_version != now.schema_version:
         yield Difference("table schema version", before.schema_version, now.schema_version)
-    old, new = dict(_flat(before.config, before.stage)), dict(_flat(now.config, now.stage))
+    old, new = dict(flat(before.config, before.stage)), dict(flat(now.config, now.stage))
     yield from _changed("config", old, new)
     yield from _changed("input", before.inputs, now.inputs)
     yield from _changed("parent", before.parents, now.parents)
@@ -148,11 +150,11 @@ def _changed(kind: str, old: Mapping[str, Json], new: Mapping[str, Json]) -> Ite
             yield Difference(f"{kind} {name}", before, now)
 
 
-def _flat(value: Json, name: str) -> Iterator[tuple[str, Json]]:
+def flat(value: Json, name: str) -> Iterator[tuple[str, Json]]:
     """Dotted names of nested fields; lists and tuples compare as one value."""
     if isinstance(value, Mapping) and value:
         for key in value:
-            yield from _flat(value[key], key if key == name else f"{name}.{key}")
+            yield from flat(value[key], key if key == name else f"{name}.{key}")
     else:
         yield name, list(value) if isinstance(value, tuple) else value
 
@@ -230,7 +232,7 @@ def _why_units_are_missing(
     if other is None:
         return {"never made": tuple(unit.name for unit in missing)} if missing else {}
     spec = load_spec(other.manifest.stage, specs)
-    before = {unit.name: unit for unit in other.units}
+    before = {unit.name: unit for unit in other.manifest.units}
     found: dict[str, list[str]] = {}
     for unit in missing:
         why = "no such unit before"
@@ -251,7 +253,7 @@ def _unit_key_of(artifact: Artifact, fingerprint: str) -> UnitKey | None:
 
 def _changes(before: UnitKey, now: UnitKey) -> str:
     """What differs between two units' keys, in a few words."""
-    old, new = dict(_flat(before.settings, before.stage)), dict(_flat(now.settings, now.stage))
+    old, new = dict(flat(before.settings, before.stage)), dict(flat(now.settings, now.stage))
     found = [*_changed("config", old, new), *_changed("input", before.inputs, now.inputs)]
     texts = [str(one) for one in found[:_NAMED]]
     texts += ["stage version changed"] if before.version != now.version else []
@@ -269,17 +271,21 @@ def _why_missing(store: Store, config: TrimsConfig, node: Node, key: StageKey) -
     other = _nearest(store, config, node, key)
     if other is None:
         return "never made"
+    if other.manifest.is_old:
+        return f"only one of version 0.1 is there ({other.fingerprint[:12]})"
     found = [str(difference) for difference in differences(other.manifest.key(), key)]
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return ", ".join(found[:_NAMED]) + more
 
 
 def _nearest(store: Store, config: TrimsConfig, node: Node, key: StageKey) -> Artifact | None:
-    """The newest other artifact made for this node, preferably by a config of the same name."""
+    """The newest other artifact made for this node, if there are such by this version and by a config of the
+    same name."""
     found = [
         artifact
         for artifact in store.artifacts(node.stage)
         if artifact.manifest.node == node.id and artifact.fingerprint != key.fingerprint
     ]
+    found = [artifact for artifact in found if not artifact.manifest.is_old] or found
     same_name = [artifact for artifact in found if artifact.manifest.full_config.get("name") == config.name]
     return next(iter(same_name or found), None)

@@ -264,11 +264,12 @@ def make_units(
 
 def _make_unit(store: Store, spec: StageSpec, unit: Unit, make: Make, since: str | None) -> UnitRecord:
     key = unit_key(spec, unit)
+    before = store.units.inode(key)
     there = store.units.find(key)  # another process may have been here meanwhile
     if there is not None and _counts(spec, there, since):
         return there
     started = time.perf_counter()
-    with store.units.attempt(key) as attempt:
+    with store.units.attempt(key, replaces=before) as attempt:
         made = make(unit, attempt)
         seconds = time.perf_counter() - started
         return store.units.publish(attempt, key, made, seconds, _versions())

@@ -24,7 +24,7 @@ from trims_core.store.artifact import (
     unit_folder,
     utc_now,
 )
-from trims_core.store.attempts import Attempt, attempt_at
+from trims_core.store.attempts import Attempt, attempt_at, inode
 from trims_core.store.durable import disk_errors, fsync_folder, fsync_tree, write_atomically
 from trims_core.store.verify import entry_problems
 
@@ -79,9 +79,17 @@ class Units:
         for entry in unit.files:
             yield from entry_problems(unit.path / entry.name, entry, self._digests, rehash)
 
-    def attempt(self, key: UnitKey) -> AbstractContextManager[Attempt]:
-        """A folder to make a unit in. What is in scratch/ stays for the next attempt if this one fails."""
-        return attempt_at(self.folder(key), self._root)
+    def attempt(self, key: UnitKey, replaces: int | None = None) -> AbstractContextManager[Attempt]:
+        """A folder to make a unit in. What is in scratch/ stays for the next attempt if this one fails.
+
+        Args:
+            replaces: `inode` of the one there is, if it is to be made again although it is whole.
+        """
+        return attempt_at(self.folder(key), self._root, replaces)
+
+    def inode(self, key: UnitKey) -> int | None:
+        """Which folder a unit's name stands for now; None for no folder."""
+        return inode(self.folder(key))
 
     def publish(
         self,
