@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from trims_core.demo.problems import draw_problem
 from trims_core.demo.wordings import Style, worked_answer
+from trims_core.students.llada import CHAT_TEMPLATE
 
 TEACHER_VOCAB_SIZE = 480
 STUDENT_VOCAB_SIZE = 496
@@ -39,14 +40,6 @@ TEACHER_TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
-STUDENT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if loop.first %}{{ bos_token }}{% endif %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
-    "{{ message['content'] | trim + '<|eot_id|>' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
 
 
@@ -109,7 +102,7 @@ def student_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     bpe = _train_bpe(texts, STUDENT_SPLIT, STUDENT_SPECIALS, STUDENT_VOCAB_SIZE)
     return _fast(
         bpe,
-        STUDENT_TEMPLATE,
+        CHAT_TEMPLATE,
         bos_token="<|startoftext|>",
         eos_token="<|endoftext|>",
         pad_token="<|endoftext|>",
