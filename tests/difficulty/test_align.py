@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.bucket_world import student_difficulty
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -19,15 +20,6 @@ from trims_core.difficulty.align import align_rows
 from trims_core.errors import AlignmentError
 
 nats = st.floats(0, 50, allow_nan=False).map(abs)
-
-
-def student_difficulty(
-    teacher_end: Sequence[int], values: Sequence[float], student_end: Sequence[int]
-) -> np.ndarray:
-    """`align_rows` of one example."""
-    teacher, student = np.array(teacher_end, np.int64), np.array(student_end, np.int64)
-    offsets = (np.array([0, len(side)]) for side in (teacher, student))
-    return align_rows(teacher, np.array(values, float), next(offsets), student, next(offsets), ["?"])
 
 
 def slow_difficulty(
