@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def tiny_spec(folder: Path, **changes: Any) -> TrainSpec:
         engine="plain",
     )
     spec.folder.mkdir(parents=True, exist_ok=True)
-    return replace(spec, **changes)
+    return spec.model_copy(update=changes)
 
 
 def curve(spec: TrainSpec) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 
@@ -239,7 +238,7 @@ def trainings(monkeypatch):
 
     def in_process(spec, _launch, _progress):
         started.append(spec)
-        plain = replace(spec, engine="plain")
+        plain = spec.model_copy(update={"engine": "plain"})
         plain.write()
         run.train(plain, 0, ProgressFile(spec.paths.progress), Quiet(spec.paths.stop))
 
