@@ -16,7 +16,8 @@ from typing import Final
 
 import torch
 
-from trims_core.decoding.engine import Decoded, DecodeSettings, decode
+from trims_core.decoding.canvas import Decoded
+from trims_core.decoding.engine import DecodeSettings, decode
 from trims_core.decoding.protocol import Denoiser
 
 _LISTEN_S: Final = 0.2

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trims_core.config import StudentConfig
-from trims_core.decoding.engine import Decoded, DecodeSettings, decode, texts_of
+from trims_core.decoding.canvas import Decoded
+from trims_core.decoding.engine import DecodeSettings, decode, texts_of
 from trims_core.decoding.parallel import decode_parallel, default_workers
 from trims_core.decoding.rules import TopK
 from trims_core.errors import ConfigError, SweepError
