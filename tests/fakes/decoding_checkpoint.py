@@ -59,7 +59,7 @@ def write_student(folder: Path, seed: int = 0) -> Path:
         for name, parameter in model.named_parameters():
             # a steep head, so that some confidences are high
             torch.nn.init.normal_(parameter, std=2.0 if "lm_head" in name else 0.3)
-    save_official(model, config, tokenizer, folder, family=family)
+    save_official(model, config, tokenizer, folder)
     return folder
 
 

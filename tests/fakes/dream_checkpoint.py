@@ -51,7 +51,7 @@ def write_dream(folder: Path, seed: int = 0, with_tokenizer: bool = False) -> Pa
         for name, parameter in model.named_parameters():
             if "norm" not in name:
                 torch.nn.init.normal_(parameter, std=0.3)
-    save_official(model, config, tokenizer, folder, family=family)
+    save_official(model, config, tokenizer, folder)
     return folder
 
 

@@ -52,7 +52,7 @@ def tiny_family() -> Family:
 
 def write_student(folder: Path) -> Path:
     """The tiny student as a checkpoint folder in the official layout."""
-    save_official(tiny_model(), CONFIG, None, folder, family=tiny_family())
+    save_official(tiny_model(), CONFIG, None, folder)
     return folder
 
 
