@@ -113,7 +113,8 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         fault_point("aligned.before_record")
         n_done += 1
         work.progress(n_done, n_all, f"aligned {unit.name}")
-        return Made({TABLE_FILE: n_rows}, {"n_rows": n_rows, "n_tokens": _n_values(table)})
+        n_tokens = len(table["difficulty_nats"].combine_chunks().flatten())
+        return Made({TABLE_FILE: n_rows}, {"n_rows": n_rows, "n_tokens": n_tokens})
 
     yield make
 
@@ -125,13 +126,6 @@ def finish(_work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome
     counts = {"n_in": n_rows, "n_out": n_rows, "n_rejected": 0, "n_tokens": n_tokens}
     card = f"{n_tokens} student completion tokens, end of turn included, of {n_rows} examples."
     return Outcome(counts, {"n_shards": len(done)}, card)
-
-
-def _n_values(table: object) -> int:
-    import pyarrow as pa
-
-    assert isinstance(table, pa.Table)
-    return sum(len(chunk.flatten()) for chunk in table["difficulty_nats"].chunks)
 
 
 SPEC: Final = StageSpec(
