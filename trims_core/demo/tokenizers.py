@@ -8,6 +8,7 @@ boundaries also cross.
 
 import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def _fast(tokenizer: Tokenizer, template: str, **specials: Any) -> PreTrainedTok
     return fast
 
 
+@cache
 def teacher_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """The teacher's tokenizer: Qwen3's special tokens and ChatML; `<|im_end|>` ends a turn."""
     texts = _sample(seed, "teacher", ("base", "wide"), "user assistant\n")
@@ -96,6 +98,7 @@ def teacher_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
 
 
+@cache
 def student_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """The student's tokenizer: LLaDA's special tokens and template, which honours add_generation_prompt."""
     texts = _sample(seed, "student", ("base",), "user assistant\n\n")
