@@ -72,8 +72,7 @@ def aups(
 def accuracy_at(levels_L: Sequence[float] | Floats, tpf_RT: Floats, accuracy_RT: Floats) -> Floats:
     """Accuracy of every curve at given tokens per forward, [R, L]."""
     x_RT, y_RT = _by_tpf(tpf_RT, accuracy_RT)
-    columns = [_on_line(np.full(len(x_RT), level), x_RT, y_RT) for level in levels_L]
-    return np.stack(columns, axis=1) if columns else np.empty((len(x_RT), 0))
+    return np.array([np.interp(levels_L, x_T, y_T) for x_T, y_T in zip(x_RT, y_RT, strict=True)])
 
 
 def mean_accuracy(low: float, high: float, tpf_RT: Floats, accuracy_RT: Floats) -> Floats:
@@ -98,14 +97,3 @@ def _by_tpf(tpf_RT: Floats, values_RT: Floats) -> tuple[Floats, Floats]:
         return tpf_RT, values_RT
     order = np.lexsort((values_RT, tpf_RT), axis=1)
     return np.take_along_axis(tpf_RT, order, axis=1), np.take_along_axis(values_RT, order, axis=1)
-
-
-def _on_line(level_R: Floats, x_RT: Floats, y_RT: Floats) -> Floats:
-    """y at one level per curve, whose points are in order."""
-    n_below_R = (x_RT <= level_R[:, None]).sum(axis=1)
-    last, rows = x_RT.shape[1] - 1, np.arange(len(x_RT))
-    before, after = np.clip(n_below_R - 1, 0, last), np.clip(n_below_R, 0, last)
-    x_before, x_after = x_RT[rows, before], x_RT[rows, after]
-    width = np.where(x_after > x_before, x_after - x_before, 1.0)
-    share = np.clip((level_R - x_before) / width, 0.0, 1.0)
-    return np.asarray(y_RT[rows, before] + share * (y_RT[rows, after] - y_RT[rows, before]))
