@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trims_core.stage import STAGE_MODULES
 
-HEAVY = ("torch", "vllm", "transformers", "matplotlib", "prefect", "deepspeed", "peft", "datasets", "polars")
+HEAVY = "torch vllm transformers tokenizers matplotlib prefect deepspeed peft datasets polars jinja2"
 READS_BY_LISTING = ("glob", "rglob", "iterdir", "scandir", "listdir")
 LISTING_ALLOWED = ("store/", "fingerprint.py", "training/")
 """The store; digests of outside folders; checkpoints of a running training, which are no artifacts yet."""
@@ -34,7 +34,7 @@ print(json.dumps(found))
 def test_looking_for_cached_artifacts_loads_nothing_heavy(project_root: Path) -> None:
     modules = ["trims_core", "trims_core.plan", "trims_core.store", *STAGE_MODULES.values()]
     done = subprocess.run(
-        [sys.executable, "-c", LOOK, " ".join(HEAVY), *modules],
+        [sys.executable, "-c", LOOK, HEAVY, *modules],
         cwd=project_root,
         env={**os.environ, "PYTHONPATH": str(project_root)},
         capture_output=True,

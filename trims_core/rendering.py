@@ -14,7 +14,6 @@ written out in a prompt keep their meaning, as everywhere in the field.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -138,11 +137,6 @@ class Renderer:
             self._with_offsets(text, encoding, name)
             for text, encoding, name in zip(texts, encodings, names or ["?"] * len(texts), strict=True)
         ]
-
-    def digest(self) -> str:
-        """sha256 of everything that decides the ids: vocabulary, merges, rules, chat template."""
-        content = self._prompt_backend.to_str() + "\0" + str(self._tokenizer.chat_template)
-        return hashlib.sha256(content.encode()).hexdigest()
 
     def _with_offsets(self, text: str, encoding: Encoding, name: str) -> Encoded:
         ids = encoding.ids

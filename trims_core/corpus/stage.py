@@ -40,20 +40,11 @@ _TELL_EVERY_S: Final = 2.0
 
 
 @dataclass(frozen=True)
-class Shard:
-    """What the first reading notes of one shard."""
-
-    number: int
-    n_rows: int
-    digest: str
-    """Hex sha256 over the rows as they will be stored."""
-
-
-@dataclass(frozen=True)
 class Facts:
     """What the first reading came to."""
 
-    shards: tuple[Shard, ...]
+    shards: tuple[str, ...]
+    """Per shard hex sha256 over the rows as they will be stored."""
     counts: Mapping[str, int]
 
 
@@ -74,8 +65,8 @@ def begin(work: Work) -> Facts:
     """
     config = _pinned(work)
     reading = _Reading(config, work.progress)
-    noted = map(_note, shards_of(reading.examples(), config.rows_per_shard))  # keeps no shard it has noted
-    shards = tuple(Shard(number, n_rows, digest) for number, (n_rows, digest) in enumerate(noted))
+    # map keeps no shard whose digest it has taken
+    shards = tuple(map(_digest, shards_of(reading.examples(), config.rows_per_shard)))
     if reading.problems:
         raise reading.problems.error()
     if reading.counts["n_out"] == 0:
@@ -85,7 +76,7 @@ def begin(work: Work) -> Facts:
 
 def units(_work: Work, facts: Facts) -> list[Unit]:
     """One per shard; its rows are all it depends on."""
-    return [Unit(f"corpus-{s.number:05d}", {}, {"rows": s.digest}, s.number) for s in facts.shards]
+    return [Unit(f"corpus-{i:05d}", {}, {"rows": digest}, i) for i, digest in enumerate(facts.shards)]
 
 
 @contextmanager
@@ -103,7 +94,7 @@ def maker(work: Work, _facts: Facts, _waiting: Sequence[Unit], _done: Sequence[U
             next(shards, None)
         rows = next(shards, [])
         n_read = unit.source + 1
-        if _note(rows)[1] != unit.inputs["rows"]:
+        if _digest(rows) != unit.inputs["rows"]:
             raise CorpusError(
                 f"corpus: the input changed while it was read (shard {unit.source} has other rows now);"
                 " run the same command again"
@@ -164,12 +155,12 @@ def shards_of(examples: Iterator[Example], rows_per_shard: int) -> Iterator[list
         yield shard
 
 
-def _note(rows: Sequence[Example]) -> tuple[int, str]:
-    """Number of rows, and hex sha256 over them as they will be stored."""
+def _digest(rows: Sequence[Example]) -> str:
+    """Hex sha256 over the rows as they will be stored."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(canonical_json([row.id, row.messages, row.completion, row.source]) + b"\n")
-    return len(rows), digest.hexdigest()
+    return digest.hexdigest()
 
 
 @dataclass

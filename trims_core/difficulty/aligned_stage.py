@@ -104,25 +104,19 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         nonlocal n_done
         fault_point("aligned.before_shard")
         scores_file, corpus_file = unit.source
-        tick = _Ticker(work, n_done, n_all, unit.name)
+
+        def tick(n_rows: int) -> None:
+            work.progress(n_done, n_all, f"aligning {unit.name}: {n_rows} rows")
+
         table = align_shard(scores_file, corpus_file, chosen.metric, renderer, tick)
         n_rows = write_table(attempt.path / TABLE_FILE, ALIGNED, table, {**unit.settings, **unit.inputs})
         fault_point("aligned.before_record")
         n_done += 1
         work.progress(n_done, n_all, f"aligned {unit.name}")
-        return Made({TABLE_FILE: n_rows}, {"n_rows": n_rows, "n_tokens": _n_values(table)})
+        n_tokens = len(table["difficulty_nats"].combine_chunks().flatten())
+        return Made({TABLE_FILE: n_rows}, {"n_rows": n_rows, "n_tokens": n_tokens})
 
     yield make
-
-
-class _Ticker:
-    """Tells how far a shard is."""
-
-    def __init__(self, work: Work, n_done: int, n_all: int, name: str) -> None:
-        self._work, self._n_done, self._n_all, self._name = work, n_done, n_all, name
-
-    def __call__(self, n_rows: int) -> None:
-        self._work.progress(self._n_done, self._n_all, f"aligning {self._name}: {n_rows} rows")
 
 
 def finish(_work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
@@ -132,13 +126,6 @@ def finish(_work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome
     counts = {"n_in": n_rows, "n_out": n_rows, "n_rejected": 0, "n_tokens": n_tokens}
     card = f"{n_tokens} student completion tokens, end of turn included, of {n_rows} examples."
     return Outcome(counts, {"n_shards": len(done)}, card)
-
-
-def _n_values(table: object) -> int:
-    import pyarrow as pa
-
-    assert isinstance(table, pa.Table)
-    return sum(len(chunk.flatten()) for chunk in table["difficulty_nats"].chunks)
 
 
 SPEC: Final = StageSpec(

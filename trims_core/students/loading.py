@@ -147,7 +147,6 @@ def load_student(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     torch_dtype = _torch_dtype(dtype, state)
     module = _placed_module(described, state, torch_dtype, device, device_map, load_in_4bit)
-    module.student_family = described
     wrapped: Any = module
     if adapter is not None:
         # PEFT takes a third of a second to import

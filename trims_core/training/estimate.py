@@ -63,7 +63,6 @@ class Estimate:
     adapters_gib: float
     activations_gib: float
     head_gib: float
-    step_flops: float
     step_seconds: float
     steps: int | None
     processes: int
@@ -102,7 +101,6 @@ def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machin
         adapters_gib=_adapter_bytes(counts.adapters, student, stage, n_processes) / _GIB,
         activations_gib=_activation_bytes(family, train, student) / _GIB,
         head_gib=_head_bytes(family, train, student) / _GIB,
-        step_flops=flops,
         step_seconds=flops / (n_processes * machine.peak_flops * machine.share),
         steps=steps,
         processes=n_processes,
