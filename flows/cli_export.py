@@ -15,7 +15,9 @@ from flows.console import standard_output
 from trims_core import __version__
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.errors import ConfigError, MissingArtifactError
-from trims_core.graph import build_graph
+from trims_core.graph import build_graph, select
+from trims_core.hub import PROGRAM_FILES, checkpoint_folder
+from trims_core.pinning import pinned
 from trims_core.plan import plan
 from trims_core.settings import load_config
 from trims_core.store import Artifact, Store
@@ -42,7 +44,9 @@ def export(
     settings = load_config(config, set_ or [])
     if out.exists():
         raise ConfigError(f"{out}: exists already; name a folder that does not")
-    artifact = _trained(settings, _node_id(settings, model), str(config))
+    node_id, store = _node_id(settings, model), Store(settings.store)
+    settings = pinned(settings, store.digests, select(build_graph(settings), node_id))
+    artifact = _trained(store, settings, node_id, str(config))
     partial = out.absolute().with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -66,8 +70,8 @@ def _node_id(settings: TrimsConfig, model: str | None) -> str:
     return f"train/{model.removeprefix('train/')}"
 
 
-def _trained(settings: TrimsConfig, node_id: str, config: str) -> Artifact:
-    row = plan(Store(settings.store), settings, node_id)[-1]
+def _trained(store: Store, settings: TrimsConfig, node_id: str, config: str) -> Artifact:
+    row = plan(store, settings, node_id)[-1]
     if row.artifact is None:
         raise MissingArtifactError(
             f"{node_id}: {row.why}; make it with `trims run {config} --until {node_id}`"
@@ -97,10 +101,8 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path) -> None
 
 def _copy_companions(student: StudentConfig, out: Path) -> None:
     """Copies generation_config.json and the program files config.json may name, for tools that run them."""
-    from trims_core.students.hub import COMPANION_FILES, checkpoint_folder
-
-    folder = checkpoint_folder(student.model, student.revision, COMPANION_FILES)
-    for pattern in COMPANION_FILES:
+    folder = checkpoint_folder(student.model, student.revision, PROGRAM_FILES)
+    for pattern in PROGRAM_FILES:
         for path in sorted(folder.glob(pattern)):
             shutil.copyfile(path, out / path.name)
 

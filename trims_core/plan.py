@@ -14,7 +14,8 @@ from typing import Final, Literal, TypeAlias
 from trims_core.config import TrimsConfig
 from trims_core.errors import IncompleteArtifactError, InputError, RejectBudgetError, StoreError
 from trims_core.fingerprint import Json
-from trims_core.graph import Node, ancestors, build_graph, node_named, refreshed, select
+from trims_core.graph import Node, build_graph, node_named, refreshed, select
+from trims_core.pinning import pinned
 from trims_core.stage import StageSpec, Unit, Work, check_gate, load_spec, node_key, unit_key
 from trims_core.store import Artifact, StageKey, Store, UnitKey
 from trims_core.store.artifact import read_unit
@@ -101,6 +102,7 @@ def plan(
         ConfigError: `until` or `refresh` names nothing, or an outside input cannot be read.
     """
     graph = select(build_graph(config), until)
+    config = pinned(config, store.digests, graph)
     again = refreshed(graph, refresh)
     rows: dict[str, PlanRow] = {}
     for node in graph:
@@ -114,11 +116,11 @@ def explain(
     """Why a node is a hit or not: its key against the newest artifact of the same node, field by field."""
     graph = build_graph(config)
     wanted = node_named(graph, node) if isinstance(node, str) else node
-    keep = ancestors(graph, wanted.id) | {wanted.id}
+    graph = select(graph, wanted.id)
+    config = pinned(config, store.digests, graph)
     rows: dict[str, PlanRow] = {}
     for one in graph:
-        if one.id in keep:
-            rows[one.id] = _row(store, config, one, rows, False, specs)
+        rows[one.id] = _row(store, config, one, rows, False, specs)
     row = rows[wanted.id]
     if row.state != "miss":
         return Explanation(wanted, row.state, row.fingerprint, row.why, None, ())
