@@ -232,6 +232,26 @@ def test_a_tokenizer_does_not_depend_on_the_weights(tmp_path: Path) -> None:
     assert Digests(None).tokenizer(tmp_path) != before
 
 
+@pytest.mark.parametrize(
+    "name", ["tokenizer.model", "vocab.txt", "qwen.tiktoken", "additional_chat_templates/tools.jinja"]
+)
+def test_every_file_that_a_tokenizer_is_made_from_counts(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    before = Digests(None).tokenizer(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("x")
+    assert Digests(None).tokenizer(tmp_path) != before
+
+
+def test_a_hub_name_while_offline_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set"):
+        Digests(None).checkpoint("org/surely-not-cached")
+
+
 @pytest.mark.parametrize("model", ["data/demo/no-such-folder/x", "./teacher", "/no/where"])
 def test_a_missing_folder_is_a_config_error(model: str) -> None:
     with pytest.raises(ConfigError, match="no such folder"):

@@ -84,7 +84,7 @@ def test_a_full_commit_whose_digests_are_known_is_not_asked_for(hub: FakeHub, me
 
 def test_one_run_asks_for_a_name_once(hub: FakeHub, memory: Path) -> None:
     hub.commit(MODEL, FILES)
-    hub.after_info = lambda: hub.commit(MODEL, {"config.json": str(len(hub.asked))})
+    hub.after_info = lambda _repo: hub.commit(MODEL, {"config.json": str(len(hub.asked))})
     digests = Digests(memory)
     assert digests.checkpoint("org/model") == digests.checkpoint("org/model")
     assert digests.commit("model", "org/model") == digests.commit("model", "org/model")

@@ -199,7 +199,7 @@ def moving(hub: FakeHub, checkpoints: dict[str, Path], config: TrimsConfig) -> I
     """Somebody pushes to every repository whenever a revision was resolved."""
     numbers = iter(range(1000, 2000))
 
-    def push() -> None:
+    def push(_repo: str) -> None:
         number = next(numbers)
         upload(hub, STUDENT, checkpoints[STUDENT], number)
         hub.commit(TEACHER, {"added.json": str(number)})
@@ -256,10 +256,10 @@ def test_a_stage_command_takes_one_commit_for_parents_and_node(
 ) -> None:
     path = tmp_path / "hub.yaml"
     path.write_text(json.dumps(raw_config(tmp_path)))
-    hub.after_info = lambda: hub.commit(DATA, {"README.md": str(len(hub.asked))})
+    hub.after_info = lambda _repo: hub.commit(DATA, {"README.md": str(len(hub.asked))})
     assert main(["corpus", "--config", str(path)]) == 0
     assert main(["scores", "--config", str(path)]) == 0
-    hub.after_info = lambda: hub.commit(DATA, rows_of(len(hub.asked)))
+    hub.after_info = lambda _repo: hub.commit(DATA, rows_of(len(hub.asked)))
     assert main(["scores", "--config", str(path)]) == 0
 
 
@@ -289,17 +289,37 @@ def test_a_cached_run_needs_no_hub_and_with_the_files_in_the_cache_neither_does_
     assert hub.asked == []
 
 
-def test_a_plan_looks_for_units_at_the_commit_of_its_key(
+def _planned(config: TrimsConfig) -> str:
+    rows = {row.node.id: row for row in plan(Store(config.store), config)}
+    return str(rows["sweep/untuned"].units)
+
+
+def _explained(config: TrimsConfig) -> str:
+    return str(explain(Store(config.store), config, "sweep/untuned").units)
+
+
+def test_a_plan_and_an_explanation_look_for_units_at_the_commit_of_their_key(
     hub: FakeHub, config: TrimsConfig, tmp_path: Path
 ) -> None:
     run(config)
-    more = raw_config(tmp_path)
-    more["sweep"]["thresholds"] = [0.5, 0.25]
-    hub.after_info = lambda: hub.commit(DATA, rows_of(len(hub.asked)))
-    found = {row.node.id: row for row in plan(Store(config.store), parse_config(more))}
-    assert str(found["sweep/untuned"].units) == "2 of 3 units are there"
-    told = explain(Store(config.store), config, "corpus")
-    assert [difference.field for difference in told.differences] == ["input data"]
+    raw = raw_config(tmp_path)
+    raw["sweep"]["thresholds"] = [0.5, 0.25]
+    hub.after_info = lambda repo: hub.commit(DATA, rows_of(len(hub.asked))) if repo == DATA else None
+    for tell in (_planned, _explained):
+        hub.commit(DATA, rows_of(CONTEXTS[0]))
+        assert tell(parse_config(raw)) == "2 of 3 units are there"
+
+
+def test_data_of_another_name_have_another_key_as_rows_tell_where_they_come_from(
+    hub: FakeHub, config: TrimsConfig
+) -> None:
+    hub.commit("datasets/org/again", rows_of(CONTEXTS[0]))
+    again = config.model_copy(update={"corpus": config.corpus.model_copy(update={"hub": "org/again"})})
+    found = [run(one, NODES[:1])["corpus"].artifact for one in (config, again)]
+    assert found[0].manifest.inputs["data"] == found[1].manifest.inputs["data"]
+    assert found[0].fingerprint != found[1].fingerprint
+    assert run(again, NODES[:2])["scores"].how == "made"
+    assert [len(Store(config.store).folders(stage)) for stage in ("corpus", "scores")] == [2, 1]
 
 
 class Spy(Digests):

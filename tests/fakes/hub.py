@@ -27,8 +27,8 @@ class FakeHub:
         self.cache = cache
         self.asked: list[str] = []
         """What was asked for since this list was emptied: `info R`, `list R@COMMIT`, `file R@COMMIT NAME`."""
-        self.after_info: Callable[[], object] = lambda: None
-        """Called whenever a revision was resolved: here somebody may push."""
+        self.after_info: Callable[[str], object] = lambda _repo: None
+        """Called whenever a repository's revision was resolved: here somebody may push."""
         self._monkeypatch = monkeypatch
         self._commits: dict[tuple[str, str], dict[str, bytes]] = {}
         self._branches: dict[tuple[str, str], str] = {}
@@ -109,7 +109,7 @@ class FakeHub:
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
             if what == "revision":
                 self.asked.append(f"info {repo}")
-                self.after_info()
+                self.after_info(repo)
                 return 200, {}, json.dumps({"id": repo.partition("/")[2], "sha": commit}).encode()
             self.asked.append(f"list {repo}@{commit}")
             return 200, {}, json.dumps(_tree(self._commits[repo, commit])).encode()

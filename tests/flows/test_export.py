@@ -127,7 +127,7 @@ def test_a_hub_student_is_merged_at_the_commit_whose_files_the_adapter_was_train
     config: Path, tmp_path: Path, student: Path, trained: Artifact, hub: FakeHub
 ) -> None:
     hub.upload("models/org/student", student)
-    hub.after_info = lambda: hub.commit("models/org/student", {"model.safetensors": b"others"})
+    hub.after_info = lambda _repo: hub.commit("models/org/student", {"model.safetensors": b"others"})
     for name, model in (("from the hub", "org/student"), ("from here", str(student))):
         arguments = [str(config), str(tmp_path / name), "--merge", "--set", f"student.model={model}"]
         found = CliRunner().invoke(app, ["export", *arguments])

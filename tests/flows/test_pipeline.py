@@ -107,7 +107,7 @@ def test_overrides_count_like_set(config: Path) -> None:
 
 def test_a_run_takes_one_commit_of_a_student_while_main_moves(config: Path, hub: FakeHub) -> None:
     first = hub.commit("models/org/student", {"config.json": "0"})
-    hub.after_info = lambda: hub.commit("models/org/student", {"config.json": str(len(hub.asked))})
+    hub.after_info = lambda _repo: hub.commit("models/org/student", {"config.json": str(len(hub.asked))})
     result = run(config, overrides=["student.model=org/student"])
     store = Store(config.parent / "store")
     revisions = {

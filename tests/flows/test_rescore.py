@@ -70,7 +70,7 @@ def test_a_changed_teacher_is_announced_scored_and_compared(config: Path, events
 
 def test_the_identity_told_of_is_that_of_the_commits_the_run_takes(config: Path, hub: FakeHub) -> None:
     first = hub.commit("models/org/student", {"config.json": "0"})
-    hub.after_info = lambda: hub.commit("models/org/student", {"config.json": str(len(hub.asked))})
+    hub.after_info = lambda _repo: hub.commit("models/org/student", {"config.json": str(len(hub.asked))})
     done = trims_rescore(config=str(config), overrides=["student.model=org/student"])["artifacts"]
     store = Store(config.parent / "store")
     revisions = {store.open(ref).manifest.full_config["student"]["revision"] for ref in done.values()}

@@ -314,7 +314,7 @@ def test_a_variant_that_differs_in_what_it_does_not_read_is_not_trained_again(tm
 
 def test_a_hub_student_is_loaded_at_the_commit_of_its_key(tmp_path: Path, hub: FakeHub) -> None:
     commit = hub.commit("models/org/student", {"config.json": "{}"})
-    hub.after_info = lambda: hub.commit("models/org/student", {"config.json": "[]"})
+    hub.after_info = lambda _repo: hub.commit("models/org/student", {"config.json": "[]"})
     config = load_config(
         "configs/demo.yaml", ["student.model=org/student", "student.revision=main", "student.device=cpu"]
     )
