@@ -368,6 +368,19 @@ def test_a_benchmark_of_its_own_source_is_pinned_too(hub: FakeHub, config: Trims
     assert [problem.gold for problem in get_benchmark("gsm8k").load(task)] == ["2"]
 
 
+def test_a_folder_of_a_models_name_is_the_model_a_data_set_is_always_on_the_hub(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.commit(DATA, rows_of(1))
+    for name in ("org/data", "org/teacher", "org/student"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    config = parse_config(raw_config(tmp_path))
+    after = pinned(config, Digests(None), build_graph(config))
+    assert (after.scores, after.student) == (config.scores, config.student)
+    assert after.corpus.revision == after.sweep.tasks["demo"].revision == commit
+
+
 def test_local_inputs_stay_as_they_are(hub: FakeHub, tmp_path: Path) -> None:
     raw = raw_config(tmp_path)
     raw["corpus"]["path"] = raw["sweep"]["tasks"]["demo"]["path"] = "a.jsonl"

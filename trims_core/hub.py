@@ -5,8 +5,8 @@ from that folder: no loader can take another commit, none needs the network once
 input is loaded as a local copy of it is.
 
 Covered: HF_HUB_OFFLINE; a hub that does not answer, or refuses. Not covered: files of the cache that somebody
-changed; a cache without a list of a commit's files (huggingface_hub before 2.0 kept none) while the hub is
-away: it is taken to be whole.
+changed; a cache without a list of a commit's files (one that was filled file by file, or by an older
+huggingface_hub) while the hub is away: it is taken to be whole.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def is_hub_name(name: str) -> bool:
-    """Whether an input is looked for on the hub: not a folder here, and a name such as org/name."""
-    return _NAME.match(name) is not None and not Path(name).is_dir()
+def is_on_hub(kind: Kind, name: str) -> bool:
+    """Whether an input is looked for on the hub: a name such as org/name, of a model no folder here."""
+    return _NAME.match(name) is not None and not (kind == "model" and Path(name).is_dir())
 
 
 def checkpoint_folder(model: str, revision: str | None, files: Sequence[str] = CHECKPOINT_FILES) -> Path:
@@ -180,16 +180,21 @@ def fetch(kind: Kind, name: str, commit: str, files: Sequence[str]) -> Path:
 
     folder = _folder(kind, name) / "snapshots" / commit
     missing = [file for file in files if not (folder / file).is_file()]
-    if missing:
+    if not missing:
+        return folder
+    why: object = "the cache has another list of its files"
+    try:
         exactly = [glob.escape(file) for file in missing]
-        try:
-            snapshot_download(name, repo_type=kind, revision=commit, allow_patterns=exactly)
-        except _failures() as error:
-            raise ConfigError(
-                f"{name}: {missing[0]} of commit {commit} is not in the local cache, and cannot be fetched"
-                f" ({_first_line(error)}). Connect, or fill the cache elsewhere:"
-                f" hf download {name} --repo-type {kind} --revision {commit}"
-            ) from error
+        snapshot_download(name, repo_type=kind, revision=commit, allow_patterns=exactly)
+    except _failures() as error:
+        why = error
+    missing = [file for file in missing if not (folder / file).is_file()]
+    if missing:
+        raise ConfigError(
+            f"{name}: {missing[0]} of commit {commit} is not in the local cache, and cannot be fetched"
+            f" ({_first_line(why)}). Connect, or fill the cache elsewhere:"
+            f" hf download {name} --repo-type {kind} --revision {commit}"
+        )
     return folder
 
 

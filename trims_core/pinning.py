@@ -13,7 +13,7 @@ from trims_core.benchmarks import get_benchmark
 from trims_core.config import CorpusConfig, ScoresConfig, StageName, StudentConfig, TaskConfig, TrimsConfig
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
-from trims_core.hub import Kind, is_hub_name
+from trims_core.hub import Kind, is_on_hub
 
 READERS: Final[Mapping[str, frozenset[StageName]]] = {
     "corpus": frozenset({"corpus"}),
@@ -36,7 +36,7 @@ def pinned(config: TrimsConfig, digests: Digests, nodes: Iterable[Node]) -> Trim
     """
 
     def at_commit(section: _S, kind: Kind, name: str | None, revision: str | None) -> _S:
-        if name is None or not is_hub_name(name):
+        if name is None or not is_on_hub(kind, name):
             return section
         return section.model_copy(update={"revision": digests.commit(kind, name, revision)})
 
