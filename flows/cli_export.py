@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,8 +20,10 @@ from flows.console import standard_output
 from trims_core import __version__
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.errors import ConfigError, MissingArtifactError
-from trims_core.graph import Node, build_graph
+from trims_core.graph import Node, build_graph, select
+from trims_core.hub import PROGRAM_FILES, checkpoint_folder
 from trims_core.old_runs import old_results
+from trims_core.pinning import pinned
 from trims_core.plan import plan
 from trims_core.settings import load_config
 from trims_core.store import Artifact, Store
@@ -57,12 +60,16 @@ def export(
         raise ConfigError(f"{out}: exists already; name a folder that does not")
     if model is not None and artifact is not None:
         raise ConfigError(f"--model {model} and --artifact {artifact}: both name an adapter; expected one")
+    store, graph = Store(settings.store), build_graph(settings)
     if artifact is not None:
-        trained = _named(settings, artifact)
+        trained = _named(store, artifact)
         if merge:
-            _check_student(settings, trained)
+            settings = pinned(settings, store.digests, [node for node in graph if node.stage == "train"])
+            _check_student(store, settings, trained)
     else:
-        trained = _trained(settings, _node(settings, model), str(config))
+        node = _node(graph, model)
+        settings = pinned(settings, store.digests, select(graph, node.id))
+        trained = _trained(store, settings, node, str(config))
     partial = out.absolute().with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -83,17 +90,16 @@ def _origin(trained: Artifact) -> str:
     return f" (version 0.1's {made.node}, train/{made.fingerprint[:12]}, {when} UTC)" if made.is_old else ""
 
 
-def _node(settings: TrimsConfig, model: str | None) -> Node:
-    nodes = {n.id.removeprefix("train/"): n for n in build_graph(settings) if n.stage == "train"}
+def _node(graph: Sequence[Node], model: str | None) -> Node:
+    nodes = {n.id.removeprefix("train/"): n for n in graph if n.stage == "train"}
     name = next(iter(nodes)) if model is None and len(nodes) == 1 else str(model).removeprefix("train/")
     if name not in nodes:
         raise ConfigError(f"--model {model}: expected one of {', '.join(nodes)}")
     return nodes[name]
 
 
-def _trained(settings: TrimsConfig, node: Node, config: str) -> Artifact:
+def _trained(store: Store, settings: TrimsConfig, node: Node, config: str) -> Artifact:
     """The adapter of a node; where there is none, what version 0.1 trained with the same settings."""
-    store = Store(settings.store)
     row = plan(store, settings, node.id)[-1]
     if row.artifact is not None:
         return row.artifact
@@ -107,25 +113,26 @@ def _trained(settings: TrimsConfig, node: Node, config: str) -> Artifact:
     )
 
 
-def _named(settings: TrimsConfig, name: str) -> Artifact:
+def _named(store: Store, name: str) -> Artifact:
     """The adapter of a folder, or of a name in the store."""
-    store = Store(settings.store)
     found = store.open(Path(name) if Path(name).is_dir() else store.named(name))
     if found.manifest.stage != "train":
         raise ConfigError(
             f"--artifact {name}: is of stage {found.manifest.stage}; expected one of train"
-            f" (`trims ls {settings.store} --stage train`)"
+            f" (`trims ls {store.root} --stage train`)"
         )
     return found
 
 
-def _check_student(settings: TrimsConfig, trained: Artifact) -> None:
+def _check_student(store: Store, settings: TrimsConfig, trained: Artifact) -> None:
     """Raises ConfigError unless an adapter was trained on the settings' student: its place, or its files."""
     now, made = settings.student, trained.manifest
     then = made.full_config["student"]
     if (then["model"], then["revision"]) == (now.model, now.revision):
         return
-    if made.inputs.get("student") != Store(settings.store).digests.checkpoint(now.model, now.revision):
+    if made.inputs.get("student", "").removeprefix("local:") != store.digests.checkpoint(
+        now.model, now.revision
+    ):
         raise ConfigError(
             f"student.model: {now.model}; train/{made.fingerprint[:12]} was trained on {then['model']}"
             f" (revision {then['revision']}). Set student.model and student.revision to that one"
@@ -154,10 +161,8 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path) -> None
 
 def _copy_companions(student: StudentConfig, out: Path) -> None:
     """Copies generation_config.json and the program files config.json may name, for tools that run them."""
-    from trims_core.students.hub import COMPANION_FILES, checkpoint_folder
-
-    folder = checkpoint_folder(student.model, student.revision, COMPANION_FILES)
-    for pattern in COMPANION_FILES:
+    folder = checkpoint_folder(student.model, student.revision, PROGRAM_FILES)
+    for pattern in PROGRAM_FILES:
         for path in sorted(folder.glob(pattern)):
             shutil.copyfile(path, out / path.name)
 

@@ -17,6 +17,7 @@ from trims_core.config import STAGES, TrimsConfig
 from trims_core.errors import ConfigError, CorruptShardError, MissingArtifactError
 from trims_core.graph import build_graph, node_named
 from trims_core.inspection import table_problems
+from trims_core.pinning import pinned
 from trims_core.settings import load_config
 from trims_core.store import Artifact, Store
 
@@ -34,10 +35,11 @@ def plan(
 ) -> None:
     """Show which artifacts would be reused or made, and why; runs nothing."""
     settings = load_config(config, set_ or [])
-    rows = plans.plan(Store(settings.store), settings, until, refresh or [])
+    store = Store(settings.store)
+    rows = plans.plan(store, settings, until, refresh or [])
     console = standard_output()
     console.print(plan_table(rows, {}))
-    for line in _training_estimate(settings, rows):
+    for line in _training_estimate(pinned(settings, store.digests, [row.node for row in rows]), rows):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

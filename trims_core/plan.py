@@ -14,7 +14,8 @@ from typing import Final, Literal, TypeAlias
 from trims_core.config import TrimsConfig
 from trims_core.errors import IncompleteArtifactError, InputError, RejectBudgetError, StoreError
 from trims_core.fingerprint import Json
-from trims_core.graph import Node, ancestors, build_graph, node_named, refreshed, select
+from trims_core.graph import Node, build_graph, node_named, refreshed, select
+from trims_core.pinning import pinned
 from trims_core.stage import StageSpec, Unit, Work, check_gate, load_spec, node_key, unit_key
 from trims_core.store import Artifact, StageKey, Store, UnitKey
 from trims_core.store.artifact import read_unit
@@ -101,6 +102,7 @@ def plan(
         ConfigError: `until` or `refresh` names nothing, or an outside input cannot be read.
     """
     graph = select(build_graph(config), until)
+    config = pinned(config, store.digests, graph)
     again = refreshed(graph, refresh)
     planner = _Planner(store, config, specs)
     return [planner.look_up(node, refresh=node.id in again) for node in graph]
@@ -112,9 +114,9 @@ def explain(
     """Why a node is a hit or not: its key against the newest artifact of the same node, field by field."""
     graph = build_graph(config)
     wanted = node_named(graph, node) if isinstance(node, str) else node
-    keep = ancestors(graph, wanted.id) | {wanted.id}
-    planner = _Planner(store, config, specs)
-    rows = {one.id: planner.look_up(one) for one in graph if one.id in keep}
+    needed = select(graph, wanted.id)
+    planner = _Planner(store, pinned(config, store.digests, needed), specs)
+    rows = {one.id: planner.look_up(one) for one in needed}
     row = rows[wanted.id]
     if row.state != "miss":
         return Explanation(wanted, row.state, row.fingerprint, row.why, None, ())

@@ -18,10 +18,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trims_core.errors import AlignmentError, ConfigError, CorpusError
+from trims_core.hub import TOKENIZER_FILES, checkpoint_folder
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -53,15 +53,15 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
     """
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
-    folder = Path(model)
+    folder = checkpoint_folder(model, revision, TOKENIZER_FILES)
     try:
-        if folder.is_dir() and (folder / "tokenizer.json").is_file():
+        if (folder / "tokenizer.json").is_file():
             return PreTrainedTokenizerFast.from_pretrained(str(folder))
-        loaded = _without_remote_code(model, revision)
+        loaded = _without_remote_code(str(folder))
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"{model}: no tokenizer could be loaded ({_first_line(error)}); expected a checkpoint folder with"
-            " tokenizer.json or vocab.json and merges.txt, or the name of a hub model"
+            f"{model}: no tokenizer could be loaded ({_first_line(error)}); expected tokenizer.json, or"
+            " vocab.json and merges.txt, in a checkpoint folder or hub model"
         ) from error
     if not isinstance(loaded, PreTrainedTokenizerFast):
         raise ConfigError(
@@ -70,14 +70,14 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
     return loaded
 
 
-def _without_remote_code(model: str, revision: str | None) -> Any:
+def _without_remote_code(folder: str) -> Any:
     import transformers
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    named = get_tokenizer_config(model, revision=revision).get("tokenizer_class")
+    named = get_tokenizer_config(folder).get("tokenizer_class")
     if named in _SAME_AS:
-        return getattr(transformers, _SAME_AS[named]).from_pretrained(model, revision=revision)
-    return transformers.AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+        return getattr(transformers, _SAME_AS[named]).from_pretrained(folder)
+    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 class Renderer:

@@ -78,7 +78,7 @@ def write_world(root: Path, n_rows: int = 40, rows_per_shard: int = 10, **bucket
         "name": "bucket-world",
         "store": str(root / "store"),
         "corpus": {"path": str(root / "source.jsonl"), "rows_per_shard": rows_per_shard},
-        "scores": {"model": "none", "teacher": "fake.module:Teacher"},
+        "scores": {"model": "./none", "teacher": "fake.module:Teacher"},
         "buckets": {"k": 5, **buckets},
         "student": {"model": str(root / "student")},
         "sweep": {"tasks": {"demo": {"benchmark": "demo"}}},

@@ -27,7 +27,7 @@ from trims_core.corpus.examples import Example, to_example
 from trims_core.corpus.problems import Problems, UnusableRowError
 from trims_core.corpus.sources import read_rows
 from trims_core.errors import CorpusError
-from trims_core.fingerprint import Digests, canonical_json, pinned
+from trims_core.fingerprint import Digests, canonical_json
 from trims_core.schema import CORPUS, write_table
 from trims_core.stage import Make, Outcome, Progress, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
@@ -49,10 +49,10 @@ class Facts:
 
 
 def inputs(config: CorpusConfig, digests: Digests) -> dict[str, str]:
-    """The input's bytes and the files' names, which stand in the rows; or the hub's commit."""
+    """The input's bytes, and the names that stand in the rows."""
     data = digests.dataset(config.path, config.hub, config.hub_config, config.split, config.revision)
     if config.path is None:
-        return {"data": data}
+        return {"data": data, "names": f"{config.hub}[{config.split}]"}
     return {"data": data, "names": ", ".join(Path(path).name for path in config.path)}
 
 
@@ -63,7 +63,7 @@ def begin(work: Work) -> Facts:
         CorpusError: rows that cannot be used, each with file, line and remedy; or no rows at all.
         DuplicateIdError: ids that occur twice, with both places.
     """
-    config = _pinned(work)
+    config: CorpusConfig = work.settings
     reading = _Reading(config, work.progress)
     # map keeps no shard whose digest it has taken
     shards = tuple(map(_digest, shards_of(reading.examples(), config.rows_per_shard)))
@@ -82,7 +82,7 @@ def units(_work: Work, facts: Facts) -> list[Unit]:
 @contextmanager
 def maker(work: Work, _facts: Facts, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]) -> Iterator[Make]:
     """Reads the input again and writes the shards that are asked for, in order."""
-    config = _pinned(work)
+    config: CorpusConfig = work.settings
     reading = _Reading(config, work.progress)
     shards = shards_of(reading.examples(), config.rows_per_shard)
     n_read = 0
@@ -124,12 +124,6 @@ SPEC: Final = StageSpec(
     maker=maker,
     finish=finish,
 )
-
-
-def _pinned(work: Work) -> CorpusConfig:
-    """The settings with the commit that the key was made from."""
-    config: CorpusConfig = work.settings
-    return config.model_copy(update={"revision": pinned(work.inputs["data"], config.revision)})
 
 
 def shards_of(examples: Iterator[Example], rows_per_shard: int) -> Iterator[list[Example]]:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from trims_core._faults import fault_point
 from trims_core.config import Section, StudentConfig, TrimsConfig
 from trims_core.errors import CorruptShardError, InputError
-from trims_core.fingerprint import Digests, pinned
+from trims_core.fingerprint import Digests
 from trims_core.graph import Node
 from trims_core.schema import ALIGNED, CORPUS_TEXT, write_table
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
@@ -95,8 +95,8 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     chosen: AlignedSettings = work.settings
     n_done, n_all = len(done), len(done) + len(waiting)
     work.progress(n_done, n_all, "loading the student's tokenizer")
-    revision = pinned(work.inputs["student_tokenizer"], chosen.student.revision)
-    tokenizer, family = load_student_tokenizer(chosen.student.model, revision, chosen.family)
+    student = chosen.student
+    tokenizer, family = load_student_tokenizer(student.model, student.revision, chosen.family)
     # the teacher's score of its own end of turn goes to the token that ends the student's completions
     renderer = Renderer(tokenizer, family.eos_id if chosen.supervised_end == "eos" else None)
 

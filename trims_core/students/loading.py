@@ -17,9 +17,9 @@ from torch import Tensor
 
 from trims_core.config import DeviceMap
 from trims_core.errors import ConfigError
+from trims_core.hub import checkpoint_folder
 from trims_core.students.checkpoint import read_weights
 from trims_core.students.family import Family, read_family
-from trims_core.students.hub import checkpoint_folder
 from trims_core.students.tokenizer import read_tokenizer
 
 if TYPE_CHECKING:

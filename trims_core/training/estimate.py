@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from trims_core.config import LoraSettings, StudentConfig, TrainingConfig, TrimsConfig
 from trims_core.errors import TrimsError
+from trims_core.hub import checkpoint_folder
 from trims_core.students import Family, read_family
 from trims_core.training.launch import count_processes
 from trims_core.training.plan import count_held_out, count_steps
@@ -234,8 +235,6 @@ def describe(config: TrimsConfig, n_examples: int | None) -> list[str]:
 
 
 def _family(student: StudentConfig) -> Family:
-    from trims_core.students.hub import checkpoint_folder
-
     return read_family(checkpoint_folder(student.model, student.revision, _SMALL_FILES), student.family)
 
 
