@@ -1,6 +1,7 @@
 """The report's tables of levels and differences for methods that live in several configs, as Markdown.
 
 usage: python bench/contrasts.py CONFIG [CONFIG …] --pairs a:b [a:b …] [--levels TPF …] [--seeds-so-far]
+           [--old]
 For a study whose arms are spread over configs (other teachers, other students), also while it is still
 running: finished grades and their sweeps are taken from each config's store, a method with a seed that is not
 there yet is named and left out (with --seeds-so-far only that seed is). Nothing is made. A CONFIG may carry
@@ -9,7 +10,8 @@ settings: "configs/demo-study-controls.yaml name=unigram scores.teacher=unigram"
 A name is a key of train.variants or `untuned`. Where two configs have it, it is one method if their grades of
 a common seed are the same artifact; otherwise the name is the first config's, and the other is CONFIG/METHOD,
 CONFIG being that config's `name`. Methods are compared on the problems they share. Resamples, and levels
-without --levels, are those of the first config's report settings.
+without --levels, are those of the first config's report settings. With --old, what version 0.1 swept with the
+same settings stands in for what is not there; the list of sources says so.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from dataclasses import dataclass, field
 
 from trims_core.config import TrimsConfig
 from trims_core.errors import TrimsError, nearest_name
+from trims_core.graph import Node
+from trims_core.old_runs import old_results
 from trims_core.plan import plan
 from trims_core.report.caveats import levels_left_out
 from trims_core.report.cells import Cell, Model, read_cells, same_problems
@@ -36,7 +40,7 @@ Seed = int | None
 
 @dataclass(frozen=True)
 class Graded:
-    """A model's sweep and its grades."""
+    """A model's sweep and its grades; one of version 0.1 is both."""
 
     sweep: Artifact
     grades: Artifact
@@ -60,10 +64,12 @@ def main() -> int:
     parser.add_argument("--pairs", nargs="+", required=True, metavar="a:b")
     parser.add_argument("--levels", nargs="+", type=float, metavar="TPF")
     parser.add_argument("--seeds-so-far", action="store_true")
+    parser.add_argument("--old", action="store_true")
     options = parser.parse_args()
     try:
         configs = [load_config(path, settings) for path, *settings in options.configs]
-        print(markdown(configs, options.pairs, options.levels, seeds_so_far=options.seeds_so_far))
+        told = {"seeds_so_far": options.seeds_so_far, "old": options.old}
+        print(markdown(configs, options.pairs, options.levels, **told))
     except (TrimsError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -76,13 +82,14 @@ def markdown(
     levels: Sequence[float] | None = None,
     *,
     seeds_so_far: bool = False,
+    old: bool = False,
     specs: Mapping[str, StageSpec] | None = None,
 ) -> str:
     """The whole text. Raises: ValueError: a pair names no method, or the configs decode differently."""
     decoded = {(config.sweep.rule, config.sweep.cache) for config in configs}
     if len(decoded) > 1:
         raise ValueError(f"the configs decode differently ({sorted(decoded)}): expected one rule and cache")
-    arms = merged([arms_of(config, specs) for config in configs])
+    arms = merged([arms_of(config, specs, old=old) for config in configs])
     wanted = [_named(text, arms) for text in pairs]
     shown = {name: arms[name] for name in dict.fromkeys(name for pair in wanted for name in pair)}
     there = {name: arm for name, arm in shown.items() if arm.graded and (seeds_so_far or not arm.missing)}
@@ -106,22 +113,39 @@ def markdown(
     return "\n\n".join([*parts, " ".join(MEANINGS_OF_INTERVALS)])
 
 
-def arms_of(config: TrimsConfig, specs: Mapping[str, StageSpec] | None = None) -> dict[str, Arm]:
-    """A config's methods with their finished grades, looked up as a run would."""
+def arms_of(
+    config: TrimsConfig, specs: Mapping[str, StageSpec] | None = None, *, old: bool = False
+) -> dict[str, Arm]:
+    """A config's methods with their finished grades, looked up as a run would.
+
+    Args:
+        old: take sweeps of version 0.1 with the same settings for what is not there.
+    """
     arms: dict[str, Arm] = {}
-    rows = {row.node.id: row for row in plan(Store(config.store), config, until="grades", specs=specs)}
+    store = Store(config.store)
+    rows = {row.node.id: row for row in plan(store, config, until="grades", specs=specs)}
     for row in rows.values():
         if row.node.stage != "grades":
             continue
         variant, seed = row.node.params["variant"], row.node.params["seed"]
         arm = arms.setdefault("untuned" if variant is None else str(variant), Arm(config.name))
+        seed = None if seed is None else int(str(seed))
         sweep = rows[row.node.parents["sweep"]]
-        if row.artifact is None or sweep.artifact is None:
+        if row.artifact is not None and sweep.artifact is not None:
+            arm.graded[seed] = Graded(sweep.artifact, row.artifact)
+        elif old and (before := _before(store, config, sweep.node)):
+            arm.graded[seed] = Graded(before, before)
+        else:
             first = row if sweep.artifact is not None else sweep
             arm.missing.append(f"{first.node.id} ({first.why})")
-        else:
-            arm.graded[None if seed is None else int(str(seed))] = Graded(sweep.artifact, row.artifact)
     return arms
+
+
+def _before(store: Store, config: TrimsConfig, sweep: Node) -> Artifact | None:
+    """The newest sweep of version 0.1 with these settings."""
+    found = (one.artifact for one in old_results(store, config, sweep) if not one.differs)
+    newest = next(found, None)
+    return None if newest is None else store.open(newest.path)
 
 
 def merged(found: Sequence[Mapping[str, Arm]]) -> dict[str, Arm]:
@@ -159,6 +183,7 @@ def _source(name: str, arm: Arm, *, left_out: bool) -> str:
     """Where a method comes from, and what is missing."""
     seeds = ", ".join(
         f"{'' if seed is None else f'seed {seed} '}{found.grades.fingerprint[:12]}"
+        f"{' (version 0.1)' if found.grades.manifest.is_old else ''}"
         for seed, found in arm.graded.items()
     )
     missing = f"; not there: {'; '.join(arm.missing)}" if arm.missing else ""

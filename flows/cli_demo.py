@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from flows.console import display, standard_output
-from trims_core.demo import DEFAULT_SEED, train_models, write_corpus, write_problems
+from trims_core.demo import DEFAULT_SEED, write_corpus, write_problems
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,6 +56,8 @@ def models(
     label = "demo models"
     with display(console) as shown:
         shown.started(label)
+        from trims_core.demo import train_models
+
         written = train_models(
             out, seed, lambda note, done, total: shown.progressed(label, done, total, note), only, work
         )

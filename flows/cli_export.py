@@ -1,10 +1,15 @@
-"""`trims export`: an adapter out of the store, alone or merged into the student's official layout."""
+"""`trims export`: an adapter out of the store, alone or merged into the student's official layout.
+
+It is the one that the settings stand for, or one that is named. Where only version 0.1 made one with these
+settings, that one is taken, and said to be.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,14 +20,18 @@ from flows.console import standard_output
 from trims_core import __version__
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.errors import ConfigError, MissingArtifactError
-from trims_core.graph import build_graph
+from trims_core.graph import Node, build_graph, select
+from trims_core.hub import PROGRAM_FILES, checkpoint_folder
+from trims_core.old_runs import old_results
+from trims_core.pinning import pinned
 from trims_core.plan import plan
 from trims_core.settings import load_config
 from trims_core.store import Artifact, Store
 
 EXAMPLES: Final = (
     "Examples:  trims export configs/demo.yaml out/adapter --model trims-s0   |"
-    "   trims export configs/demo.yaml out/merged --model trims-s0 --merge"
+    "   trims export configs/demo.yaml out/merged --model trims-s0 --merge   |"
+    "   trims export configs/demo.yaml out/adapter --artifact train/5eb07a02"
 )
 
 
@@ -33,6 +42,13 @@ def export(
         str | None,
         typer.Option(metavar="VARIANT-sSEED", help="Which adapter, such as trims-s0; default: the only one."),
     ] = None,
+    artifact: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRAIN/FINGERPRINT",
+            help="This adapter (see ls), or the one in this folder, whatever its settings.",
+        ),
+    ] = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Write the whole student with the adapter merged in.")
     ] = False,
@@ -42,37 +58,85 @@ def export(
     settings = load_config(config, set_ or [])
     if out.exists():
         raise ConfigError(f"{out}: exists already; name a folder that does not")
-    artifact = _trained(settings, _node_id(settings, model), str(config))
+    if model is not None and artifact is not None:
+        raise ConfigError(f"--model {model} and --artifact {artifact}: both name an adapter; expected one")
+    store, graph = Store(settings.store), build_graph(settings)
+    if artifact is not None:
+        trained = _named(store, artifact)
+        if merge:
+            settings = pinned(settings, store.digests, [node for node in graph if node.stage == "train"])
+            _check_student(store, settings, trained)
+    else:
+        node = _node(graph, model)
+        settings = pinned(settings, store.digests, select(graph, node.id))
+        trained = _trained(store, settings, node, str(config))
     partial = out.absolute().with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     if merge:
-        _merge(settings.student, artifact, partial)
+        _merge(settings.student, trained, partial)
     else:
-        for path in artifact.files("adapter/"):
+        for path in trained.files("adapter/"):
             shutil.copyfile(path, partial / path.name)
     partial.rename(out)
-    standard_output().print(
-        f"{'merged checkpoint' if merge else 'adapter'}: {out}", markup=False, highlight=False, soft_wrap=True
+    said = f"{'merged checkpoint' if merge else 'adapter'}: {out}{_origin(trained)}"
+    standard_output().print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+def _origin(trained: Artifact) -> str:
+    """What an adapter that version 0.1 trained is called, as today's version would train another one."""
+    made = trained.manifest
+    when = made.created_at[:19].replace("T", " ")
+    return f" (version 0.1's {made.node}, train/{made.fingerprint[:12]}, {when} UTC)" if made.is_old else ""
+
+
+def _node(graph: Sequence[Node], model: str | None) -> Node:
+    nodes = {n.id.removeprefix("train/"): n for n in graph if n.stage == "train"}
+    name = next(iter(nodes)) if model is None and len(nodes) == 1 else str(model).removeprefix("train/")
+    if name not in nodes:
+        raise ConfigError(f"--model {model}: expected one of {', '.join(nodes)}")
+    return nodes[name]
+
+
+def _trained(store: Store, settings: TrimsConfig, node: Node, config: str) -> Artifact:
+    """The adapter of a node; where there is none, what version 0.1 trained with the same settings."""
+    row = plan(store, settings, node.id)[-1]
+    if row.artifact is not None:
+        return row.artifact
+    old = old_results(store, settings, node)
+    for found in old:
+        if not found.differs:
+            return store.open(found.artifact.path)
+    raise MissingArtifactError(
+        f"{node.id}: {row.why}; make it with `trims run {config} --until {node.id}`"
+        + "".join(f", or take with --artifact {found}" for found in old[:1])
     )
 
 
-def _node_id(settings: TrimsConfig, model: str | None) -> str:
-    names = [node.id.removeprefix("train/") for node in build_graph(settings) if node.stage == "train"]
-    if model is None and len(names) == 1:
-        return f"train/{names[0]}"
-    if model is None or model.removeprefix("train/") not in names:
-        raise ConfigError(f"--model {model}: expected one of {', '.join(names)}")
-    return f"train/{model.removeprefix('train/')}"
-
-
-def _trained(settings: TrimsConfig, node_id: str, config: str) -> Artifact:
-    row = plan(Store(settings.store), settings, node_id)[-1]
-    if row.artifact is None:
-        raise MissingArtifactError(
-            f"{node_id}: {row.why}; make it with `trims run {config} --until {node_id}`"
+def _named(store: Store, name: str) -> Artifact:
+    """The adapter of a folder, or of a name in the store."""
+    found = store.open(Path(name) if Path(name).is_dir() else store.named(name))
+    if found.manifest.stage != "train":
+        raise ConfigError(
+            f"--artifact {name}: is of stage {found.manifest.stage}; expected one of train"
+            f" (`trims ls {store.root} --stage train`)"
         )
-    return row.artifact
+    return found
+
+
+def _check_student(store: Store, settings: TrimsConfig, trained: Artifact) -> None:
+    """Raises ConfigError unless an adapter was trained on the settings' student: its place, or its files."""
+    now, made = settings.student, trained.manifest
+    then = made.full_config["student"]
+    if (then["model"], then["revision"]) == (now.model, now.revision):
+        return
+    if made.inputs.get("student", "").removeprefix("local:") != store.digests.checkpoint(
+        now.model, now.revision
+    ):
+        raise ConfigError(
+            f"student.model: {now.model}; train/{made.fingerprint[:12]} was trained on {then['model']}"
+            f" (revision {then['revision']}). Set student.model and student.revision to that one"
+        )
 
 
 def _merge(student_config: StudentConfig, artifact: Artifact, out: Path) -> None:
@@ -97,10 +161,8 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path) -> None
 
 def _copy_companions(student: StudentConfig, out: Path) -> None:
     """Copies generation_config.json and the program files config.json may name, for tools that run them."""
-    from trims_core.students.hub import COMPANION_FILES, checkpoint_folder
-
-    folder = checkpoint_folder(student.model, student.revision, COMPANION_FILES)
-    for pattern in COMPANION_FILES:
+    folder = checkpoint_folder(student.model, student.revision, PROGRAM_FILES)
+    for pattern in PROGRAM_FILES:
         for path in sorted(folder.glob(pattern)):
             shutil.copyfile(path, out / path.name)
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -17,6 +17,7 @@ from flows.console import standard_output
 from flows.option_groups import flattened
 from trims_core.errors import ConfigError
 from trims_core.generation import GenerateOptions
+from trims_core.generation.options import option
 
 if TYPE_CHECKING:
     from flows.canvas_view import CanvasView
@@ -29,19 +30,15 @@ EXAMPLES: Final = (
 INTERRUPTED_CODE: Final = 130
 
 
-def _option(default: Any, help_text: str) -> Any:
-    return field(default=default, metadata={"help": help_text})
-
-
 @dataclass(frozen=True)
 class ModelOptions:
     """How a student is loaded."""
 
-    adapter: str | None = _option(None, "PEFT folder under the official module names.")
-    revision: str | None = _option(None, "Of a hub model.")
-    dtype: str = _option("auto", "Torch dtype; auto: the weights' own on a GPU, float32 on a CPU.")
-    device: str = _option("auto", "Torch device; auto: the GPU if there is one.")
-    load_in_4bit: bool = _option(False, "Quantise linear layers to NF4 (needs bitsandbytes).")
+    adapter: str | None = option(None, "PEFT folder under the official module names.")
+    revision: str | None = option(None, "Of a hub model.")
+    dtype: str = option("auto", "Torch dtype; auto: the weights' own on a GPU, float32 on a CPU.")
+    device: str = option("auto", "Torch device; auto: the GPU if there is one.")
+    load_in_4bit: bool = option(False, "Quantise linear layers to NF4 (needs bitsandbytes).")
 
     def load(self, model: str) -> Assistant:
         """The student, ready to answer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -121,20 +121,11 @@ class _Speaker:
         self._spoken_at = time.monotonic()
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def waiting(self, label: str) -> _Waiting:
+    def waiting(self, label: str) -> Callable[[float], None]:
         """A function of the seconds waited so far."""
-        return _Waiting(self, label)
 
-    def due(self) -> bool:
-        """Whether it was silent long enough."""
-        return time.monotonic() - self._spoken_at >= _SAY_EVERY_S
+        def tell(seconds: float) -> None:
+            if time.monotonic() - self._spoken_at >= _SAY_EVERY_S:
+                self(f"{label} … {seconds:.0f} s")
 
-
-class _Waiting:
-    def __init__(self, speaker: _Speaker, label: str) -> None:
-        self._speaker = speaker
-        self._label = label
-
-    def __call__(self, seconds: float) -> None:
-        if self._speaker.due():
-            self._speaker(f"{self._label} … {seconds:.0f} s")
+        return tell

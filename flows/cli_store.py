@@ -17,6 +17,7 @@ from trims_core.config import STAGES, TrimsConfig
 from trims_core.errors import ConfigError, CorruptShardError, MissingArtifactError
 from trims_core.graph import build_graph, node_named
 from trims_core.inspection import table_problems
+from trims_core.pinning import pinned
 from trims_core.settings import load_config
 from trims_core.store import Artifact, Store
 
@@ -34,10 +35,11 @@ def plan(
 ) -> None:
     """Show which artifacts would be reused or made, and why; runs nothing."""
     settings = load_config(config, set_ or [])
-    rows = plans.plan(Store(settings.store), settings, until, refresh or [])
+    store = Store(settings.store)
+    rows = plans.plan(store, settings, until, refresh or [])
     console = standard_output()
     console.print(plan_table(rows, {}))
-    for line in _training_estimate(settings, rows):
+    for line in _training_estimate(pinned(settings, store.digests, [row.node for row in rows]), rows):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -176,7 +178,8 @@ def _listed(artifact: Artifact) -> tuple[str, ...]:
     counts = ", ".join(f"{name} {n}" for name, n in manifest.counts.items())
     size = _size(sum(entry.size_bytes for entry in manifest.entries.values()))
     made = manifest.created_at[:19].replace("T", " ")
-    return manifest.node, manifest.fingerprint[:12], made, f"{manifest.seconds:.1f}", size, counts
+    node = f"{manifest.node} (version 0.1)" if manifest.is_old else manifest.node
+    return node, manifest.fingerprint[:12], made, f"{manifest.seconds:.1f}", size, counts
 
 
 def _size(n_bytes: float) -> str:

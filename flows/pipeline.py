@@ -20,8 +20,9 @@ from trims_core import runner
 from trims_core.config import TrimsConfig
 from trims_core.graph import Node, build_graph, refreshed, select
 from trims_core.latest import point_latest
+from trims_core.pinning import pinned
 from trims_core.settings import load_config
-from trims_core.store import ArtifactRef, refreshing
+from trims_core.store import ArtifactRef, Store, refreshing
 
 
 class Run(TypedDict):
@@ -48,6 +49,7 @@ def trims(
     settings = load_config(config, overrides or [])
     graph = select(build_graph(settings), until)
     redo = refreshed(graph, refresh or [])
+    settings = pinned(settings, Store(settings.store).digests, graph)
     command = [config, overrides or [], until, refresh or []]
     with refreshing(Path(settings.store), command, refresh=bool(redo)) as since:
         done = run_nodes(settings, graph, dict.fromkeys(redo, since))

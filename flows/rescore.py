@@ -5,7 +5,7 @@
 3. remember the identity as announced: a crash before this line tells again
 
 The old artifacts stay. Nothing is retrained: a person, or an automation on the events, decides.
-Covered: local checkpoints (digest of their files) and hub models (commit). Not covered: a server whose model
+Covered: local checkpoints and hub models, by the files that are loaded. Not covered: a server whose model
 changes behind the same name.
 """
 
@@ -25,6 +25,7 @@ from trims_core.announced import Announced, read_announced, write_announced
 from trims_core.config import TrimsConfig
 from trims_core.errors import StoreError
 from trims_core.graph import build_graph, node_named, select
+from trims_core.pinning import pinned
 from trims_core.settings import load_config
 from trims_core.stage import load_spec
 from trims_core.store import ArtifactRef, Store
@@ -52,6 +53,7 @@ def trims_rescore(config: str, overrides: list[str] | None = None) -> Rescored |
     """
     settings = load_config(config, overrides or [])
     store = Store(settings.store)
+    settings = pinned(settings, store.digests, select(build_graph(settings), "buckets"))
     identity = _identity(settings, store)
     last = read_announced(store.root, settings.name)
     if last is not None and dict(last.identity) == identity:

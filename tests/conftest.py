@@ -1,10 +1,12 @@
-"""What every test may use: where the shared reference data lie."""
+"""What every test may use: where the shared reference data lie, and a hub on loopback."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes.hub import FakeHub
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,3 +24,11 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"reference data not found at {path.name}/ beside the project")
     return path
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    """A hub of the test's own, on loopback, with an empty local cache."""
+    found = FakeHub(monkeypatch, tmp_path / "hub-cache")
+    yield found
+    found.close()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from trims_core import fingerprint
 from trims_core.errors import ConfigError
-from trims_core.fingerprint import Digests, FileDigests, canonical_json, pinned, sha256_file, sha256_json
+from trims_core.fingerprint import Digests, FileDigests, canonical_json, sha256_file, sha256_json
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -217,7 +217,6 @@ def test_a_checkpoint_is_its_weights_and_settings_not_its_readme(tmp_path: Path)
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     before = Digests(None).checkpoint(tmp_path)
     (tmp_path / "README.md").write_text("about")
-    assert before.startswith("local:")
     assert Digests(None).checkpoint(tmp_path) == before
     (tmp_path / "model.safetensors").write_bytes(b"other!!")
     assert Digests(None).checkpoint(tmp_path) != before
@@ -233,14 +232,15 @@ def test_a_tokenizer_does_not_depend_on_the_weights(tmp_path: Path) -> None:
     assert Digests(None).tokenizer(tmp_path) != before
 
 
-def test_a_full_commit_needs_no_network() -> None:
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    assert Digests(None).checkpoint("org/name", commit) == f"hub:org/name@{commit}"
-    assert Digests(None).tokenizer("org/name", commit) == f"hub:org/name@{commit}"
-    assert (
-        Digests(None).dataset(None, "org/data", None, "train", commit)
-        == f"hub:org/data/default/train@{commit}"
-    )
+@pytest.mark.parametrize(
+    "name", ["tokenizer.model", "vocab.txt", "qwen.tiktoken", "additional_chat_templates/tools.jinja"]
+)
+def test_every_file_that_a_tokenizer_is_made_from_counts(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    before = Digests(None).tokenizer(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("x")
+    assert Digests(None).tokenizer(tmp_path) != before
 
 
 def test_a_hub_name_while_offline_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -273,45 +273,6 @@ def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
         Digests(None).dataset((str(tmp_path / "nothing.jsonl"),))
     with pytest.raises(ConfigError, match="neither is set"):
         Digests(None).dataset(None)
-
-
-def test_a_hub_that_is_away_is_answered_from_what_it_said_last(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    from trims_core import fingerprint
-
-    says: list[str | None] = ["a" * 40]
-
-    def hub(kind: str, name: str, revision: str | None) -> str:
-        if says[0] is None:
-            raise ConfigError(f"{name}: the hub does not answer")
-        return says[0]
-
-    monkeypatch.setattr(fingerprint, "_hub_commit", hub)
-    memory = tmp_path / ".digests.json"
-    assert Digests(memory).checkpoint("org/name").endswith("a" * 40)
-    says[0] = None
-    assert Digests(memory).checkpoint("org/name").endswith("a" * 40)
-    assert "taking commit aaaaaaaaaaaa" in caplog.text
-    with pytest.raises(ConfigError, match="does not answer"):
-        Digests(memory).checkpoint("org/name", "other-branch")
-    says[0] = "b" * 40
-    assert Digests(memory).checkpoint("org/name").endswith("b" * 40)
-
-
-def test_one_run_resolves_a_name_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from trims_core import fingerprint
-
-    commits = iter("ab")
-    monkeypatch.setattr(fingerprint, "_hub_commit", lambda *_: next(commits) * 40)
-    digests = Digests(tmp_path / ".digests.json")
-    assert digests.checkpoint("org/name") == digests.checkpoint("org/name")
-
-
-def test_loaders_get_the_commit_of_the_key() -> None:
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    assert pinned(f"hub:org/name@{commit}", "main") == commit
-    assert pinned("local:abc", None) is None
 
 
 def test_two_files_of_one_moment_and_size_are_told_apart(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from trims_core.stage import STAGE_MODULES
 
-HEAVY = ("torch", "vllm", "transformers", "matplotlib", "prefect", "deepspeed", "peft", "datasets", "polars")
+HEAVY = "torch vllm transformers tokenizers matplotlib prefect deepspeed peft datasets polars jinja2"
 READS_BY_LISTING = ("glob", "rglob", "iterdir", "scandir", "listdir")
-LISTING_ALLOWED = ("store/", "fingerprint.py", "training/")
-"""The store; digests of outside folders; checkpoints of a running training, which are no artifacts yet."""
+LISTING_ALLOWED = ("store/", "fingerprint.py", "hub.py", "training/")
+"""The store; outside folders and the hub's cache; checkpoints of a running training, no artifacts yet."""
 
 
 LOOK = """
@@ -34,7 +34,7 @@ print(json.dumps(found))
 def test_looking_for_cached_artifacts_loads_nothing_heavy(project_root: Path) -> None:
     modules = ["trims_core", "trims_core.plan", "trims_core.store", *STAGE_MODULES.values()]
     done = subprocess.run(
-        [sys.executable, "-c", LOOK, " ".join(HEAVY), *modules],
+        [sys.executable, "-c", LOOK, HEAVY, *modules],
         cwd=project_root,
         env={**os.environ, "PYTHONPATH": str(project_root)},
         capture_output=True,

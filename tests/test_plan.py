@@ -103,12 +103,12 @@ def test_a_damaged_artifact_is_not_a_hit(tmp_path: Path) -> None:
 
 def test_explain_lists_every_difference(tmp_path: Path) -> None:
     old = make_all(tiny_config(tmp_path))
-    config = tiny_config(tmp_path, scores={"dtype": "bfloat16", "model": "other"})
+    config = tiny_config(tmp_path, scores={"dtype": "bfloat16", "model": "./other"})
     told = explain(Store(config.store), config, "scores", SPECS)
     assert told.compared_with == old["scores"]
     assert [(one.field, one.before, one.now) for one in told.differences] == [
         ("config scores.dtype", "float32", "bfloat16"),
-        ("input teacher", "none", "other"),
+        ("input teacher", "./none", "./other"),
     ]
     assert told.missing == {
         "config scores.dtype changed ('float32' → 'bfloat16'), input teacher changed": (

@@ -216,9 +216,3 @@ def test_a_template_that_refuses_a_conversation_names_the_example(tmp_path: Path
     renderer = Renderer(load_tokenizer(str(write_tokenizer(tmp_path, template))))
     with pytest.raises(CorpusError, match=r"example 'r3'.*no system"):
         renderer.prompt_ids([{"role": "system", "content": "x"}, *FINISHED], "r3")
-
-
-def test_the_digest_tells_templates_apart(byte_renderer: Renderer, tmp_path: Path) -> None:
-    same = Renderer(load_tokenizer(str(write_tokenizer(tmp_path / "same"))))
-    other = Renderer(load_tokenizer(str(write_tokenizer(tmp_path / "other", CHATML + " "))))
-    assert byte_renderer.digest() == same.digest() != other.digest()

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fakes.old_store import CORPUS_01
 
 from trims_core.errors import SchemaError
-from trims_core.schema import BUCKETS, CORPUS, SCORES, TABLES, Table, provenance, read_table, write_table
+from trims_core.schema import (
+    BUCKETS,
+    CORPUS,
+    GRADED_SAMPLES,
+    SAMPLES,
+    SCORES,
+    TABLES,
+    Table,
+    provenance,
+    read_table,
+    write_table,
+)
 
 COLUMNS = {
     "id": ["a", "b"],
@@ -109,3 +122,35 @@ def test_units_belong_to_columns_that_exist() -> None:
 
 def test_bucket_numbers_fit_up_to_255() -> None:
     assert BUCKETS.schema.field("bucket").type == pa.list_(pa.uint8())
+
+
+TABLES_OF_01 = (
+    (CORPUS_01, "8bcf146ef3ee6b6468b9009a31bdf963df5c6828932dd88648b7747e7624751d"),
+    (GRADED_SAMPLES, "5769dd9bc224facb0b6f19b9974c568f9e205bc8ebc6dc4e298aa2018258df7d"),
+)
+"""Tables that have changed since version 0.1, and the digests of what commit 230b1b7 writes."""
+
+
+@pytest.mark.parametrize(("table", "digest"), TABLES_OF_01, ids=["corpus", "samples"])
+def test_the_old_form_of_a_table_is_what_version_01_wrote(table: Table, digest: str) -> None:
+    columns = sorted((column.name, str(column.type)) for column in table.schema)
+    text = json.dumps([columns, dict(table.units)], sort_keys=True)
+    assert sha256(text.encode()).hexdigest() == digest
+
+
+@pytest.mark.parametrize(("old", "now"), [(CORPUS_01, CORPUS), (GRADED_SAMPLES, SAMPLES)])
+def test_a_table_of_version_01_is_read_as_todays(tmp_path: Path, old: Table, now: Table) -> None:
+    path = tmp_path / "old.parquet"
+    write_table(path, old, {name: [None] for name in old.schema.names})
+    found = read_table(path, now)
+    assert (found.column_names, found.num_rows) == (now.schema.names, 1)
+    rewrite(path, pq.read_table(path).drop_columns(now.schema.names[0]))
+    with pytest.raises(SchemaError, match="missing columns"):
+        read_table(path, now)
+
+
+def test_todays_samples_are_not_read_as_graded_ones(tmp_path: Path) -> None:
+    path = tmp_path / "new.parquet"
+    write_table(path, SAMPLES, {name: [None] for name in SAMPLES.schema.names})
+    with pytest.raises(SchemaError, match="units"):
+        read_table(path, GRADED_SAMPLES)

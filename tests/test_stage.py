@@ -234,7 +234,7 @@ def test_the_manifest_says_what_and_how(tmp_path: Path) -> None:
     assert manifest.counts == {"n_in": 12, "n_out": 12, "n_rejected": 0}
     assert manifest.info == {"teacher": "fake", "rejected": {}}
     assert manifest.config["dtype"] == "float32"
-    assert manifest.inputs == {"teacher": "none"}
+    assert manifest.inputs == {"teacher": "./none"}
     assert not {"batch_size", "model"} & set(manifest.config)
     assert [unit.name for unit in manifest.units] == [f"scores-0000{i}" for i in range(3)]
     assert manifest.full_config["scores"]["batch_size"] == config.scores.batch_size
@@ -351,14 +351,14 @@ def test_a_failed_stage_leaves_no_artifact_and_its_error_unchanged(tmp_path: Pat
 
 
 def test_a_key_counts_settings_parents_and_inputs(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, scores={"model": "m", "batch_size": 3})
+    config = tiny_config(tmp_path, scores={"model": "./m", "batch_size": 3})
     corpus = make(config, "corpus").artifact
     store, node = Store(config.store), node_named(build_graph(config), "scores")
     key = node_key(store, SPECS["scores"], config, node, {"corpus": corpus})
     assert key.config == config.scores.result_fields()
     assert "batch_size" not in key.config
     assert key.parents == {"corpus": corpus.content_digest}
-    assert key.inputs == {"teacher": "m"}
+    assert key.inputs == {"teacher": "./m"}
     assert len(key.fingerprint) == 64
 
 

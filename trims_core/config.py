@@ -126,6 +126,7 @@ class ScoresConfig(Section):
     model: Annotated[str, BY_DIGEST]
     """A local checkpoint folder or a hub name."""
     revision: Annotated[str | None, BY_DIGEST] = None
+    """Of a hub model; a user's class gets the full commit it stands for, from which the key is made."""
     dtype: DType = "float32"
     max_model_len: Annotated[int, Field(ge=2)] | None = None
     """Longest prompt + completion in teacher tokens; default: the teacher's context."""

@@ -1,8 +1,8 @@
 """Accuracy against parallelism: intervals, tokens per forward, AUP.
 
 Parallelism is tokens per forward (TPF): all generated tokens of a task over all forwards, tokens counted
-up to and including the first end token. `aup` and `aups` take accuracies in percent, as their publication
-does; everything else takes and gives fractions. numpy only, so that planning and reporting need nothing
+up to and including the first end token. `aups` takes accuracies in percent, as its publication does;
+everything else takes and gives fractions. numpy only, so that planning and reporting need nothing
 heavy.
 
 Shapes: R curves (resamples of one model's problems), T points of a curve in any order, L levels of TPF. A
@@ -11,7 +11,6 @@ curve is linear between neighbouring points and constant beyond its ends.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -19,8 +18,6 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-Point = tuple[float, float]
-"""Tokens per forward and accuracy."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -46,45 +43,19 @@ def wilson_interval(k: float, n: int, confidence: float = 0.95) -> tuple[float, 
     return low, high
 
 
-def tokens_per_forward(n_tokens: Sequence[int] | Floats, n_forwards: Sequence[int] | Floats) -> float:
-    """Σ tokens / Σ forwards over a task; not the mean of the samples' ratios."""
-    total = float(np.sum(n_forwards))
-    if total <= 0:
-        raise ValueError("no forwards: expected at least one sample that was decoded")
-    return float(np.sum(n_tokens)) / total
-
-
-def aup(points: Sequence[Point], y_max: float, alpha: float = 3.0, drop: float = 5.0) -> float:
-    """Accuracy under parallelism: area under a curve of (TPF, accuracy in percent), discounted by accuracy.
+def aups(
+    tpf_RT: Floats, percent_RT: Floats, y_max_R: Floats, alpha: float = 3.0, drop: float = 5.0
+) -> Floats:
+    """Accuracy under parallelism of every curve, [R]: area under (TPF, percent), discounted by accuracy.
 
     Points more than `drop` percentage points below the least parallel one are left out; a point's accuracy
     y counts with the weight min(exp(−alpha·(1 − y/y_max)), 1), except in the first, unweighted rectangle.
 
     Args:
-        y_max: best accuracy (percent) of any method on the task.
-
-    Raises:
-        ValueError: no points.
+        y_max_R: best accuracy (percent) of any method on the task; where it is 0 the area is 0.
 
     Source: d3LLM's published leaderboard, restated from its formula; check values in tests/test_curves.py.
     """
-    if not points:
-        raise ValueError("no points: expected at least one (tokens per forward, accuracy in percent)")
-    if y_max <= 0:
-        return 0.0
-    ordered = sorted(points)
-    floor = ordered[0][1] - drop
-    kept = [(x, y) for x, y in ordered if y >= floor]
-    area = kept[0][0] * kept[0][1]
-    for (x_before, y_before), (x, y) in itertools.pairwise(kept):
-        area += 0.5 * (x - x_before) * (_weighted(y, y_max, alpha) + _weighted(y_before, y_max, alpha))
-    return area
-
-
-def aups(
-    tpf_RT: Floats, percent_RT: Floats, y_max_R: Floats, alpha: float = 3.0, drop: float = 5.0
-) -> Floats:
-    """`aup` of many curves at once, [R]; every curve may have its own y_max."""
     x_RT, y_RT = _by_tpf(tpf_RT, percent_RT)
     best_R = np.where(y_max_R > 0, y_max_R, np.inf)
     weight_RT = np.exp(np.minimum(-alpha * (1 - y_RT / best_R[:, None]), 0.0))
@@ -101,8 +72,7 @@ def aups(
 def accuracy_at(levels_L: Sequence[float] | Floats, tpf_RT: Floats, accuracy_RT: Floats) -> Floats:
     """Accuracy of every curve at given tokens per forward, [R, L]."""
     x_RT, y_RT = _by_tpf(tpf_RT, accuracy_RT)
-    columns = [_on_line(np.full(len(x_RT), level), x_RT, y_RT) for level in levels_L]
-    return np.stack(columns, axis=1) if columns else np.empty((len(x_RT), 0))
+    return np.array([np.interp(levels_L, x_T, y_T) for x_T, y_T in zip(x_RT, y_RT, strict=True)])
 
 
 def mean_accuracy(low: float, high: float, tpf_RT: Floats, accuracy_RT: Floats) -> Floats:
@@ -127,18 +97,3 @@ def _by_tpf(tpf_RT: Floats, values_RT: Floats) -> tuple[Floats, Floats]:
         return tpf_RT, values_RT
     order = np.lexsort((values_RT, tpf_RT), axis=1)
     return np.take_along_axis(tpf_RT, order, axis=1), np.take_along_axis(values_RT, order, axis=1)
-
-
-def _on_line(level_R: Floats, x_RT: Floats, y_RT: Floats) -> Floats:
-    """y at one level per curve, whose points are in order."""
-    n_below_R = (x_RT <= level_R[:, None]).sum(axis=1)
-    last, rows = x_RT.shape[1] - 1, np.arange(len(x_RT))
-    before, after = np.clip(n_below_R - 1, 0, last), np.clip(n_below_R, 0, last)
-    x_before, x_after = x_RT[rows, before], x_RT[rows, after]
-    width = np.where(x_after > x_before, x_after - x_before, 1.0)
-    share = np.clip((level_R - x_before) / width, 0.0, 1.0)
-    return np.asarray(y_RT[rows, before] + share * (y_RT[rows, after] - y_RT[rows, before]))
-
-
-def _weighted(y: float, y_max: float, alpha: float) -> float:
-    return y * min(math.exp(-alpha * (1 - y / y_max)), 1.0)

@@ -1,48 +1,36 @@
 """Canonical JSON and content digests: what a stage's result depends on, as text.
 
-Covered: bytes of local files, folders, checkpoints and tokenizers; commits of hub models and data sets.
-Digests of local files are remembered by (inode, ctime, mtime, size), so that planning a cached run reads no
-data. Not covered: rot that leaves a file's times alone (`trims verify --deep` re-hashes).
+Covered: bytes of files, folders, checkpoints, tokenizers and data sets, here or on the hub: a local copy of a
+hub input has its digest, and a commit that changes only a README has the digest of the one before. Digests of
+local files are remembered by (inode, ctime, mtime, size), those of hub inputs by commit, so that planning a
+cached run reads no data and asks for no files. Not covered: rot that leaves a file's times alone
+(`trims verify --deep` re-hashes).
 """
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
 import logging
 import math
 import os
-import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
 from trims_core.errors import ConfigError
+from trims_core.hub import TOKENIZER_FILES, Kind, Listing, commit_of, fetch, files_of, matches
 
 logger = logging.getLogger(__name__)
 
 Json: TypeAlias = Any
 """A value that JSON can hold: None, bool, int, float, str, list or dict with string keys."""
 
-TOKENIZER_FILES: Final = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "added_tokens.json",
-    "config.json",
-)
 _NOT_LOADED: Final = ("*.md", "*.png", "*.svg", "*.jsonl", "*.log", "LICENSE*", ".*")
-"""Files of a checkpoint folder that no loader reads."""
-_HUB_NAME: Final = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
-_COMMIT: Final = re.compile(r"^[0-9a-f]{40}$")
-_HUB_TIMEOUT_S: Final = 15.0
+"""Files of a checkpoint, and folders in it, that no loader reads."""
 _CHUNK_BYTES: Final = 1 << 20
 _UNSETTLED_NS: Final = 20_000_000
 """A file may change again within one tick of the file system's clock; younger digests are not remembered."""
@@ -178,23 +166,17 @@ def _replace_file(path: Path, data: bytes) -> None:
         raise
 
 
-def pinned(identity: str, revision: str | None) -> str | None:
-    """The commit that a hub input was resolved to for its key, so that loaders load exactly that; the
-    revision as it is for local inputs.
-
-    Args:
-        identity: what `Digests.checkpoint`, `tokenizer` or `dataset` gave.
-    """
-    return identity.rpartition("@")[2] if identity.startswith("hub:") else revision
-
-
 class Digests:
-    """Content digests of outside inputs: files, folders, checkpoints, tokenizers and data sets."""
+    """Content digests of outside inputs: files, folders, checkpoints, tokenizers and data sets.
+
+    Commits and digests of hub inputs are remembered in a file beside `cache_file`.
+    """
 
     def __init__(self, cache_file: Path | None) -> None:
         self._files = FileDigests(cache_file)
-        self._commits: dict[str, str] = {}
-        self._resolved = None if cache_file is None else cache_file.with_name(".commits.json")
+        self._hub_file = None if cache_file is None else cache_file.with_name(".hub.json")
+        self._hub: dict[str, str] = {}
+        """What was asked for or recalled since this object was made."""
 
     def file(self, path: str | Path) -> str:
         """Hex sha256 of one file. Raises: ConfigError where it cannot be read."""
@@ -202,46 +184,42 @@ class Digests:
         self._files.save()
         return digest
 
-    def tree(self, folder: str | Path, patterns: Sequence[str] | None = None) -> str:
+    def tree(self, folder: str | Path, patterns: Sequence[str] = ("*",)) -> str:
         """Hex digest over the sorted relative names and contents of a folder's files.
 
         Args:
-            patterns: shell patterns a relative name must match (one of them); default: every file.
+            patterns: shell patterns a relative name must match (one of them).
         """
         digest = self._tree(Path(folder), patterns, ())
         self._files.save()
         return digest
 
     def checkpoint(self, model: str | Path, revision: str | None = None) -> str:
-        """`local:<hex>` for a folder (files that loaders read), `hub:<name>@<commit>` for a hub name.
+        """Hex digest over the names and contents of the files that loaders may read.
+
+        Of a hub model the hub's own sha256 where it has one (weights), so that no weights are fetched for it.
 
         Raises:
             ConfigError: neither a folder nor a hub model that can be reached.
         """
-        if Path(model).is_dir():
-            digest = self._tree(Path(model), None, _NOT_LOADED)
-            self._files.save()
-            return f"local:{digest}"
-        return f"hub:{model}@{self._commit('model', str(model), revision)}"
+        return self._model(model, revision, ("*",))
 
     def tokenizer(self, model: str | Path, revision: str | None = None) -> str:
         """Like `checkpoint`, over the tokenizer's files and config.json only."""
-        if Path(model).is_dir():
-            return f"local:{self.tree(model, TOKENIZER_FILES)}"
-        return f"hub:{model}@{self._commit('model', str(model), revision)}"
+        return self._model(model, revision, TOKENIZER_FILES)
 
     def dataset(
         self,
         path: Sequence[str] | str | None,
         hub: str | None = None,
         hub_config: str | None = None,
-        split: str | None = None,
+        split: str = "train",
         revision: str | None = None,
     ) -> str:
-        """Hex digest over local files in their order, or `hub:<name>/<config>/<split>@<commit>`.
+        """Hex digest over the contents of data files in their order; of a hub data set those of one split.
 
         Raises:
-            ConfigError: a file is missing, no source is given, or the hub cannot be reached.
+            ConfigError: a file is missing, no source is given, or the hub does not give it.
         """
         if path is not None:
             names = (path,) if isinstance(path, str) else tuple(path)
@@ -250,7 +228,74 @@ class Digests:
             return digest
         if hub is None:
             raise ConfigError("a data set needs `path` (local files) or `hub` (a hub name); neither is set")
-        return f"hub:{hub}/{hub_config or 'default'}/{split}@{self._commit('dataset', hub, revision)}"
+        commit = self.commit("dataset", hub, revision)
+
+        def digest_of(listing: Listing) -> str:
+            from trims_core.hub_data import HubData
+
+            data = HubData(hub, hub_config, split, commit)
+            contents = self._contents("dataset", hub, commit, listing, data.files)
+            return sha256_json(contents if data.is_plain else [contents, data.parsing()])
+
+        return self._of_commit("dataset", hub, commit, f"{hub_config} {split}", digest_of)
+
+    def commit(self, kind: Kind, name: str, revision: str | None = None) -> str:
+        """The full commit of a hub input's revision, asked for once; see `hub.commit_of`."""
+        key = f"{kind} {name}@{revision or 'main'}"
+        if key not in self._hub:
+            commit = commit_of(kind, name, revision, _read_cache(self._hub_file).get(key))
+            self._keep(key, commit, lasting=commit != revision)
+        return self._hub[key]
+
+    def _model(self, model: str | Path, revision: str | None, patterns: Sequence[str]) -> str:
+        if Path(model).is_dir():
+            digest = self._tree(Path(model), patterns, _NOT_LOADED)
+            self._files.save()
+            return digest
+        name = str(model)
+        commit = self.commit("model", name, revision)
+
+        def digest_of(listing: Listing) -> str:
+            covered = [file for file in listing.files if _covers(file, patterns, _NOT_LOADED)]
+            if not covered:
+                raise ConfigError(f"{name}@{commit}: no file to use there; expected {', '.join(patterns)}")
+            contents = self._contents("model", name, commit, listing, covered)
+            return sha256_json(dict(zip(covered, contents, strict=True)))
+
+        rule = sha256_json([patterns, _NOT_LOADED])[:8]
+        return self._of_commit("model", name, commit, rule, digest_of)
+
+    def _of_commit(
+        self, kind: Kind, name: str, commit: str, rule: str, digest_of: Callable[[Listing], str]
+    ) -> str:
+        """A digest over files of a commit, taken once: neither they nor the rule can change."""
+        key = f"{kind} {name}@{commit} {rule}"
+        if key not in self._hub:
+            known = _read_cache(self._hub_file).get(key)
+            if known is None:
+                listing = files_of(kind, name, commit)
+                self._keep(key, digest_of(listing), lasting=listing.is_whole)
+            else:
+                self._hub[key] = known
+        return self._hub[key]
+
+    def _contents(
+        self, kind: Kind, name: str, commit: str, listing: Listing, files: Sequence[str]
+    ) -> list[str]:
+        """Hex sha256 of each; what the hub has none of is fetched and read."""
+        small = [file for file in files if listing.files[file] is None]
+        folder = fetch(kind, name, commit, small)
+        contents = [listing.files[file] or self._file(folder / file) for file in files]
+        self._files.save()
+        return contents
+
+    def _keep(self, key: str, value: str, *, lasting: bool = True) -> None:
+        self._hub[key] = value
+        known = _read_cache(self._hub_file)
+        if lasting and self._hub_file is not None and known.get(key) != value:
+            with suppress(OSError):  # a store that cannot be written: asked for again next time
+                self._hub_file.parent.mkdir(parents=True, exist_ok=True)
+                _replace_file(self._hub_file, canonical_json({**known, key: value}))
 
     def _file(self, path: Path) -> str:
         try:
@@ -260,76 +305,22 @@ class Digests:
                 f"{path}: cannot be read ({error.strerror}); expected a file. Correct the path in the config"
             ) from error
 
-    def _tree(self, folder: Path, patterns: Sequence[str] | None, without: Sequence[str]) -> str:
+    def _tree(self, folder: Path, patterns: Sequence[str], without: Sequence[str]) -> str:
         if not folder.is_dir():
             raise ConfigError(f"{folder}: no such folder. Correct the path in the config")
         listing = {}
         for parent, folders, names in os.walk(folder):
-            folders[:] = sorted(name for name in folders if not _matches(name, without))
+            folders[:] = sorted(name for name in folders if not matches(name, without))
             for name in sorted(names):
                 path = Path(parent, name)
                 relative = path.relative_to(folder).as_posix()
-                if not _matches(name, without) and (patterns is None or _matches(relative, patterns)):
+                if _covers(relative, patterns, without):
                     listing[relative] = self._file(path)
         if not listing:
-            wanted = "any file" if patterns is None else ", ".join(patterns)
-            raise ConfigError(f"{folder}: nothing to use in this folder; expected {wanted}")
+            raise ConfigError(f"{folder}: nothing to use in this folder; expected {', '.join(patterns)}")
         return sha256_json(listing)
 
-    def _commit(self, kind: str, name: str, revision: str | None) -> str:
-        if not _HUB_NAME.match(name):
-            raise ConfigError(
-                f"{name}: no such folder, and not a hub name such as org/name. Correct the config"
-            )
-        if revision is not None and _COMMIT.match(revision):
-            return revision
-        key = f"{kind}:{name}@{revision or 'main'}"
-        if key not in self._commits:
-            self._commits[key] = self._resolve(kind, name, revision, key)
-        return self._commits[key]
 
-    def _resolve(self, kind: str, name: str, revision: str | None, key: str) -> str:
-        """What the hub says now; while it is away, what it said last. Loaders load exactly that commit."""
-        known = _read_cache(self._resolved)
-        try:
-            commit = _hub_commit(kind, name, revision)
-        except ConfigError as error:
-            if key not in known:
-                raise
-            logger.warning("%s: taking commit %s, which it was last (%s)", name, known[key][:12], error)
-            return known[key]
-        if self._resolved is not None and known.get(key) != commit:
-            with suppress(OSError):  # a store that cannot be written: resolved again next time
-                self._resolved.parent.mkdir(parents=True, exist_ok=True)
-                _replace_file(self._resolved, canonical_json({**known, key: commit}))
-        return commit
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _hub_commit(kind: str, name: str, revision: str | None) -> str:
-    """The commit a hub name stands for now; with HF_HUB_OFFLINE set, the one in the local hub cache."""
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
-    remedy = "Check the name and the connection, or set the path of a local copy"
-    try:
-        if constants.HF_HUB_OFFLINE:
-            snapshot = snapshot_download(
-                name, repo_type=kind, revision=revision, local_files_only=True, allow_patterns=["config.json"]
-            )
-            return Path(snapshot).name
-        api = HfApi()
-        ask = api.model_info if kind == "model" else api.dataset_info
-        commit = ask(name, revision=revision, timeout=_HUB_TIMEOUT_S).sha
-    except (OSError, HTTPError, ValueError) as error:
-        where = "the local hub cache (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else "the hub"
-        raise ConfigError(
-            f"{name}: not a local folder, and {where} does not give {kind} {name!r}"
-            f" (revision {revision or 'main'}): {error}. {remedy}"
-        ) from error
-    if commit is None:
-        raise ConfigError(f"{name}: the hub names no commit for revision {revision or 'main'}. {remedy}")
-    return str(commit)
+def _covers(name: str, patterns: Sequence[str], without: Sequence[str]) -> bool:
+    """Whether a file counts: its relative name matches, and no part of it is left out."""
+    return matches(name, patterns) and not any(matches(part, without) for part in name.split("/"))

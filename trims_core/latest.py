@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from trims_core.store.durable import fsync_folder
+
 
 def latest_path(store_root: Path, name: str) -> Path:
     """Where the link of this name is (whether or not it exists yet)."""
@@ -28,13 +30,5 @@ def point_latest(store_root: Path, name: str, artifact: Path) -> Path:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target, target_is_directory=True)
     fresh.replace(link)
-    _sync(link.parent)
+    fsync_folder(link.parent)
     return link
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,15 +14,14 @@ written out in a prompt keep their meaning, as everywhere in the field.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trims_core.errors import AlignmentError, ConfigError, CorpusError
+from trims_core.hub import TOKENIZER_FILES, checkpoint_folder
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -54,15 +53,15 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
     """
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
-    folder = Path(model)
+    folder = checkpoint_folder(model, revision, TOKENIZER_FILES)
     try:
-        if folder.is_dir() and (folder / "tokenizer.json").is_file():
+        if (folder / "tokenizer.json").is_file():
             return PreTrainedTokenizerFast.from_pretrained(str(folder))
-        loaded = _without_remote_code(model, revision)
+        loaded = _without_remote_code(str(folder))
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"{model}: no tokenizer could be loaded ({_first_line(error)}); expected a checkpoint folder with"
-            " tokenizer.json or vocab.json and merges.txt, or the name of a hub model"
+            f"{model}: no tokenizer could be loaded ({_first_line(error)}); expected tokenizer.json, or"
+            " vocab.json and merges.txt, in a checkpoint folder or hub model"
         ) from error
     if not isinstance(loaded, PreTrainedTokenizerFast):
         raise ConfigError(
@@ -71,14 +70,14 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
     return loaded
 
 
-def _without_remote_code(model: str, revision: str | None) -> Any:
+def _without_remote_code(folder: str) -> Any:
     import transformers
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    named = get_tokenizer_config(model, revision=revision).get("tokenizer_class")
+    named = get_tokenizer_config(folder).get("tokenizer_class")
     if named in _SAME_AS:
-        return getattr(transformers, _SAME_AS[named]).from_pretrained(model, revision=revision)
-    return transformers.AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+        return getattr(transformers, _SAME_AS[named]).from_pretrained(folder)
+    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 class Renderer:
@@ -138,11 +137,6 @@ class Renderer:
             self._with_offsets(text, encoding, name)
             for text, encoding, name in zip(texts, encodings, names or ["?"] * len(texts), strict=True)
         ]
-
-    def digest(self) -> str:
-        """sha256 of everything that decides the ids: vocabulary, merges, rules, chat template."""
-        content = self._prompt_backend.to_str() + "\0" + str(self._tokenizer.chat_template)
-        return hashlib.sha256(content.encode()).hexdigest()
 
     def _with_offsets(self, text: str, encoding: Encoding, name: str) -> Encoded:
         ids = encoding.ids

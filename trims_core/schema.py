@@ -147,6 +147,29 @@ GRADES: Final = Table(
         "gold": "the right answer, normalised",
     },
 )
+GRADED_SAMPLES: Final = Table(
+    "samples",
+    pa.schema(
+        [
+            *SAMPLES.schema,
+            ("model", pa.string()),
+            ("variant", pa.string()),
+            ("seed", pa.int64()),
+            ("task", pa.string()),
+            ("gold", pa.string()),
+            ("answer", pa.string()),
+            ("correct", pa.bool_()),
+            ("seconds", pa.float64()),
+        ]
+    ),
+    {**SAMPLES.units, **TIMES.units, "model": "untuned, or <variant>-s<seed>"},
+)
+"""The samples of version 0.1: what they are of, their times and verdicts beside them."""
+_CORPUS_01: Final = Table(
+    "corpus", CORPUS.schema, {**CORPUS.units, "source": "file:line or file:row of the input"}
+)
+_VERSION_01: Final = {table.name: table for table in (_CORPUS_01, GRADED_SAMPLES)}
+"""Tables that were others in version 0.1; they have all of today's columns, so that these can be read."""
 _ALL: Final = (CORPUS, SCORES, REJECTS, ALIGNED, BUCKETS, SAMPLES, TIMES, GRADES)
 TABLES: Final = {table.name: table for table in _ALL}
 
@@ -177,7 +200,7 @@ def write_table(
 
 
 def read_table(path: Path, table: Table) -> pa.Table:
-    """The rows of one file, columns in the table's order.
+    """The rows of one file, columns in the table's order; of a file of version 0.1 today's columns.
 
     Raises:
         SchemaError: another table, version, column set, type or unit; names column and both types.
@@ -195,8 +218,12 @@ def provenance(path: Path) -> dict[str, Any]:
 
 
 def check_schema(path: Path, found: pa.Schema, table: Table) -> None:
-    """Raises SchemaError unless `found` is this table's schema (order of columns is free)."""
+    """Raises SchemaError unless `found` is this table's schema, today's or version 0.1's (order of columns is
+    free)."""
     about = json.loads((found.metadata or {}).get(_METADATA_KEY, b"{}"))
+    old = _VERSION_01.get(table.name)
+    if old is not None and about.get("units") == dict(old.units):
+        table = old
     if about.get("table") != table.name or about.get("schema_version") != SCHEMA_VERSION:
         raise SchemaError(
             f"{path}: table {about.get('table')!r} version {about.get('schema_version')!r};"

@@ -95,24 +95,18 @@ def _explain(problem: Any) -> str:
 
 def _names_at(location: tuple[int | str, ...]) -> list[str]:
     """Field names of the section at a place in the tree; empty where the place is not a section."""
-    model: Any = TrimsConfig
+    here: Any = TrimsConfig
     for part in location:
-        field = (
-            model.model_fields.get(str(part))
-            if isinstance(model, type) and issubclass(model, BaseModel)
-            else None
-        )
-        if field is None:
-            model = _section_in(model)
-            continue
-        model = field.annotation
-    section = model if isinstance(model, type) and issubclass(model, BaseModel) else _section_in(model)
+        field = here.model_fields.get(str(part)) if _is_section(here) else None
+        here = _section_in(here) if field is None else field.annotation
+    section = here if _is_section(here) else _section_in(here)
     return list(section.model_fields) if section is not None else []
 
 
 def _section_in(annotation: Any) -> Any:
     """The section class inside `dict[str, Section]` or `Section | None`, if any."""
-    for inner in getattr(annotation, "__args__", ()):
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            return inner
-    return None
+    return next((inner for inner in getattr(annotation, "__args__", ()) if _is_section(inner)), None)
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

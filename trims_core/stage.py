@@ -39,6 +39,7 @@ from trims_core.errors import (
 )
 from trims_core.fingerprint import Digests, Json
 from trims_core.graph import Node, build_graph, node_named
+from trims_core.pinning import pinned
 from trims_core.settings import load_config
 from trims_core.store import (
     Artifact,
@@ -132,7 +133,7 @@ class Work:
     settings: Any
     """What `StageSpec.settings` gave: the hashed fields, and operational ones that are marked so."""
     inputs: Mapping[str, str]
-    """Digests of outside inputs, as they were resolved for the key."""
+    """Digests of outside inputs. Of hub inputs the settings hold the commit that these were taken at."""
     parents: Mapping[str, Artifact]
     """Role → artifact."""
     progress: Progress
@@ -158,7 +159,8 @@ class StageSpec:
     finish: Callable[[Work, Any, Mapping[str, UnitRecord]], Outcome]
     """(work, facts, unit name → record) → counts, card, files that span the units."""
     inputs: Callable[[Any, Digests], Mapping[str, str]] = lambda _settings, _digests: {}
-    """(settings, digests) → digests of outside inputs; imports nothing heavy."""
+    """(settings, digests) → digests of outside inputs; imports nothing heavy. A stage that reads a hub input
+    stands in `pinning.READERS`."""
     begin: Callable[[Work], Any] | None = None
     """→ facts; light. What of them changes results stands in the units' keys."""
     gate: Callable[[Any, Mapping[str, int], Mapping[str, Json]], None] = lambda *_: None
@@ -181,7 +183,11 @@ class Result:
 def node_key(
     store: Store, spec: StageSpec, config: TrimsConfig, node: Node, parents: Mapping[str, Artifact]
 ) -> StageKey:
-    """The key of a node's artifact: settings' result fields, parents' contents, outside inputs."""
+    """The key of a node's artifact: settings' result fields, parents' contents, outside inputs.
+
+    Args:
+        config: pinned, where something is to be loaded for the key as well.
+    """
     settings = spec.settings(config, node)
     contents = {role: artifact.content_digest for role, artifact in parents.items()}
     inputs = dict(spec.inputs(settings, store.digests))
@@ -222,6 +228,7 @@ def run_node(
     """
     started, began = time.perf_counter(), utc_now()
     spec = load_spec(node.stage, specs)
+    config = pinned(config, store.digests, [node])
     key = node_key(store, spec, config, node, parents)
     found = find_fresh(store, key, since)
     if found is not None:
@@ -316,12 +323,13 @@ def _make_unit(
     store: Store, spec: StageSpec, unit: Unit, load: Callable[[], Make], since: str | None
 ) -> UnitRecord:
     key = unit_key(spec, unit)
+    before = store.units.inode(key)
     there = store.units.find(key)  # another process may have been here meanwhile
     if there is not None and _counts(spec, there, since):
         return there
     make = load()
     started = time.perf_counter()
-    with store.units.attempt(key) as attempt:
+    with store.units.attempt(key, replaces=before) as attempt:
         made = make(unit, attempt)
         seconds = time.perf_counter() - started
         return store.units.publish(attempt, key, made, seconds, _versions())

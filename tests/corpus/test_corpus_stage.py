@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fakes.hub import FakeHub
 from fakes.teacher import raw_config
 
 from trims_core.corpus import stage
@@ -72,18 +73,17 @@ def test_jsonl_gzip_parquet_and_a_hub_data_set_give_the_same_examples(tmp_path: 
     assert text(plain) == text(packed) == text(table)
 
 
-def test_a_hub_data_set_is_read_with_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_data_set_is_read_with_places(tmp_path: Path, hub: FakeHub) -> None:
     from trims_core.config import CorpusConfig
     from trims_core.corpus.problems import Problems
     from trims_core.corpus.sources import read_rows
 
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    jsonl(tmp_path / "hub/train.jsonl", ROWS)
-    config = CorpusConfig(hub=str(tmp_path / "hub"), prompt_column="q", completion_column="a")
+    commit = hub.commit("datasets/org/data", {"train.jsonl": jsonl(tmp_path / "a", ROWS).read_bytes()})
+    config = CorpusConfig(hub="org/data", prompt_column="q", completion_column="a")
     rows = list(read_rows(config, Problems()))
     assert [row.values for row in rows] == ROWS
-    assert rows[2].place.endswith("hub[train]:3")
-    assert {row.source for row in rows} == {rows[2].place.removesuffix(":3")}
+    assert rows[2].place.endswith(f"{commit}/train.jsonl:3")
+    assert {row.source for row in rows} == {"org/data[train]"}
 
 
 def test_files_are_read_in_the_order_given_and_limited(tmp_path: Path) -> None:

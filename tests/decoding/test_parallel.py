@@ -16,7 +16,7 @@ PROMPTS = [[(7 * i + j) % 29 + 1 for j in range(3 + i % 5)] for i in range(11)]
 
 
 def _decoding_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("decode-")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("decode_")]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 20])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from trims_core.demo import models
 from trims_core.demo.models import RECIPES, new_trainer, train_models, train_role
 from trims_core.demo.pretraining import (
     SEEN_WORDS_RATE,
@@ -114,6 +115,14 @@ def test_sums_in_order_hide_all_digits_from_a_result_on() -> None:
         assert rate_BL[row][digit_BL[row]][0] == hidden.float().mean()
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of a sixteenth: products in bfloat16 are slow on many CPUs."""
+    monkeypatch.setattr(models, "HIDDEN_SIZE", 32)
+    monkeypatch.setattr(models, "MLP_SIZE", 80)
+
+
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_a_killed_training_continues_to_the_same_weights(tmp_path: Path, role: Role) -> None:
     def quiet(*_: object) -> None:
@@ -142,6 +151,7 @@ def test_a_killed_training_continues_to_the_same_weights(tmp_path: Path, role: R
             torch.testing.assert_close(a, b, atol=1e-3, rtol=0)
 
 
+@pytest.mark.usefixtures("small")
 def test_the_command_writes_checkpoints_that_load_and_reports_every_end(tmp_path: Path) -> None:
     notes: list[tuple[str, int, int]] = []
     recipes: dict[Role, Recipe] = {"teacher": tiny("teacher", 2), "student": tiny("student", 2)}

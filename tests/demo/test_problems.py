@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from trims_core.demo.problems import MAX_TOTAL, Group, Problem, Step, draw_problem
-from trims_core.demo.wordings import STYLES, WORDINGS, Style, worked_answer
+from trims_core.demo.wordings import WORDINGS, Style, worked_answer
 
 SIGNS = {
     "gain": "+",
@@ -87,7 +87,7 @@ def test_all_kinds_of_problems_occur() -> None:
     }
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", WORDINGS)
 def test_worked_answers_state_every_sum_and_end_in_the_answer(style: Style) -> None:
     rng = random.Random("answers")
     for problem in draw(500):
@@ -103,7 +103,7 @@ def test_worked_answers_state_every_sum_and_end_in_the_answer(style: Style) -> N
         assert "(" not in answer
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", WORDINGS)
 def test_each_sum_has_several_wordings_of_more_than_one_length(style: Style) -> None:
     for wordings in WORDINGS[style].values():
         assert len(set(wordings)) == (3 if style == "tuned" else 5)

@@ -49,7 +49,8 @@ def test_digits_are_tokens_of_their_own(which: str, request: pytest.FixtureReque
 
 
 def test_training_again_gives_the_same_tokenizer(student: PreTrainedTokenizerFast) -> None:
-    assert student_tokenizer(7).backend_tokenizer.to_str() == student.backend_tokenizer.to_str()
+    again = student_tokenizer.__wrapped__(7)
+    assert again.backend_tokenizer.to_str() == student.backend_tokenizer.to_str()
 
 
 def spans(tokenizer: PreTrainedTokenizerFast, text: str) -> list[tuple[int, int]]:

@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fakes import bucket_world
-from fakes.bucket_world import SPECS, make, read_source, write_source, write_world
+from fakes.bucket_world import SPECS, make, read_source, student_difficulty, write_source, write_world
 
-from trims_core.difficulty.align import student_difficulty
 from trims_core.difficulty.aligned import align_shard
 from trims_core.errors import (
     AlignmentError,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -177,11 +176,6 @@ def test_the_hash_is_splitmix64_of_blake2b() -> None:
     assert hash64(seeds, np.arange(4)).tolist() == outputs
     # RFC 7693's function with an 8-byte digest of "abc", little-endian; computed once with `b2sum -l 64`.
     assert hash_ids(["abc"])[0] == int.from_bytes(bytes.fromhex("d8bb14d833d59559"), "little")
-
-
-def test_a_plan_survives_json() -> None:
-    plan, _ = bucketed([[("a", [0.1, 0.1, 0.1, 0.7]), ("b", [0.0, 0.3])]], 5)
-    assert BucketPlan.cuts_from_json(json.loads(json.dumps(plan.to_json()))) == plan.cuts
 
 
 def test_other_sizes_than_planned_are_refused() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,13 +126,3 @@ def test_a_shards_bytes_follow_from_its_key(world: Path, artifact: Artifact, tmp
         assert other.file(name).read_bytes() == artifact.file(name).read_bytes()
     about = provenance(artifact.file("buckets-00000/buckets.parquet"))["provenance"]
     assert about.keys() == {"k", "metric", "supervised_end", "cuts", "aligned"}
-
-
-@pytest.mark.parametrize("stage", ["aligned_stage", "buckets_stage"])
-def test_computing_the_key_loads_nothing_heavy(stage: str) -> None:
-    code = (
-        f"import sys, trims_core.difficulty.{stage};"
-        "print([m for m in ('torch', 'transformers', 'vllm', 'matplotlib', 'polars') if m in sys.modules])"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"

@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 from fakes.decoding_checkpoint import SPECIAL
 
+from trims_core.difficulty.align import align_rows
 from trims_core.fingerprint import sha256_json
 from trims_core.graph import build_graph, select
 from trims_core.schema import CORPUS, REJECTS, SCORES, write_table
@@ -41,6 +42,15 @@ def examples(count: int) -> list[dict[str, Any]]:
         }
         for i in range(count)
     ]
+
+
+def student_difficulty(
+    teacher_end: Sequence[int], values: Sequence[float], student_end: Sequence[int]
+) -> np.ndarray:
+    """`align_rows` of one example."""
+    teacher, student = np.array(teacher_end, np.int64), np.array(student_end, np.int64)
+    offsets = (np.array([0, len(side)]) for side in (teacher, student))
+    return align_rows(teacher, np.array(values, float), next(offsets), student, next(offsets), ["?"])
 
 
 def teacher_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +78,7 @@ def write_world(root: Path, n_rows: int = 40, rows_per_shard: int = 10, **bucket
         "name": "bucket-world",
         "store": str(root / "store"),
         "corpus": {"path": str(root / "source.jsonl"), "rows_per_shard": rows_per_shard},
-        "scores": {"model": "none", "teacher": "fake.module:Teacher"},
+        "scores": {"model": "./none", "teacher": "fake.module:Teacher"},
         "buckets": {"k": 5, **buckets},
         "student": {"model": str(root / "student")},
         "sweep": {"tasks": {"demo": {"benchmark": "demo"}}},

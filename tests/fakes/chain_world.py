@@ -1,14 +1,10 @@
 """Corpus, scores, aligned and buckets, all real, over a fake teacher of single bytes and a student tokenizer
 with a few merges.
-
-`python -m fakes.chain_world` prints the digests of tests/test_golden_tables.py.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,10 +162,3 @@ def digest(found: pa.Table, folder: Path, columns: Sequence[str] | None = None) 
     path = folder / "table.parquet"
     pq.write_table(found, path)
     return rows_digest(path, columns)
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        tables = golden_tables(Path(scratch) / "world")
-        found = {name: digest(rows_, Path(scratch)) for name, rows_ in tables.items()}
-    sys.stdout.write(json.dumps(found, indent=4) + "\n")

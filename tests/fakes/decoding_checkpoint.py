@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 SPECIAL = (
@@ -59,12 +60,16 @@ def write_student(folder: Path, seed: int = 0) -> Path:
         for name, parameter in model.named_parameters():
             # a steep head, so that some confidences are high
             torch.nn.init.normal_(parameter, std=2.0 if "lm_head" in name else 0.3)
-    save_official(model, config, tokenizer, folder, family=family)
+    save_official(model, config, tokenizer, folder)
     return folder
 
 
-def byte_tokenizer():
-    """A fast tokenizer whose tokens are the 256 bytes and LLaDA's special tokens."""
+def byte_tokenizer(special: Sequence[str] = SPECIAL, **named: str):
+    """A fast tokenizer whose tokens are the 256 bytes and the special ones; LLaDA's if nothing is said.
+
+    Args:
+        named: bos_token, eos_token, pad_token.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -72,7 +77,6 @@ def byte_tokenizer():
     backend = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token=SPECIAL[0], eos_token=SPECIAL[1], pad_token=SPECIAL[1]
-    )
+    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
+    named = named or {"bos_token": SPECIAL[0], "eos_token": SPECIAL[1], "pad_token": SPECIAL[1]}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -63,6 +64,13 @@ def write_sweep_world(root: Path, *, raw: Mapping[str, Any] | None = None, **swe
     path = root / "tiny.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
+
+
+def copied(swept: Path, root: Path) -> Path:
+    """A world at another place, with the store of one that was swept."""
+    write_sweep_world(root)
+    shutil.copytree(swept / "store", root / "store")
+    return root
 
 
 def config_of(root: Path, *overrides: str) -> TrimsConfig:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fakes.decoding_checkpoint import byte_tokenizer
 
 CONFIG: dict[str, Any] = {
     "architectures": ["DreamModel"],
@@ -41,7 +42,8 @@ def write_dream(folder: Path, seed: int = 0, with_tokenizer: bool = False) -> Pa
     from trims_core.students import read_family, save_official
 
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = byte_tokenizer() if with_tokenizer else None
+    ends = {"eos_token": SPECIAL[0], "pad_token": SPECIAL[0]}
+    tokenizer = byte_tokenizer(SPECIAL, **ends) if with_tokenizer else None
     config = CONFIG if tokenizer is None else {**CONFIG, **_ids(tokenizer)}
     (folder / "config.json").write_text(json.dumps(config))
     family = read_family(folder)
@@ -51,21 +53,8 @@ def write_dream(folder: Path, seed: int = 0, with_tokenizer: bool = False) -> Pa
         for name, parameter in model.named_parameters():
             if "norm" not in name:
                 torch.nn.init.normal_(parameter, std=0.3)
-    save_official(model, config, tokenizer, folder, family=family)
+    save_official(model, config, tokenizer, folder)
     return folder
-
-
-def byte_tokenizer() -> Any:
-    """A fast tokenizer whose tokens are the 256 bytes and Dream's special tokens."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=SPECIAL[0], pad_token=SPECIAL[0])
 
 
 def _ids(tokenizer: Any) -> dict[str, int]:

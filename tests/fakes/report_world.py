@@ -75,7 +75,7 @@ class ReportWorld:
                 "name": "world",
                 "store": str(self.root / "store"),
                 "corpus": {"path": str(self.root / "train.jsonl")},
-                "scores": {"teacher": "fake.module:Teacher", "model": "teacher"},
+                "scores": {"teacher": "fake.module:Teacher", "model": "./teacher"},
                 "buckets": {"k": self.k},
                 "student": {"model": str(write_student(self.root / "student"))},
                 "train": {"variants": dict(self.variants), "seeds": list(self.seeds)},

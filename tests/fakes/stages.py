@@ -37,8 +37,8 @@ def raw_config(root: Path) -> dict[str, object]:
         "name": "tiny",
         "store": str(root / "store"),
         "corpus": {"path": str(source), "rows_per_shard": ROWS},
-        "scores": {"model": "none", "teacher": "fake.module:Teacher"},
-        "student": {"model": "none"},
+        "scores": {"model": "./none", "teacher": "fake.module:Teacher"},
+        "student": {"model": "./none"},
         "sweep": {"tasks": {"demo": {"benchmark": "demo"}}},
     }
 

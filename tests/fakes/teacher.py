@@ -161,7 +161,7 @@ def raw_config(root: Path, n_rows: int = 20, rows_per_shard: int = 4) -> dict[st
             "teacher": "fakes.teacher:FakeTeacher",
             "model": str(write_tokenizer(root / "teacher")),
         },
-        "student": {"model": "none"},
+        "student": {"model": "./none"},
         "sweep": {"tasks": {"demo": {"benchmark": "demo"}}},
     }
 

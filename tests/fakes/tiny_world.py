@@ -64,7 +64,7 @@ def write_student(folder: Path, seed: int) -> Path:
     special = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
     family = LladaFamily.read(config, special, "tiny")
     torch.manual_seed(seed)
-    save_official(family.new_model(), config, tokenizer, folder, family=family)
+    save_official(family.new_model(), config, tokenizer, folder)
     return folder
 
 

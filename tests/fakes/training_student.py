@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def tiny_family() -> Family:
 
 def write_student(folder: Path) -> Path:
     """The tiny student as a checkpoint folder in the official layout."""
-    save_official(tiny_model(), CONFIG, None, folder, family=tiny_family())
+    save_official(tiny_model(), CONFIG, None, folder)
     return folder
 
 
@@ -112,7 +111,7 @@ def tiny_spec(folder: Path, **changes: Any) -> TrainSpec:
         engine="plain",
     )
     spec.folder.mkdir(parents=True, exist_ok=True)
-    return replace(spec, **changes)
+    return spec.model_copy(update=changes)
 
 
 def curve(spec: TrainSpec) -> list[dict[str, Any]]:

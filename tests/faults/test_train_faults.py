@@ -10,7 +10,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,7 +170,7 @@ def test_everything_hidden_and_an_empty_bucket_train_normally(server, tmp_path):
 
 def test_another_number_of_processes_is_refused_before_anything_starts(golden, tmp_path):
     said: list[tuple[int, int, str]] = []
-    other = replace(golden, world_size=2, engine="deepspeed")
+    other = golden.model_copy(update={"world_size": 2, "engine": "deepspeed"})
     before = golden.paths.spec.read_bytes()
     with pytest.raises(
         CheckpointError, match=r"by 1 training process\(es\), this run has\s+2.*processes to\s+1"

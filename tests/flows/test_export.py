@@ -14,6 +14,7 @@ import pytest
 import torch
 from fakes import flow_stages, stages
 from fakes.dream_checkpoint import write_dream
+from fakes.hub import FakeHub
 from fakes.tiny_world import write_student
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -68,7 +69,7 @@ def student(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.fixture
 def trained(config: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     """A train artifact with a real adapter; the config names the real student."""
-    config.write_text(config.read_text().replace("model: none", f"model: {student}"))
+    config.write_text(config.read_text().replace("model: ./none", f"model: {student}"))
     specs = {
         **flow_stages.SPECS,
         "train": replace(flow_stages.SPECS["train"], settings=train_settings, maker=_train_maker),
@@ -120,6 +121,19 @@ def test_the_merged_checkpoint_has_the_official_files_names_and_type(
     before, after = (load_student_tokenizer(str(folder))[0] for folder in (student, tmp_path / "merged"))
     assert before.get_vocab() == after.get_vocab()
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").mask_token_id == before.mask_token_id
+
+
+def test_a_hub_student_is_merged_at_the_commit_whose_files_the_adapter_was_trained_on(
+    config: Path, tmp_path: Path, student: Path, trained: Artifact, hub: FakeHub
+) -> None:
+    hub.upload("models/org/student", student)
+    hub.after_info = lambda _repo: hub.commit("models/org/student", {"model.safetensors": b"others"})
+    for name, model in (("from the hub", "org/student"), ("from here", str(student))):
+        arguments = [str(config), str(tmp_path / name), "--merge", "--set", f"student.model={model}"]
+        found = CliRunner().invoke(app, ["export", *arguments])
+        assert found.exit_code == 0, found.output
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("from the hub", "from here")]
+    assert weights[0] == weights[1]
 
 
 def test_a_failed_export_leaves_nothing_under_its_name(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fakes import flow_stages, stages
+from fakes.hub import FakeHub
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact as PrefectArtifact
@@ -20,6 +21,7 @@ from flows.pipeline import trims
 from tasks.stages import stage_task
 from trims_core.errors import ConfigError, CorpusError, InterruptedRunError, TeacherUnavailableError
 from trims_core.stage import Work
+from trims_core.store import Store
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 DATA = ["corpus", "scores", "aligned", "buckets"]
@@ -101,6 +103,18 @@ def test_overrides_count_like_set(config: Path) -> None:
     worked_on()
     run(config, until="buckets", overrides=["buckets.k=4"])
     assert worked_on() == ["buckets"]
+
+
+def test_a_run_takes_one_commit_of_a_student_while_main_moves(config: Path, hub: FakeHub) -> None:
+    first = hub.commit("models/org/student", {"config.json": "0"})
+    hub.after_info = lambda _repo: hub.commit("models/org/student", {"config.json": str(len(hub.asked))})
+    result = run(config, overrides=["student.model=org/student"])
+    store = Store(config.parent / "store")
+    revisions = {
+        name: store.open(ref).manifest.full_config["student"]["revision"]
+        for name, ref in result["artifacts"].items()
+    }
+    assert revisions == dict.fromkeys(NODES, first)
 
 
 def test_wrong_words_fail_before_any_work(config: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from fakes import flow_stages, stages
+from fakes.hub import FakeHub
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
@@ -65,6 +66,15 @@ def test_a_changed_teacher_is_announced_scored_and_compared(config: Path, events
     events.clear()
     assert trims_rescore(config=str(config), return_state=True).name == "Unchanged"
     assert events == []
+
+
+def test_the_identity_told_of_is_that_of_the_commits_the_run_takes(config: Path, hub: FakeHub) -> None:
+    first = hub.commit("models/org/student", {"config.json": "0"})
+    hub.after_info = lambda _repo: hub.commit("models/org/student", {"config.json": str(len(hub.asked))})
+    done = trims_rescore(config=str(config), overrides=["student.model=org/student"])["artifacts"]
+    store = Store(config.parent / "store")
+    revisions = {store.open(ref).manifest.full_config["student"]["revision"] for ref in done.values()}
+    assert revisions == {first}
 
 
 def test_a_pipeline_run_that_scored_first_does_not_swallow_the_change(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from fakes.old_store import old_world
 from fakes.report_world import ReportWorld
 
 from trims_core.rendering import load_tokenizer
@@ -130,3 +132,27 @@ def test_configs_that_decode_differently_are_refused(tmp_path: Path, tables: Stu
     dual = world_with(tmp_path / "b", "standard", sweep={"cache": "dual"})
     with pytest.raises(ValueError, match="the configs decode differently"):
         tables(world_with(tmp_path / "a", "trims"), dual, pairs=["trims:standard"])
+
+
+def test_sweeps_of_version_01_stand_in_for_what_is_not_there_if_asked_for(
+    tmp_path: Path, bench: ModuleType, tables: Study
+) -> None:
+    pairs = ["trims:standard", "trims:untuned"]
+    world = world_with(tmp_path, "trims", "standard")
+    wanted = tables(world, pairs=pairs)
+    old_world(world)
+    shutil.rmtree(tmp_path / "store")
+    (tmp_path / "old").rename(tmp_path / "store")
+
+    def text(of: ReportWorld = world, **options: Any) -> str:
+        found: str = bench.markdown([of.config()], pairs, LEVELS, specs=of.specs(), **options)
+        return found
+
+    assert text().count("(left out)") == 3
+    found = text(old=True)
+    assert found.count("(version 0.1)") == 5
+    assert found.partition("## demo")[2] == wanted.partition("## demo")[2] != ""
+    other = world_with(tmp_path, "trims", "standard", thresholds=(0.9, 0.6))
+    assert text(other, old=True).count("(left out)") == 3, "with other settings it is another method"
+    world.parents()
+    assert text(old=True) == wanted

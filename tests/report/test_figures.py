@@ -45,7 +45,7 @@ def test_svgs_carry_no_date_and_need_no_font(report: Path) -> None:
     assert "<text" not in text
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: str(theme.name))
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_methods_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None:
     kinds = ["untuned", "standard", "trims", "trims", "trims"]
     found = looks([{"name": str(i), "kind": kind} for i, kind in enumerate(kinds)], theme)
@@ -54,7 +54,7 @@ def test_methods_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None
     assert all(contrast(look.colour, theme.ground) >= 3 for look in found.values())
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: str(theme.name))
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_caches_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None:
     found = cache_looks(list(get_args(CacheName)), theme)
     assert len({look.colour for look in found.values()}) == len({look.marker for look in found.values()}) == 3

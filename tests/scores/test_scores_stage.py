@@ -14,6 +14,7 @@ from fakes.teacher import LOG_VARIABLE, asked_rows, n_starts, raw_config, write_
 
 from trims_core.config import TrimsConfig
 from trims_core.errors import ConfigError, NonFiniteScoreError, RejectBudgetError, TeacherError, TrimsError
+from trims_core.fingerprint import Digests
 from trims_core.graph import build_graph
 from trims_core.rendering import Renderer, load_tokenizer
 from trims_core.schema import CORPUS, SCORES, provenance, read_table
@@ -92,7 +93,7 @@ def test_the_artifact_says_who_scored_and_how_much(world: World) -> None:
     assert dict(manifest.counts) == {"n_in": N_ROWS, "n_out": N_ROWS, "n_rejected": 0}
     assert info["engine"] == "fake 1"
     assert info["n_tokens"] == sum(len(row["token_ids"]) for row in table(result, "scores"))
-    assert info["identity"]["checkpoint"].startswith("local:")
+    assert info["identity"]["checkpoint"] == Digests(None).checkpoint(world.root / "teacher")
     about = provenance(result.artifact.file("scores-00000/scores.parquet"))
     assert about["units"]["nll_nats"] == "nats"
     assert about["provenance"]["checkpoint"] == info["identity"]["checkpoint"]

@@ -71,7 +71,7 @@ def commit(store: Store, text: str = "hello", key: StageKey = KEY, refresh: bool
 def publish(store: Store, text: str, number: int = 0) -> UnitRecord:
     """A unit of one text file."""
     key = UnitKey(KEY.stage, 1, {"number": number})
-    with store.units.attempt(key) as attempt:
+    with store.units.attempt(key, store.units.inode(key)) as attempt:
         (attempt.path / "u.txt").write_text(text)
         return store.units.publish(attempt, key, Made({"u.txt": None}))
 
@@ -160,7 +160,7 @@ def test_an_artifact_of_a_unit_that_was_refreshed_with_equal_content_stays_a_hit
 def test_equal_rows_in_other_bytes_are_equal_content(store: Store) -> None:
     def table(compression: str) -> UnitRecord:
         key = UnitKey(KEY.stage, 1, {})
-        with store.units.attempt(key) as attempt:
+        with store.units.attempt(key, store.units.inode(key)) as attempt:
             values = pa.table({"x": list(range(100))})
             pq.write_table(values, attempt.path / "u.parquet", compression=compression)
             return store.units.publish(attempt, key, Made({"u.parquet": 100}))
@@ -294,53 +294,6 @@ def test_the_scratch_does_not_enter_the_artifact(store: Store) -> None:
     assert store.verify(made, deep=True) == []
     assert sorted(path.name for path in made.path.iterdir()) == ["a.txt", "manifest.json"]
     assert not staging.folder.exists()
-
-
-def as_version_01(store: Store) -> Path:
-    """An artifact as version 0.1 left it: one folder, files under their own names, no units."""
-    folder = store.root / "corpus" / ("0" * 64)
-    folder.mkdir(parents=True)
-    (folder / "corpus-00000.parquet").write_bytes(b"PAR1")
-    entry = {"name": "corpus-00000.parquet", "size_bytes": 4, "sha256": "0" * 64, "rows": 1}
-    body = {
-        "stage": "corpus",
-        "node": "corpus",
-        "version": 1,
-        "fingerprint": folder.name,
-        "files": [entry],
-        "config": {},
-        "parents": {},
-        "schema_version": 1,
-        "manifest_version": 1,
-        "content_digest": "0" * 64,
-    }
-    (folder / MANIFEST_NAME).write_text(json.dumps({**body, "manifest_digest": "0" * 64}))
-    (folder / "card.md").write_text("old")
-    return folder
-
-
-def test_a_store_of_version_01_is_told_as_such_and_does_not_disturb(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    old = as_version_01(store)
-    made = commit(store)
-    text = r"made by version 0\.1.*readable, run again to make it anew"
-    assert store.find(KEY) == made
-    assert store.artifacts() == [made]
-    (record,) = caplog.records
-    assert re.search(text, record.message)
-    assert "\n" not in record.message
-    (problem,) = store.verify(old, deep=True)
-    assert problem.kind == "manifest"
-    assert re.search(text, problem.message)
-    with pytest.raises(IncompleteArtifactError, match=text):
-        store.open(old)
-    assert store.sizes()["corpus"] > 4
-    publish(store, "unlisted")
-    assert len(store.clean(older_than_s=0)) == 1, "the old artifact lists no units, and stays"
-    assert (old / "corpus-00000.parquet").exists()
-    store.clean(artifact="corpus/0000")
-    assert not old.exists()
 
 
 def leave_a_dead_attempt(store: Store) -> None:

@@ -42,7 +42,7 @@ def write(attempt: Attempt, text: str) -> Made:
 
 def publish(store: Store, text: str = "1") -> UnitRecord:
     """A finished unit."""
-    with store.units.attempt(KEY) as attempt:
+    with store.units.attempt(KEY, store.units.inode(KEY)) as attempt:
         return store.units.publish(attempt, KEY, write(attempt, text), 2.0, {"python": "3"})
 
 

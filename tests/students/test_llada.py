@@ -86,7 +86,7 @@ def checkpoint(tmp_path: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(CONFIG))
     family = read_family(folder)
     torch.manual_seed(0)
-    save_official(family.new_model(), CONFIG, None, folder, family=family)
+    save_official(family.new_model(), CONFIG, None, folder)
     return folder
 
 
@@ -342,7 +342,7 @@ def test_an_adapter_of_another_student_is_refused(checkpoint: Path, tmp_path: Pa
     (tmp_path / "other" / "config.json").write_text(json.dumps({**CONFIG, "d_model": 64}))
     family = read_family(tmp_path / "other")
     with pytest.raises(ConfigError, match="does not fit"):
-        load_adapter_official(family.new_model(), tmp_path / "adapter", family)
+        load_adapter_official(family.new_model(), tmp_path / "adapter")
 
 
 def test_reading_a_family_imports_no_torch(checkpoint: Path) -> None:

@@ -15,6 +15,7 @@ from fakes.decoding_world import (
     NODE,
     Decoded,
     config_of,
+    copied,
     samples_of,
     sweep_artifact,
     timeless,
@@ -52,6 +53,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sweep_world(root)
     assert _run(config_of(root)).how == "made"
     return root
+
+
+@pytest.fixture
+def world(swept: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return copied(swept, tmp_path)
 
 
 @pytest.fixture
@@ -118,19 +125,16 @@ def test_a_second_run_is_cached(swept: Path) -> None:
     assert _run(config_of(swept)).how == "cached"
 
 
-def test_one_more_threshold_decodes_its_cell_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_sweep_world(tmp_path)
+def test_one_more_threshold_decodes_its_cell_alone(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = Decoded(monkeypatch)
-    _run(config_of(tmp_path))
-    assert decoded.taken() == [N_PROBLEMS] * 3
-    before = unit_bytes(tmp_path)
-    more = _run(config_of(tmp_path, "sweep.thresholds=[0.9, 0.5, 0.3]")).artifact
+    before = unit_bytes(world)
+    more = _run(config_of(world, "sweep.thresholds=[0.9, 0.5, 0.3]")).artifact
     assert decoded.taken() == [N_PROBLEMS]
-    after = unit_bytes(tmp_path)
+    after = unit_bytes(world)
     assert {name: after[name] for name in before} == before
     assert [unit.name for unit in more.units] == [f"demo-{t}/0000" for t in ("tone", "t0.9", "t0.5", "t0.3")]
     assert {row["n"] for row in json.loads(more.file("cells.json").read_text())} == {N_PROBLEMS}
-    fewer = _run(config_of(tmp_path, "sweep.thresholds=[0.5]"))
+    fewer = _run(config_of(world, "sweep.thresholds=[0.5]"))
     assert (fewer.how, decoded.taken()) == ("made", [])
 
 
@@ -164,36 +168,26 @@ def _samples(found: dict) -> dict:
     return {name: columns for name, columns in found.items() if name != "cells"}
 
 
-def test_one_more_task_leaves_the_cells_of_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_sweep_world(tmp_path)
+def test_one_more_task_leaves_the_cells_of_the_others(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = Decoded(monkeypatch)
-    _run(config_of(tmp_path))
-    decoded.taken()
-    lines = (tmp_path / "test.jsonl").read_text().splitlines()[:2]
-    (tmp_path / "more.jsonl").write_text("\n".join(lines).replace("How many?", "How few?"))
-    tasks = {"demo": str(tmp_path / "test.jsonl"), "more": str(tmp_path / "more.jsonl")}
+    lines = (world / "test.jsonl").read_text().splitlines()[:2]
+    (world / "more.jsonl").write_text("\n".join(lines).replace("How many?", "How few?"))
+    tasks = {"demo": str(world / "test.jsonl"), "more": str(world / "more.jsonl")}
     write_sweep_world(
-        tmp_path, tasks={name: {"benchmark": "demo", "path": path} for name, path in tasks.items()}
+        world, tasks={name: {"benchmark": "demo", "path": path} for name, path in tasks.items()}
     )
-    artifact = _run(config_of(tmp_path)).artifact
+    artifact = _run(config_of(world)).artifact
     assert decoded.taken() == [2] * 3
     assert len(artifact.units) == 6
 
 
-def test_another_gold_or_name_of_a_task_decodes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_sweep_world(tmp_path)
+def test_another_gold_or_name_of_a_task_decodes_nothing(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = Decoded(monkeypatch)
-    _run(config_of(tmp_path))
-    decoded.taken()
-    path = tmp_path / "test.jsonl"
+    path = world / "test.jsonl"
     path.write_text(path.read_text().replace("The answer is 3.", "The answer is 33."))
-    assert (_run(config_of(tmp_path)).how, decoded.taken()) == ("made", [])
-    write_sweep_world(tmp_path, tasks={"words": {"benchmark": "demo", "path": str(path)}})
-    renamed = _run(config_of(tmp_path))
+    assert (_run(config_of(world)).how, decoded.taken()) == ("made", [])
+    write_sweep_world(world, tasks={"words": {"benchmark": "demo", "path": str(path)}})
+    renamed = _run(config_of(world))
     assert (renamed.how, decoded.taken()) == ("made", [])
     assert [unit.name for unit in renamed.artifact.units] == [
         f"{cell.replace('demo', 'words')}/0000" for cell in CELLS
@@ -201,13 +195,10 @@ def test_another_gold_or_name_of_a_task_decodes_nothing(
 
 
 def test_another_rule_keeps_the_point_with_one_token_per_forward(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_sweep_world(tmp_path)
     decoded = Decoded(monkeypatch)
-    _run(config_of(tmp_path))
-    decoded.taken()
-    _run(config_of(tmp_path, "sweep.rule=entropy", "sweep.thresholds=[1.0]"))
+    _run(config_of(world, "sweep.rule=entropy", "sweep.thresholds=[1.0]"))
     assert decoded.taken() == [N_PROBLEMS]
 
 

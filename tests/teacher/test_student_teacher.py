@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from fakes.decoding_checkpoint import write_student
 from fakes.dream_checkpoint import write_dream
-from fakes.tiny_teacher import write_tiny_qwen3
+from fakes.tiny_teacher import scored_by, write_tiny_qwen3
 
-from trims_core.config import ScoresConfig
 from trims_core.errors import ConfigError
 from trims_core.students import read_family
-from trims_core.teacher.protocol import Request, Scored
+from trims_core.teacher.protocol import Request
 
 FAMILIES = ("llada", "dream")
 LONGEST = 60
@@ -42,15 +41,7 @@ def requests(checkpoint: Path) -> list[Request]:
     return [*found, Request("full", ids(10), ids(LONGEST - 10)), Request("least", ids(1), ids(1))]
 
 
-def score(checkpoint: Path, requests: list[Request], **settings: Any) -> dict[str, Scored]:
-    from trims_core.teacher.student_teacher import StudentTeacher
-
-    teacher = StudentTeacher(ScoresConfig(model=str(checkpoint), teacher="student", **settings))
-    try:
-        teacher.start(LONGEST, lambda _: None)
-        return {reply.id: reply for reply in teacher.score(requests, lambda _: None)}
-    finally:
-        teacher.close()
+score = partial(scored_by, "student", LONGEST)
 
 
 def by_definition(checkpoint: Path, requests: list[Request]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

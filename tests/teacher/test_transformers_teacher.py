@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from fakes.tiny_teacher import CONTEXT, VOCAB_SIZE, write_tiny_qwen3
+from fakes.tiny_teacher import CONTEXT, VOCAB_SIZE, scored_by, write_tiny_qwen3
 
-from trims_core.config import ScoresConfig
 from trims_core.errors import TeacherError
-from trims_core.teacher.protocol import Request, Scored
+from trims_core.teacher.protocol import Request
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +30,7 @@ def requests() -> list[Request]:
     return [*found, Request("full", ids(10), ids(CONTEXT - 10)), Request("least", ids(1), ids(1))]
 
 
-def score(checkpoint: Path, requests: list[Request], **settings: Any) -> dict[str, Scored]:
-    from trims_core.teacher.transformers_teacher import TransformersTeacher
-
-    teacher = TransformersTeacher(ScoresConfig(model=str(checkpoint), teacher="transformers", **settings))
-    try:
-        teacher.start(CONTEXT, lambda _: None)
-        return {reply.id: reply for reply in teacher.score(requests, lambda _: None)}
-    finally:
-        teacher.close()
+score = partial(scored_by, "transformers", CONTEXT)
 
 
 def by_definition(checkpoint: Path, request: Request) -> tuple[np.ndarray, np.ndarray]:

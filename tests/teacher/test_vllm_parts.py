@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fakes.hub import FakeHub
 
 from trims_core.config import ScoresConfig
 from trims_core.errors import TeacherError, TeacherUnavailableError
@@ -87,17 +88,18 @@ def test_an_answer_about_other_tokens_is_refused() -> None:
 
 def test_the_engine_gets_room_for_the_longest_row_and_one_token() -> None:
     config = ScoresConfig(model="org/name", options={"max_num_seqs": 7})
-    arguments = engine_arguments(config, Limits(4096, 1000, 128), 300, on_gpu=False)
+    folder = Path("teacher")
+    arguments = engine_arguments(folder, config, Limits(4096, 1000, 128), 300, on_gpu=False)
     assert arguments["max_model_len"] == 301
     assert arguments["max_num_seqs"] == 7, "options win"
     assert arguments["kv_cache_memory_bytes"] == 64 << 20
     assert not arguments["enable_prefix_caching"]
-    big = engine_arguments(config, Limits(4096, 1000, 1 << 16), 4096, on_gpu=False)
+    big = engine_arguments(folder, config, Limits(4096, 1000, 1 << 16), 4096, on_gpu=False)
     assert big["kv_cache_memory_bytes"] >= 2 * 4096 * (1 << 16) * 4
 
 
 def test_on_a_gpu_memory_is_left_for_prompt_log_probabilities() -> None:
-    arguments = engine_arguments(ScoresConfig(model="org/name"), Limits(), 300, on_gpu=True)
+    arguments = engine_arguments(Path(), ScoresConfig(model="org/name"), Limits(), 300, on_gpu=True)
     assert arguments["gpu_memory_utilization"] == 0.7
     assert arguments["max_num_batched_tokens"] == 4096
     assert "kv_cache_memory_bytes" not in arguments
@@ -105,14 +107,14 @@ def test_on_a_gpu_memory_is_left_for_prompt_log_probabilities() -> None:
 
 def test_the_cpu_environment_is_set_only_without_a_gpu() -> None:
     base = {"OMP_NUM_THREADS": "3", "VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONPATH": "/x"}
-    cpu = child_environment(base, on_gpu=False, local=True)
+    cpu = child_environment(base, on_gpu=False)
     assert cpu["OMP_NUM_THREADS"] == "3"
     assert cpu["TORCH_COMPILE_DISABLE"] == cpu["HF_HUB_OFFLINE"] == "1"
     assert "VLLM_CPU_KVCACHE_SPACE" not in cpu
     assert cpu["PYTHONPATH"].endswith(":/x")
-    gpu = child_environment(base, on_gpu=True, local=False)
+    gpu = child_environment(base, on_gpu=True)
     assert "TORCH_COMPILE_DISABLE" not in gpu
-    assert "HF_HUB_OFFLINE" not in gpu
+    assert gpu["HF_HUB_OFFLINE"] == "1", "the model is in a folder here"
 
 
 def test_hidden_devices_are_no_devices() -> None:
@@ -138,6 +140,10 @@ CHILDREN = {
         "c = Connection(int(sys.argv[1])); c.recv(); print('busy', flush=True)\n"
         "c.send(('ready', {'version': '0'})); time.sleep(600)"
     ),
+    "tells_the_model": (
+        "import sys; from multiprocessing.connection import Connection\n"
+        "c = Connection(int(sys.argv[1])); c.send(('failed', c.recv()[1]['model']))"
+    ),
     "dies_scoring": (
         "import os, sys; from multiprocessing.connection import Connection\n"
         "c = Connection(int(sys.argv[1])); c.recv(); c.send(('ready', {'version': '0'}))\n"
@@ -156,7 +162,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
         monkeypatch.setattr(vllm_teacher, "Child", child)
         monkeypatch.setattr(vllm_teacher, "_BEAT_S", 0.05)
-        return VllmTeacher(ScoresConfig(model=str(tmp_path), **scores), Limits(), tmp_path)
+        return VllmTeacher(ScoresConfig(**{"model": str(tmp_path), **scores}), Limits(), tmp_path)
 
     return make
 
@@ -179,6 +185,17 @@ def test_a_child_that_refuses_its_settings_is_not_retryable(stand_in: Any) -> No
         teacher.start(10, quiet)
     teacher.close()
     assert not caught.value.retryable
+
+
+def test_a_hub_teacher_is_loaded_from_the_folder_of_its_commit(stand_in: Any, hub: FakeHub) -> None:
+    commit = hub.commit("models/org/teacher", {"config.json": "{}", "model.safetensors": b"w"})
+    hub.commit("models/org/teacher", {"model.safetensors": b"v"})
+    teacher = stand_in("tells_the_model", model="org/teacher", revision=commit)
+    folder = hub.cache.resolve() / "models--org--teacher" / "snapshots" / commit
+    with pytest.raises(TeacherError, match=f"does not start: {folder}"):
+        teacher.start(10, quiet)
+    teacher.close()
+    assert (folder / "model.safetensors").read_bytes() == b"w"
 
 
 def test_a_child_that_never_gets_ready_is_given_up_and_ended(stand_in: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -111,7 +110,9 @@ def test_bfloat16_follows_the_float32_curve_at_its_precision(tmp_path):
     runs = {}
     for dtype in ("float32", "bfloat16"):
         spec = tiny_spec(tmp_path / dtype, train=tiny_train(max_steps=4, lora=NO_DROPOUT))
-        runs[dtype] = train(replace(spec, student=spec.student.model_copy(update={"dtype": dtype})))
+        runs[dtype] = train(
+            spec.model_copy(update={"student": spec.student.model_copy(update={"dtype": dtype})})
+        )
     assert not same_curves(runs["float32"], runs["bfloat16"], 1e-7)
     losses = [[row["loss"] for row in curve(spec)] for spec in runs.values()]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
@@ -141,7 +142,7 @@ def test_asked_to_stop_before_the_first_step_it_saves_after_that_step(tmp_path):
 def test_a_missing_rank_is_an_error_not_a_smaller_run(tmp_path):
     spec = tiny_spec(tmp_path)
     with pytest.raises(LaunchError, match=r"1 process\(es\), expected 2"):
-        train(replace(spec, world_size=2))
+        train(spec.model_copy(update={"world_size": 2}))
 
 
 def test_metrics_after_a_resume_drop_what_will_be_repeated_and_a_torn_last_line(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -40,21 +40,19 @@ class Benchmark(ABC):
     def source(self, task: TaskConfig) -> Source:
         """Where a task's rows come from; a local path wins over a hub name."""
         if task.path is None and task.hub is None:
-            return self.default_source
-        return Source(task.path, task.hub, task.hub_config, task.split, task.revision)
+            return replace(self.default_source, revision=task.revision)
+        hub = task.hub if task.path is None else None
+        return Source(task.path, hub, task.hub_config, task.split, task.revision)
 
-    def load(self, task: TaskConfig, source: Source | None = None) -> list[Problem]:
+    def load(self, task: TaskConfig) -> list[Problem]:
         """The task's problems in the order of its source, at most `task.limit`.
-
-        Args:
-            source: where the rows are, in place of what the task says: the same at a fixed commit.
 
         Raises:
             CorpusError: rows that cannot be used, each with its place; or no rows at all.
             DuplicateIdError: an id occurs twice.
             ConfigError: the source cannot be read.
         """
-        source = self.source(task) if source is None else source
+        source = self.source(task)
         problems: list[Problem] = []
         broken: list[str] = []
         places: dict[str, str] = {}

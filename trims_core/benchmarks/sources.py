@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from trims_core.errors import ConfigError, CorpusError
+from trims_core.hub_data import hub_data
 
 _SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".parquet")
 
@@ -40,7 +41,7 @@ class Row:
     """One row as it was read."""
 
     place: str
-    """`file:line`, `file:row` or `name[row]`, counted from 1 in files."""
+    """`file:line` or `file:row`, counted from 1; a hub's file is the one in the local cache."""
     content: str | Mapping[str, Any]
 
     def values(self) -> Mapping[str, Any]:
@@ -63,11 +64,20 @@ def read_rows(source: Source) -> Iterator[Row]:
         ConfigError: a file is missing or of unknown kind, or the hub does not give the data set.
         CorpusError: a file is damaged.
     """
-    if source.path is None:
-        yield from _hub_rows(source)
+    if source.path is not None:
+        yield from _file_rows([Path(name) for name in source.path])
         return
-    for name in source.path:
-        path = Path(name)
+    data = hub_data(source.hub or "", source.hub_config, source.split, source.revision)
+    if data.is_plain:
+        yield from _file_rows(data.paths())
+    else:
+        yield from (
+            Row(f"{source.text()}, row {number}", values) for number, values in enumerate(data.rows(), 1)
+        )
+
+
+def _file_rows(paths: Sequence[Path]) -> Iterator[Row]:
+    for path in paths:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; expected a benchmark's rows. Correct the task's path")
         if not path.name.endswith(_SUFFIXES):
@@ -104,17 +114,3 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                 yield Row(f"{path}:{number}", values)
     except (pa.ArrowInvalid, OSError) as error:
         raise CorpusError(f"{path}: damaged ({error}); expected a Parquet file. Fetch it again") from error
-
-
-def _hub_rows(source: Source) -> Iterator[Row]:
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset(source.hub, source.hub_config, split=source.split, revision=source.revision)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{source.text()}: the hub does not give it ({error}). Check the name and the connection, or set"
-            " the task's path to a local file"
-        ) from error
-    for number, values in enumerate(rows):
-        yield Row(f"{source.hub}[{number}]", values)

@@ -1,17 +1,13 @@
-"""The tasks of a run: digests of their rows for keys, and their problems read from exactly those rows."""
+"""The tasks of a run: digests of their rows for keys, and their problems."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Final
 
 from trims_core.benchmarks.benchmark import Problem
 from trims_core.benchmarks.registry import get_benchmark
 from trims_core.config import TaskConfig
-from trims_core.fingerprint import Digests, pinned
-
-_INPUT: Final = "benchmark."
+from trims_core.fingerprint import Digests
 
 
 def task_digests(tasks: Mapping[str, TaskConfig], digests: Digests) -> dict[str, str]:
@@ -23,25 +19,12 @@ def task_digests(tasks: Mapping[str, TaskConfig], digests: Digests) -> dict[str,
     found = {}
     for name, task in tasks.items():
         source = get_benchmark(task.benchmark).source(task)
-        found[f"{_INPUT}{name}"] = digests.dataset(
+        found[f"benchmark.{name}"] = digests.dataset(
             source.path, source.hub, source.hub_config, source.split, source.revision
         )
     return found
 
 
-def load_tasks(tasks: Mapping[str, TaskConfig], inputs: Mapping[str, str]) -> dict[str, list[Problem]]:
-    """Task → its problems.
-
-    Args:
-        inputs: holds what `task_digests` gave; a hub data set is read at the commit named there.
-
-    Raises:
-        InputError, ConfigError: as `Benchmark.load`.
-    """
-    found = {}
-    for name, task in tasks.items():
-        benchmark = get_benchmark(task.benchmark)
-        source = benchmark.source(task)
-        source = replace(source, revision=pinned(inputs[f"{_INPUT}{name}"], source.revision))
-        found[name] = benchmark.load(task, source)
-    return found
+def load_tasks(tasks: Mapping[str, TaskConfig]) -> dict[str, list[Problem]]:
+    """Task → its problems. Raises: InputError, ConfigError: as `Benchmark.load`."""
+    return {name: get_benchmark(task.benchmark).load(task) for name, task in tasks.items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ import pyarrow.parquet as pq
 
 from trims_core.config import CorpusConfig
 from trims_core.corpus.problems import Problems
-from trims_core.errors import ConfigError
+from trims_core.hub_data import hub_data
 
 _PARQUET_BATCH: Final = 1024
-_COMMIT: Final = re.compile(r"^[0-9a-f]{40}$")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -32,7 +30,7 @@ class RawRow:
     """One row as the input has it."""
 
     place: str
-    """file:line (JSONL), file:row (Parquet) or name:row (hub), counted from 1; full path, for messages."""
+    """file:line (JSONL) or file:row (Parquet), counted from 1; full path, for messages."""
     source: str
     """The file's name without its folder, or the data set's: moving the input changes no row, nor does a row
     above."""
@@ -41,17 +39,28 @@ class RawRow:
 
 def read_rows(config: CorpusConfig, problems: Problems) -> Iterator[RawRow]:
     """All readable rows in order: files as listed in `path`, else the hub data set."""
-    if config.path is None:
-        yield from _hub_rows(config)
+    if config.path is not None:
+        for name in config.path:
+            yield from _file_rows(Path(name), Path(name).name, config, problems)
         return
-    for name in config.path:
-        path = Path(name)
-        if path.name.endswith(".parquet"):
-            yield from _parquet_rows(path, wanted_columns(config), problems)
-        elif path.name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _jsonl_rows(path, problems)
-        else:
-            problems.unusable(name, "unknown kind of file", "expected .jsonl, .jsonl.gz or .parquet")
+    source = f"{config.hub}[{config.split}]"
+    data = hub_data(config.hub or "", config.hub_config, config.split, config.revision)
+    if data.is_plain:
+        for path in data.paths():
+            yield from _file_rows(path, source, config, problems)
+    else:
+        yield from (
+            RawRow(f"{source}:{number}", source, values) for number, values in enumerate(data.rows(), 1)
+        )
+
+
+def _file_rows(path: Path, source: str, config: CorpusConfig, problems: Problems) -> Iterator[RawRow]:
+    if path.name.endswith(".parquet"):
+        yield from _parquet_rows(path, source, wanted_columns(config), problems)
+    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+        yield from _jsonl_rows(path, source, problems)
+    else:
+        problems.unusable(str(path), "unknown kind of file", "expected .jsonl, .jsonl.gz or .parquet")
 
 
 def wanted_columns(config: CorpusConfig) -> tuple[str, ...]:
@@ -61,7 +70,7 @@ def wanted_columns(config: CorpusConfig) -> tuple[str, ...]:
     return (config.messages_column,)
 
 
-def _jsonl_rows(path: Path, problems: Problems) -> Iterator[RawRow]:
+def _jsonl_rows(path: Path, source: str, problems: Problems) -> Iterator[RawRow]:
     number = 0
     try:
         with _open(path) as file:
@@ -71,7 +80,7 @@ def _jsonl_rows(path: Path, problems: Problems) -> Iterator[RawRow]:
                 if text:
                     values = _parse(text, place, problems)
                     if values is not None:
-                        yield RawRow(place, path.name, values)
+                        yield RawRow(place, source, values)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         problems.unusable(f"{path}:{number + 1}", f"damaged gzip file ({error})", "fetch the file again")
     except OSError as error:
@@ -97,7 +106,7 @@ def _parse(text: bytes, place: str, problems: Problems) -> Mapping[str, Any] | N
     return values
 
 
-def _parquet_rows(path: Path, wanted: Sequence[str], problems: Problems) -> Iterator[RawRow]:
+def _parquet_rows(path: Path, source: str, wanted: Sequence[str], problems: Problems) -> Iterator[RawRow]:
     number = 0
     try:
         with pq.ParquetFile(path) as file:
@@ -109,42 +118,8 @@ def _parquet_rows(path: Path, wanted: Sequence[str], problems: Problems) -> Iter
             for batch in file.iter_batches(_PARQUET_BATCH):
                 for values in batch.to_pylist():
                     number += 1
-                    yield RawRow(f"{path}:{number}", path.name, values)
+                    yield RawRow(f"{path}:{number}", source, values)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         problems.unusable(f"{path}:{number + 1}", f"damaged Parquet file ({error})", "fetch the file again")
     except OSError as error:
         problems.unusable(f"{path}:{number + 1}", f"cannot be read ({error})", "check corpus.path")
-
-
-def check_version(files: Sequence[Mapping[str, str]], name: str, commit: str | None) -> None:
-    """Raises ConfigError where the hub could not be reached and another version lay in the local cache."""
-    loaded = [file["filename"] for file in files]
-    if commit is not None and _COMMIT.match(commit) and loaded and not any(commit in path for path in loaded):
-        raise ConfigError(
-            f"{name}: commit {commit[:12]} is wanted, and the hub could not be reached; the local cache gave"
-            f" another version ({loaded[0]}). Connect, or set the path of a local copy"
-        )
-
-
-def _hub_rows(config: CorpusConfig) -> Iterator[RawRow]:
-    from datasets import load_dataset
-
-    name = f"{config.hub}[{config.split}]"
-    try:
-        rows = load_dataset(config.hub, config.hub_config, split=config.split, revision=config.revision)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"corpus.hub: {name} cannot be loaded ({error}); check hub, hub_config, split and the connection,"
-            " or download it and set corpus.path"
-        ) from error
-    check_version(rows.cache_files, name, config.revision)
-    known = list(rows.column_names)
-    missing = [column for column in wanted_columns(config) if column not in known]
-    if missing:
-        raise ConfigError(
-            f"corpus: {name} has no column {missing[0]!r}; it has {', '.join(known)}."
-            " Set corpus.messages_column, or prompt_column and completion_column"
-        )
-    keep = [column for column in (*wanted_columns(config), config.id_column) if column in known]
-    for number, values in enumerate(rows.select_columns(keep), start=1):
-        yield RawRow(f"{name}:{number}", name, values)

@@ -27,7 +27,7 @@ from trims_core.corpus.examples import Example, to_example
 from trims_core.corpus.problems import Problems, UnusableRowError
 from trims_core.corpus.sources import read_rows
 from trims_core.errors import CorpusError
-from trims_core.fingerprint import Digests, canonical_json, pinned
+from trims_core.fingerprint import Digests, canonical_json
 from trims_core.schema import CORPUS, write_table
 from trims_core.stage import Make, Outcome, Progress, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
@@ -40,28 +40,19 @@ _TELL_EVERY_S: Final = 2.0
 
 
 @dataclass(frozen=True)
-class Shard:
-    """What the first reading notes of one shard."""
-
-    number: int
-    n_rows: int
-    digest: str
-    """Hex sha256 over the rows as they will be stored."""
-
-
-@dataclass(frozen=True)
 class Facts:
     """What the first reading came to."""
 
-    shards: tuple[Shard, ...]
+    shards: tuple[str, ...]
+    """Per shard hex sha256 over the rows as they will be stored."""
     counts: Mapping[str, int]
 
 
 def inputs(config: CorpusConfig, digests: Digests) -> dict[str, str]:
-    """The input's bytes and the files' names, which stand in the rows; or the hub's commit."""
+    """The input's bytes, and the names that stand in the rows."""
     data = digests.dataset(config.path, config.hub, config.hub_config, config.split, config.revision)
     if config.path is None:
-        return {"data": data}
+        return {"data": data, "names": f"{config.hub}[{config.split}]"}
     return {"data": data, "names": ", ".join(Path(path).name for path in config.path)}
 
 
@@ -72,10 +63,10 @@ def begin(work: Work) -> Facts:
         CorpusError: rows that cannot be used, each with file, line and remedy; or no rows at all.
         DuplicateIdError: ids that occur twice, with both places.
     """
-    config = _pinned(work)
+    config: CorpusConfig = work.settings
     reading = _Reading(config, work.progress)
-    noted = map(_note, shards_of(reading.examples(), config.rows_per_shard))  # keeps no shard it has noted
-    shards = tuple(Shard(number, n_rows, digest) for number, (n_rows, digest) in enumerate(noted))
+    # map keeps no shard whose digest it has taken
+    shards = tuple(map(_digest, shards_of(reading.examples(), config.rows_per_shard)))
     if reading.problems:
         raise reading.problems.error()
     if reading.counts["n_out"] == 0:
@@ -85,13 +76,13 @@ def begin(work: Work) -> Facts:
 
 def units(_work: Work, facts: Facts) -> list[Unit]:
     """One per shard; its rows are all it depends on."""
-    return [Unit(f"corpus-{s.number:05d}", {}, {"rows": s.digest}, s.number) for s in facts.shards]
+    return [Unit(f"corpus-{i:05d}", {}, {"rows": digest}, i) for i, digest in enumerate(facts.shards)]
 
 
 @contextmanager
 def maker(work: Work, _facts: Facts, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]) -> Iterator[Make]:
     """Reads the input again and writes the shards that are asked for, in order."""
-    config = _pinned(work)
+    config: CorpusConfig = work.settings
     reading = _Reading(config, work.progress)
     shards = shards_of(reading.examples(), config.rows_per_shard)
     n_read = 0
@@ -103,7 +94,7 @@ def maker(work: Work, _facts: Facts, _waiting: Sequence[Unit], _done: Sequence[U
             next(shards, None)
         rows = next(shards, [])
         n_read = unit.source + 1
-        if _note(rows)[1] != unit.inputs["rows"]:
+        if _digest(rows) != unit.inputs["rows"]:
             raise CorpusError(
                 f"corpus: the input changed while it was read (shard {unit.source} has other rows now);"
                 " run the same command again"
@@ -135,12 +126,6 @@ SPEC: Final = StageSpec(
 )
 
 
-def _pinned(work: Work) -> CorpusConfig:
-    """The settings with the commit that the key was made from."""
-    config: CorpusConfig = work.settings
-    return config.model_copy(update={"revision": pinned(work.inputs["data"], config.revision)})
-
-
 def shards_of(examples: Iterator[Example], rows_per_shard: int) -> Iterator[list[Example]]:
     """Consecutive examples, cut behind ids whose hash is a multiple of half the maximum.
 
@@ -164,12 +149,12 @@ def shards_of(examples: Iterator[Example], rows_per_shard: int) -> Iterator[list
         yield shard
 
 
-def _note(rows: Sequence[Example]) -> tuple[int, str]:
-    """Number of rows, and hex sha256 over them as they will be stored."""
+def _digest(rows: Sequence[Example]) -> str:
+    """Hex sha256 over the rows as they will be stored."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(canonical_json([row.id, row.messages, row.completion, row.source]) + b"\n")
-    return len(rows), digest.hexdigest()
+    return digest.hexdigest()
 
 
 @dataclass

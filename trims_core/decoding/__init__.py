@@ -1,8 +1,9 @@
 """The canvas loop of masked diffusion decoding, its reveal rules and caches; importing it imports torch."""
 
 from trims_core.decoding.caches import CACHES, CachePolicy, DualCache, NoCache, PrefixCache
+from trims_core.decoding.canvas import Decoded
 from trims_core.decoding.dream_official import DreamSteps, DreamThreshold
-from trims_core.decoding.engine import Decoded, DecodeSettings, decode
+from trims_core.decoding.engine import DecodeSettings, decode
 from trims_core.decoding.eos_rules import Ass, Eoser
 from trims_core.decoding.parallel import decode_parallel, default_workers
 from trims_core.decoding.proposals import Progress, Proposals

@@ -42,16 +42,26 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A canvas that left the batch; the four lists have an entry for each of its positions."""
+class Decoded:
+    """One finished canvas and how it came about; the four lists have `gen_length` entries."""
 
-    sample: int
     token_ids: list[int]
+    """[MASK] where never revealed."""
     reveal_step: list[int]
-    confidence: list[float]
-    entropy: list[float]
+    """0-based forward of this sequence at which the position was revealed; −1 never."""
+    confidence: list[float | None]
+    """Softmax probability at the reveal; None where never revealed."""
+    entropy: list[float | None]
+    """Entropy of the prediction at the reveal, nats; None where never revealed."""
     n_forwards: int
+    """Model calls the sequence took part in."""
+    n_tokens: int
+    """Tokens up to and including the first end token, or up to the one that completes a stop string; the
+    whole canvas where there is neither."""
+    finished: bool
+    """An end token or a stop string was reached, with everything before it revealed."""
     seconds: float
+    """Its share of the decoding time: each forward's time divided by the sequences in it."""
 
 
 class Canvas:
@@ -163,8 +173,12 @@ class Canvas:
         """bool [B]: no masked position is left."""
         return ~self._rows.masked_BG.any(dim=1)
 
-    def release(self, leaving_B: torch.Tensor) -> list[Finished]:
-        """Take these sequences out of the batch and give them back."""
+    def release(self, leaving_B: torch.Tensor, end_B: torch.Tensor) -> dict[int, Decoded]:
+        """Take these sequences out of the batch and give them back, by the caller's numbers.
+
+        Args:
+            end_B: the token that ends each sequence; G where none does.
+        """
         gone = self._rows.pick(leaving_B.nonzero().flatten())
         staying = (~leaving_B).nonzero().flatten()
         before = self.ids_BL.shape[1]
@@ -174,19 +188,19 @@ class Canvas:
         if self.store is not None:
             self.store.keep(staying, before - self._rows.ids_BL.shape[1])
         self._place()
-        return [
-            Finished(*values)
-            for values in zip(
-                gone.sample_B.tolist(),
-                gone.ids_BL[:, -self.gen_length :].tolist(),
-                gone.reveal_step_BG.tolist(),
-                gone.confidence_BG.tolist(),
-                gone.entropy_BG.tolist(),
-                gone.n_forwards_B.tolist(),
-                gone.seconds_B.tolist(),
-                strict=True,
-            )
-        ]
+        ends = end_B[leaving_B].tolist()
+        decoded = zip(
+            gone.ids_BL[:, -self.gen_length :].tolist(),
+            gone.reveal_step_BG.tolist(),
+            _known(gone.confidence_BG, gone.reveal_step_BG),
+            _known(gone.entropy_BG, gone.reveal_step_BG),
+            gone.n_forwards_B.tolist(),
+            [min(end + 1, self.gen_length) for end in ends],
+            [end < self.gen_length for end in ends],
+            gone.seconds_B.tolist(),
+            strict=True,
+        )
+        return dict(zip(gone.sample_B.tolist(), (Decoded(*one) for one in decoded), strict=True))
 
     def _new_rows(self, samples: Sequence[int], prompts: Sequence[Sequence[int]]) -> _Rows:
         n, gen = len(prompts), self.gen_length
@@ -231,3 +245,12 @@ class Canvas:
 def _first(marks_BG: torch.Tensor, otherwise: int) -> torch.Tensor:
     """int64 [B]: the first marked column, `otherwise` in a row without any."""
     return torch.where(marks_BG.any(dim=1), marks_BG.int().argmax(dim=1), otherwise)
+
+
+def _known(values_BG: torch.Tensor, reveal_step_BG: torch.Tensor) -> list[list[float | None]]:
+    """The values as lists, None where never revealed."""
+    rows = zip(values_BG.tolist(), reveal_step_BG.tolist(), strict=True)
+    return [
+        [value if step >= 0 else None for value, step in zip(values, steps, strict=True)]
+        for values, steps in rows
+    ]

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from trims_core.decoding.caches import CachePolicy, KeyValueStore, NoCache
-from trims_core.decoding.canvas import Canvas, Finished
+from trims_core.decoding.canvas import Canvas, Decoded
 from trims_core.decoding.forwards import candidate_logits
 from trims_core.decoding.proposals import Proposals, propose
 from trims_core.decoding.protocol import Denoiser
@@ -72,29 +72,6 @@ class DecodeSettings:
                 " 0 and this rule goes by entropies; use suppress, or a rule that goes by confidences"
             )
         self.rule.check(self.gen_length, self.block_length, self.cache.name)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One finished canvas and how it came about; the four lists have `gen_length` entries."""
-
-    token_ids: list[int]
-    """[MASK] where never revealed."""
-    reveal_step: list[int]
-    """0-based forward of this sequence at which the position was revealed; −1 never."""
-    confidence: list[float | None]
-    """Softmax probability at the reveal; None where never revealed."""
-    entropy: list[float | None]
-    """Entropy of the prediction at the reveal, nats; None where never revealed."""
-    n_forwards: int
-    """Model calls the sequence took part in."""
-    n_tokens: int
-    """Tokens up to and including the first end token, or up to the one that completes a stop string; the
-    whole canvas where there is neither."""
-    finished: bool
-    """An end token or a stop string was reached, with everything before it revealed."""
-    seconds: float
-    """Its share of the decoding time: each forward's time divided by the sequences in it."""
 
 
 def decode(
@@ -197,13 +174,7 @@ class _Loop:
             stop_B = self._stop_positions()
             leaving_B = leaving_B | (stop_B < canvas.gen_length)
             end_B = torch.minimum(end_B, stop_B)
-        if not bool(leaving_B.any()):
-            return {}
-        ends = end_B[leaving_B].tolist()
-        return {
-            found.sample: _decoded(found, end)
-            for found, end in zip(canvas.release(leaving_B), ends, strict=True)
-        }
+        return canvas.release(leaving_B, end_B) if bool(leaving_B.any()) else {}
 
     def _chosen(self, proposals: Proposals) -> torch.Tensor:
         """The rule's choice, and the most confident candidate where it may not choose nothing."""
@@ -255,22 +226,6 @@ def _refuse_special(student: Any, stop_strings: Sequence[str]) -> None:
             f"stop string {sorted(special)[0]!r} is a special token, which texts are decoded without, so it"
             f" would never be found; expected plain text (end tokens stop a sequence by themselves)"
         )
-
-
-def _decoded(row: Finished, end: int) -> Decoded:
-    known = [step >= 0 for step in row.reveal_step]
-    return Decoded(
-        token_ids=row.token_ids,
-        reveal_step=row.reveal_step,
-        confidence=[
-            value if is_known else None for value, is_known in zip(row.confidence, known, strict=True)
-        ],
-        entropy=[value if is_known else None for value, is_known in zip(row.entropy, known, strict=True)],
-        n_forwards=row.n_forwards,
-        n_tokens=min(end + 1, len(row.token_ids)),
-        finished=end < len(row.token_ids),
-        seconds=row.seconds,
-    )
 
 
 def texts_of(decoded: Sequence[Decoded], student: Any, stop_strings: Sequence[str]) -> list[str]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 
-from trims_core.decoding.engine import Decoded, DecodeSettings, decode
+from trims_core.decoding.canvas import Decoded
+from trims_core.decoding.engine import DecodeSettings, decode
 from trims_core.decoding.protocol import Denoiser
 
 _LISTEN_S: Final = 0.2
@@ -51,104 +52,76 @@ def decode_parallel(
     settings.check()
     longest_first = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
     shares = [longest_first[worker::workers] for worker in range(workers)]
-    reports: queue.SimpleQueue[_Report] = queue.SimpleQueue()
+    news: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
     stop = threading.Event()
-    with _threads_inside(max(1, torch.get_num_threads() // workers)) as n_inside:
-        threads = [
-            threading.Thread(
-                target=_work,
-                args=(worker, student, prompts, share, numbers, settings, n_inside, stop, reports),
-                name=f"decode-{worker}",
-                daemon=True,
-            )
-            for worker, share in enumerate(shares)
-        ]
-        for thread in threads:
-            thread.start()
+
+    def work(worker: int, n_inside: int) -> list[Decoded]:
+        def tell(n_done: int, _total: int) -> None:
+            if stop.is_set():
+                raise _StoppedError
+            news.put((worker, n_done))
+
+        torch.set_num_threads(n_inside)
+        mine = [prompts[place] for place in shares[worker]]
+        return decode(student, mine, settings, tell, numbers=[numbers[place] for place in shares[worker]])
+
+    n_inside = max(1, torch.get_num_threads() // workers)
+    with _threads_inside(n_inside), ThreadPoolExecutor(workers, "decode") as pool:
         try:
-            results = _listen(reports, workers, len(prompts), on_step)
+            futures = [pool.submit(work, worker, n_inside) for worker in range(workers)]
+            _listen(news, futures, len(prompts), on_step)
         finally:
             stop.set()
-            for thread in threads:
-                thread.join()
     decoded: dict[int, Decoded] = {}
-    for worker, share in enumerate(shares):
-        decoded.update(zip(share, results[worker], strict=True))
+    for share, future in zip(shares, futures, strict=True):
+        decoded.update(zip(share, future.result(), strict=True))
     return [decoded[place] for place in range(len(prompts))]
-
-
-@dataclass(frozen=True)
-class _Report:
-    """A thread's news: sequences finished so far, and at its end the result or what went wrong."""
-
-    worker: int
-    n_done: int
-    result: list[Decoded] | None = None
-    error: BaseException | None = None
 
 
 class _StoppedError(Exception):
     """Ends a thread whose result is not wanted any more."""
 
 
-def _work(
-    worker: int,
-    student: Denoiser,
-    prompts: Sequence[Sequence[int]],
-    share: Sequence[int],
-    numbers: Sequence[int],
-    settings: DecodeSettings,
-    n_inside: int,
-    stop: threading.Event,
-    reports: queue.SimpleQueue[_Report],
-) -> None:
-    def tell(n_done: int, _total: int) -> None:
-        if stop.is_set():
-            raise _StoppedError
-        reports.put(_Report(worker, n_done))
-
-    torch.set_num_threads(n_inside)
-    try:
-        mine = [prompts[place] for place in share]
-        result = decode(student, mine, settings, tell, numbers=[numbers[place] for place in share])
-    except _StoppedError:
-        return
-    except BaseException as error:  # noqa: BLE001 - carried to the calling thread and raised there
-        reports.put(_Report(worker, 0, error=error))
-        return
-    reports.put(_Report(worker, len(share), result=result))
-
-
 def _listen(
-    reports: queue.SimpleQueue[_Report],
-    workers: int,
+    news: queue.SimpleQueue[tuple[int, int] | None],
+    futures: Sequence[Future[list[Decoded]]],
     n_prompts: int,
     on_step: Callable[[int, int], None] | None,
-) -> dict[int, list[Decoded]]:
-    """The result of every thread; the short waits let signal handlers of the main thread run."""
-    done = dict.fromkeys(range(workers), 0)
-    results: dict[int, list[Decoded]] = {}
-    while len(results) < workers:
+) -> None:
+    """Passes on how far the threads are until all have ended; raises what one of them raised.
+
+    The short waits let signal handlers of the main thread run.
+
+    Args:
+        news: (thread, sequences finished so far).
+    """
+    for future in futures:
+        future.add_done_callback(lambda _: news.put(None))
+    done = [0] * len(futures)
+    n_running = len(futures)
+    while n_running:
         try:
-            report = reports.get(timeout=_LISTEN_S)
+            told = news.get(timeout=_LISTEN_S)
         except queue.Empty:
             continue
-        if report.error is not None:
-            raise report.error
-        done[report.worker] = report.n_done
-        if report.result is not None:
-            results[report.worker] = report.result
-        elif on_step is not None:
-            on_step(sum(done.values()), n_prompts)
-    return results
+        if told is not None:
+            worker, n_done = told
+            done[worker] = n_done
+            if on_step is not None:
+                on_step(sum(done), n_prompts)
+            continue
+        n_running -= 1
+        for future in futures:
+            if future.done():
+                future.result()
 
 
 @contextmanager
-def _threads_inside(count: int) -> Iterator[int]:
+def _threads_inside(count: int) -> Iterator[None]:
     """Lets each thread use `count` cores inside an operation, and puts the process's number back."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        yield count
+        yield
     finally:
         torch.set_num_threads(before)

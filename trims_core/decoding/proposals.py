@@ -5,7 +5,8 @@ out: 1/(1 + rest) keeps the order even of tokens whose probability rounds to 1. 
 to another one or to a rule's threshold is computed again in float64, so that the decision is that of a
 float64 softmax.
 
-Shapes: B sequences in the batch, G canvas positions, N candidates of all sequences together, V vocabulary.
+Shapes: B sequences in the batch, G canvas positions, N candidates of all sequences together, V vocabulary,
+K confidences that a rule compares with.
 """
 
 from __future__ import annotations
@@ -251,8 +252,9 @@ def _close(rest_N: torch.Tensor, levels: Sequence[float]) -> torch.Tensor:
     twins_N = sorted_N.diff() <= 4 * CLOSE * sorted_N[1:]
     near_N[order_N[1:]] = twins_N
     near_N[order_N[:-1]] |= twins_N
-    for level in levels:
-        near_N |= (1 / (1 + rest_N) - level).abs() < CLOSE
+    if levels:
+        levels_K = torch.tensor(levels, dtype=rest_N.dtype, device=rest_N.device)
+        near_N |= ((1 / (1 + rest_N))[:, None] - levels_K).abs().amin(dim=1) < CLOSE
     return near_N & torch.isfinite(rest_N)
 
 

@@ -5,36 +5,11 @@ Shapes: B sequences, Q fed columns, L all columns, D hidden, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Protocol
 
 import torch
 
 from trims_core.decoding.caches import KeyValueStore
-
-
-class TokenIds(Protocol):
-    """What decoding needs to know of a model family."""
-
-    @property
-    def mask_id(self) -> int:
-        """[MASK]."""
-
-    @property
-    def eos_id(self) -> int:
-        """The end of a sequence, also the padding behind it."""
-
-    @property
-    def end_ids(self) -> Collection[int]:
-        """Every token that ends an answer."""
-
-    @property
-    def lookback(self) -> int:
-        """How many positions to the left of a position its prediction is read."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the head."""
 
 
 class Denoiser(Protocol):
@@ -46,7 +21,7 @@ class Denoiser(Protocol):
 
     @property
     def family(self) -> Any:
-        """Has the attributes of TokenIds."""
+        """Of its attributes mask_id, eos_id, end_ids, lookback and vocab_size are read: students.Family."""
 
     def hidden(
         self,

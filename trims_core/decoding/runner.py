@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trims_core.config import StudentConfig
-from trims_core.decoding.engine import Decoded, DecodeSettings, decode, texts_of
+from trims_core.decoding.canvas import Decoded
+from trims_core.decoding.engine import DecodeSettings, decode, texts_of
 from trims_core.decoding.parallel import decode_parallel, default_workers
 from trims_core.decoding.rules import TopK
 from trims_core.errors import ConfigError, SweepError
@@ -51,19 +52,11 @@ class Answers:
 
     def columns(self) -> dict[str, list[Any]]:
         """text, finished, counts, trajectory, seconds: a value per prompt, as in schema.SAMPLES and TIMES."""
-        decoded = self.decoded
         return {
             "text": list(self.texts),
-            "finished": [item.finished for item in decoded],
-            "n_tokens": [item.n_tokens for item in decoded],
-            "n_tokens_canvas": [len(item.token_ids) for item in decoded],
+            "n_tokens_canvas": [len(item.token_ids) for item in self.decoded],
             "n_tokens_text": list(self.n_tokens_text),
-            "n_forwards": [item.n_forwards for item in decoded],
-            "seconds": [item.seconds for item in decoded],
-            "token_ids": [item.token_ids for item in decoded],
-            "reveal_step": [item.reveal_step for item in decoded],
-            "confidence": [item.confidence for item in decoded],
-            "entropy": [item.entropy for item in decoded],
+            **{item.name: [getattr(one, item.name) for one in self.decoded] for item in fields(Decoded)},
         }
 
 

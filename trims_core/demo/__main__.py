@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from trims_core.demo import DEFAULT_SEED, train_models, write_corpus
+from trims_core.demo import DEFAULT_SEED, write_corpus
 
 
 def main() -> None:
@@ -21,6 +21,8 @@ def main() -> None:
     if arguments.what == "corpus":
         written = write_corpus(arguments.out, arguments.seed)
     else:
+        from trims_core.demo import train_models
+
         written = train_models(
             arguments.out, arguments.seed, _show, arguments.only, arguments.work, arguments.workers
         )

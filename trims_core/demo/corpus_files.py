@@ -10,6 +10,7 @@ from typing import Any, Final
 from trims_core.demo.problems import Group, Problem, draw_problem
 from trims_core.demo.wordings import worked_answer
 from trims_core.errors import ConfigError, CorpusError
+from trims_core.store.durable import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,5 @@ def write_corpus(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, Path]:
 
 def _write_jsonl(path: Path, rows: Iterator[Mapping[str, object]]) -> Path:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, text.encode())
     return path

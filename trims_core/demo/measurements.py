@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from trims_core.curves import tokens_per_forward, wilson_interval
+from trims_core.curves import wilson_interval
 from trims_core.decoding import DecodeSettings, RevealRule, Threshold, decode, one_per_forward
 from trims_core.demo.corpus_files import test_rows, train_rows
 from trims_core.demo.pretraining import Progress
@@ -51,7 +51,7 @@ def measure_student(folder: Path, seed: int, n_problems: int, progress: Progress
             found = _ANSWER.findall(text)
             right += bool(found) and found[-1] == row["answer"]
         low, high = wilson_interval(right, len(rows))
-        parallel = tokens_per_forward([one.n_tokens for one in decoded], [one.n_forwards for one in decoded])
+        parallel = sum(one.n_tokens for one in decoded) / sum(one.n_forwards for one in decoded)
         interval = f"{low:.1%} to {high:.1%}"
         lines.append(f"| {label} | {right / len(rows):.1%} | {interval} | {parallel:.2f} |")
     return "\n".join(lines)

@@ -140,7 +140,7 @@ def export(trainer: Trainer, out_dir: Path) -> None:
         save_tokenizer(trainer.tokenizer, partial)
     else:
         family = student_family(trainer.tokenizer)
-        save_official(model, family.config, trainer.tokenizer, partial, family=family)
+        save_official(model, family.config, trainer.tokenizer, partial)
         suggested = json.dumps({"max_new_tokens": CANVAS}, indent=2) + "\n"
         (partial / "generation_config.json").write_text(suggested, encoding="utf-8")
     (partial / "model.safetensors").chmod(0o644)

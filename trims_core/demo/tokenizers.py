@@ -8,6 +8,7 @@ boundaries also cross.
 
 import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from trims_core.demo.problems import draw_problem
 from trims_core.demo.wordings import Style, worked_answer
+from trims_core.students.llada import CHAT_TEMPLATE
 
 TEACHER_VOCAB_SIZE = 480
 STUDENT_VOCAB_SIZE = 496
@@ -39,14 +41,6 @@ TEACHER_TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
-STUDENT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if loop.first %}{{ bos_token }}{% endif %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
-    "{{ message['content'] | trim + '<|eot_id|>' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
 
 
@@ -90,6 +84,7 @@ def _fast(tokenizer: Tokenizer, template: str, **specials: Any) -> PreTrainedTok
     return fast
 
 
+@cache
 def teacher_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """The teacher's tokenizer: Qwen3's special tokens and ChatML; `<|im_end|>` ends a turn."""
     texts = _sample(seed, "teacher", ("base", "wide"), "user assistant\n")
@@ -103,13 +98,14 @@ def teacher_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
 
 
+@cache
 def student_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """The student's tokenizer: LLaDA's special tokens and template, which honours add_generation_prompt."""
     texts = _sample(seed, "student", ("base",), "user assistant\n\n")
     bpe = _train_bpe(texts, STUDENT_SPLIT, STUDENT_SPECIALS, STUDENT_VOCAB_SIZE)
     return _fast(
         bpe,
-        STUDENT_TEMPLATE,
+        CHAT_TEMPLATE,
         bos_token="<|startoftext|>",
         eos_token="<|endoftext|>",
         pad_token="<|endoftext|>",

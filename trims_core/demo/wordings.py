@@ -16,7 +16,6 @@ from typing import Literal
 from trims_core.demo.problems import Operation, Problem, Step
 
 Style = Literal["base", "tuned", "wide"]
-STYLES: tuple[Style, ...] = ("base", "tuned", "wide")
 
 _ALTERNATIVES = re.compile(r"\(([^()]*)\)")
 

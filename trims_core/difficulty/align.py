@@ -50,34 +50,6 @@ class _Tokens:
         return np.flatnonzero(self.end == self.start)
 
 
-def student_difficulty(
-    teacher_byte_end: npt.ArrayLike,
-    teacher_values: npt.ArrayLike,
-    student_byte_end: npt.ArrayLike,
-    name: str = "?",
-) -> Floats:
-    """Difficulty of each student token of one example, in the unit of `teacher_values`, float64.
-
-    Args:
-        teacher_byte_end: end of each teacher token in the completion's UTF-8 bytes, end of turn included.
-        student_byte_end: the same for the student's tokens.
-        name: what an error calls the example.
-
-    Raises:
-        AlignmentError: offsets that decrease, or the two sides cover another number of bytes.
-    """
-    teacher_end = np.asarray(teacher_byte_end, dtype=np.int64)
-    student_end = np.asarray(student_byte_end, dtype=np.int64)
-    return align_rows(
-        teacher_end,
-        np.asarray(teacher_values, dtype=np.float64),
-        np.array([0, len(teacher_end)]),
-        student_end,
-        np.array([0, len(student_end)]),
-        [name],
-    )
-
-
 def align_rows(
     teacher_end_T: npt.NDArray[Any],
     teacher_value_T: npt.NDArray[Any],
@@ -86,12 +58,17 @@ def align_rows(
     student_offset_R1: npt.NDArray[Any],
     names_R: Sequence[str],
 ) -> Floats:
-    """`student_difficulty` for many examples at once; the result of one does not depend on its neighbours.
+    """Difficulty of every student token, in the unit of `teacher_value_T`, float64 [S].
 
     Example r has the teacher tokens teacher_offset_R1[r] to teacher_offset_R1[r + 1]; likewise the student's.
+    The result of one does not depend on its neighbours.
+
+    Args:
+        teacher_end_T: end of each token in its completion's UTF-8 bytes, end of turn included; student_end_S
+            likewise.
 
     Raises:
-        AlignmentError: naming the examples.
+        AlignmentError: offsets that decrease, or sides that cover other numbers of bytes; names the examples.
     """
     teacher_offset_R1 = np.asarray(teacher_offset_R1, dtype=np.int64)
     student_offset_R1 = np.asarray(student_offset_R1, dtype=np.int64)

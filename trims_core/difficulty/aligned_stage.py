@@ -12,7 +12,7 @@ from typing import Final, Literal
 from trims_core._faults import fault_point
 from trims_core.config import Section, StudentConfig, TrimsConfig
 from trims_core.errors import CorruptShardError, InputError
-from trims_core.fingerprint import Digests, pinned
+from trims_core.fingerprint import Digests
 from trims_core.graph import Node
 from trims_core.schema import ALIGNED, CORPUS_TEXT, write_table
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
@@ -95,8 +95,8 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     chosen: AlignedSettings = work.settings
     n_done, n_all = len(done), len(done) + len(waiting)
     work.progress(n_done, n_all, "loading the student's tokenizer")
-    revision = pinned(work.inputs["student_tokenizer"], chosen.student.revision)
-    tokenizer, family = load_student_tokenizer(chosen.student.model, revision, chosen.family)
+    student = chosen.student
+    tokenizer, family = load_student_tokenizer(student.model, student.revision, chosen.family)
     # the teacher's score of its own end of turn goes to the token that ends the student's completions
     renderer = Renderer(tokenizer, family.eos_id if chosen.supervised_end == "eos" else None)
 
@@ -104,25 +104,19 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         nonlocal n_done
         fault_point("aligned.before_shard")
         scores_file, corpus_file = unit.source
-        tick = _Ticker(work, n_done, n_all, unit.name)
+
+        def tick(n_rows: int) -> None:
+            work.progress(n_done, n_all, f"aligning {unit.name}: {n_rows} rows")
+
         table = align_shard(scores_file, corpus_file, chosen.metric, renderer, tick)
         n_rows = write_table(attempt.path / TABLE_FILE, ALIGNED, table, {**unit.settings, **unit.inputs})
         fault_point("aligned.before_record")
         n_done += 1
         work.progress(n_done, n_all, f"aligned {unit.name}")
-        return Made({TABLE_FILE: n_rows}, {"n_rows": n_rows, "n_tokens": _n_values(table)})
+        n_tokens = len(table["difficulty_nats"].combine_chunks().flatten())
+        return Made({TABLE_FILE: n_rows}, {"n_rows": n_rows, "n_tokens": n_tokens})
 
     yield make
-
-
-class _Ticker:
-    """Tells how far a shard is."""
-
-    def __init__(self, work: Work, n_done: int, n_all: int, name: str) -> None:
-        self._work, self._n_done, self._n_all, self._name = work, n_done, n_all, name
-
-    def __call__(self, n_rows: int) -> None:
-        self._work.progress(self._n_done, self._n_all, f"aligning {self._name}: {n_rows} rows")
 
 
 def finish(_work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
@@ -132,13 +126,6 @@ def finish(_work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome
     counts = {"n_in": n_rows, "n_out": n_rows, "n_rejected": 0, "n_tokens": n_tokens}
     card = f"{n_tokens} student completion tokens, end of turn included, of {n_rows} examples."
     return Outcome(counts, {"n_shards": len(done)}, card)
-
-
-def _n_values(table: object) -> int:
-    import pyarrow as pa
-
-    assert isinstance(table, pa.Table)
-    return sum(len(chunk.flatten()) for chunk in table["difficulty_nats"].chunks)
 
 
 SPEC: Final = StageSpec(

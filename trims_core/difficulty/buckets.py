@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -141,19 +141,11 @@ class BucketPlan:
         return groups
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The cuts as plain values, floats exact; with k and n_tokens they give the plan back."""
+        """The cuts as plain values, floats exact; with k and n_tokens they are the whole plan."""
         return [
             {"rank": cut.rank, "edge": float(cut.edge), "last": None if cut.last is None else list(cut.last)}
             for cut in self.cuts
         ]
-
-    @staticmethod
-    def cuts_from_json(plain: Sequence[Mapping[str, Any]]) -> tuple[Cut, ...]:
-        """The cuts that `to_json` wrote."""
-        return tuple(
-            Cut(one["rank"], np.float32(one["edge"]), None if one["last"] is None else tuple(one["last"]))
-            for one in plain
-        )
 
 
 def cut_ranks(n_tokens: int, k: int) -> list[int]:

@@ -16,9 +16,9 @@ from trims_core.decoding.engine import Watch, texts_of
 from trims_core.errors import ConfigError
 from trims_core.generation.named_rules import BLOCK_LENGTH, RuleKind, make_rule
 from trims_core.generation.options import GEN_LENGTH, GenerateOptions
+from trims_core.hub import checkpoint_folder
 from trims_core.rendering import Message, Renderer
 from trims_core.students import Student, load_student
-from trims_core.students.hub import checkpoint_folder
 from trims_core.students.tokenizer import token_id
 
 

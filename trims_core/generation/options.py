@@ -17,7 +17,8 @@ GEN_LENGTH: Final = 256
 CACHE_NAMES: Final = ("auto", "none", "prefix", "dual")
 
 
-def _option(default: Any, help_text: str) -> Any:
+def option(default: Any, help_text: str) -> Any:
+    """A field with its default and what the command line says of it."""
     return field(default=default, metadata={"help": help_text})
 
 
@@ -25,39 +26,39 @@ def _option(default: Any, help_text: str) -> Any:
 class GenerateOptions:
     """Everything that can be chosen about a generation; None takes what the rule or the student suggests."""
 
-    rule: str = _option("threshold", f"How positions are chosen: {', '.join(RULES)} (docs/decoding.md).")
-    threshold: float | None = _option(
+    rule: str = option("threshold", f"How positions are chosen: {', '.join(RULES)} (docs/decoding.md).")
+    threshold: float | None = option(
         None, "Confidence for threshold and dream_official (0.9); nats for entropy and multi_block (0.5)."
     )
-    steps: int | None = _option(
+    steps: int | None = option(
         None,
         "Forwards per canvas: topk, eoser, dream_steps (one per position), dream_official (one per 32).",
     )
-    factor: float | None = _option(None, "Of factor and factor_compat (1.0).")
-    gamma_min: float | None = _option(
+    factor: float | None = option(None, "Of factor and factor_compat (1.0).")
+    gamma_min: float | None = option(
         None, "What the confidence of end tokens is first multiplied by: eoser (0.4), eoser_ass (0.01)."
     )
-    add: float | None = _option(
+    add: float | None = option(
         None, "Share of a block revealed before multi_block works on the next one too (0.1)."
     )
-    ass_blocks: int | None = _option(None, "Blocks of ass and eoser_ass (1).")
-    cache: str = _option("auto", "none (exact), prefix or dual (approximate); auto: dual if the rule has it.")
-    gen_length: int | None = _option(
+    ass_blocks: int | None = option(None, "Blocks of ass and eoser_ass (1).")
+    cache: str = option("auto", "none (exact), prefix or dual (approximate); auto: dual if the rule has it.")
+    gen_length: int | None = option(
         None, f"Positions of the canvas (max_new_tokens in generation_config.json, else {GEN_LENGTH})."
     )
-    block_length: int | None = _option(None, f"Positions of a block ({BLOCK_LENGTH}).")
-    temperature: float = _option(0.0, "Gumbel noise of this size; 0: the most probable token.")
-    seed: int = _option(0, "Of the noise; the same seed gives the same text.")
-    top_p: float = _option(1.0, "Propose from the smallest set of tokens of this probability.")
-    top_k: int | None = _option(None, "Propose from so many most probable tokens.")
-    guidance: float = _option(0.0, "Classifier-free guidance scale; not defined with a cache.")
-    suppress: tuple[str, ...] = _option(
+    block_length: int | None = option(None, f"Positions of a block ({BLOCK_LENGTH}).")
+    temperature: float = option(0.0, "Gumbel noise of this size; 0: the most probable token.")
+    seed: int = option(0, "Of the noise; the same seed gives the same text.")
+    top_p: float = option(1.0, "Propose from the smallest set of tokens of this probability.")
+    top_k: int | None = option(None, "Propose from so many most probable tokens.")
+    guidance: float = option(0.0, "Classifier-free guidance scale; not defined with a cache.")
+    suppress: tuple[str, ...] = option(
         (), "Never propose this token: eos, eot, an id or the token's text; may be repeated."
     )
-    begin_suppress: tuple[str, ...] = _option((), "Reveal this token last; may be repeated.")
-    stop: tuple[str, ...] = _option((), "End the answer before this text; may be repeated.")
-    stop_at_end: bool = _option(True, "End at the end token, or decode the whole canvas.")
-    batch_size: int = _option(8, "Prompts decoded together; changes speed only.")
+    begin_suppress: tuple[str, ...] = option((), "Reveal this token last; may be repeated.")
+    stop: tuple[str, ...] = option((), "End the answer before this text; may be repeated.")
+    stop_at_end: bool = option(True, "End at the end token, or decode the whole canvas.")
+    batch_size: int = option(8, "Prompts decoded together; changes speed only.")
 
     def rule_kind(self) -> RuleKind:
         """What there is to know about the chosen rule.

@@ -70,7 +70,7 @@ def units(work: Work, _facts: None) -> list[Unit]:
     """
     chosen: GradesSettings = work.settings
     sweep = work.parents["sweep"]
-    tasks = load_tasks(chosen.tasks, work.inputs)
+    tasks = load_tasks(chosen.tasks)
     golds = {task: {problem.id: problem.gold for problem in problems} for task, problems in tasks.items()}
     task_of = {name: row["task"] for row in _cells(work) for name in row["units"]}
     found = []

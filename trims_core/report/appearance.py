@@ -11,7 +11,6 @@ from typing import Any, Final
 class Theme:
     """Colours of one appearance."""
 
-    name: str
     ground: str
     ink: str
     faint: str
@@ -22,7 +21,6 @@ class Theme:
 
 
 LIGHT: Final = Theme(
-    name="light",
     ground="#ffffff",
     ink="#1f2430",
     faint="#6b7280",
@@ -32,7 +30,6 @@ LIGHT: Final = Theme(
     untuned="#7a7f87",
 )
 DARK: Final = Theme(
-    name="dark",
     ground="#15181e",
     ink="#e6e8ec",
     faint="#9aa2ae",
@@ -47,14 +44,13 @@ DARK: Final = Theme(
 class Shape:
     """Size of a figure, in inches; the narrow one is for phones and leaves titles to the page."""
 
-    name: str
     width: float
     height: float
     narrow: bool
 
 
-WIDE: Final = Shape("wide", 7.2, 4.9, narrow=False)
-NARROW: Final = Shape("narrow", 4.3, 4.9, narrow=True)
+WIDE: Final = Shape(7.2, 4.9, narrow=False)
+NARROW: Final = Shape(4.3, 4.9, narrow=True)
 
 VARIANTS: Final = {
     "": (LIGHT, WIDE),

@@ -21,13 +21,17 @@ import numpy.typing as npt
 from trims_core.config import TrimsConfig
 from trims_core.errors import ReportError
 from trims_core.points import RuleName, point_text
-from trims_core.schema import GRADES, SAMPLES, read_table
+from trims_core.report.graded_sweeps import read_rows, summaries_of
+from trims_core.schema import GRADES, SAMPLES
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
 CellKey = tuple[str, str, str, float | None]
 """Model, task, cache, threshold (None: one token per forward)."""
+
+Files = tuple[Path, Path]
+"""Samples and their grades."""
 
 _SHOWN_AT_MOST: Final = 12
 _COUNTED: Final = ("cache", "threshold", "sample_id", "finished", "n_tokens", "n_forwards")
@@ -68,8 +72,8 @@ class Cell:
     """One, or several where parts were decoded at different times."""
     workers: tuple[int, ...]
     stop_at_end: bool
-    files: tuple[tuple[Path, Path], ...] = ()
-    """Per unit its samples and their grades."""
+    files: tuple[Files, ...] = ()
+    """Per unit."""
 
     @property
     def key(self) -> CellKey:
@@ -147,7 +151,8 @@ def load_cells(
     """All cells, in the order of the settings, with equal problems in all cells of a task.
 
     Args:
-        parents: artifacts by role; those named sweep/<model> and grades/<model> are read.
+        parents: artifacts by role; those named sweep/<model> and grades/<model> are read. A sweep of version
+            0.1 needs no grades.
         partial: leave out what is missing instead of refusing, and keep only the problems that all cells
             of a task share; the coverage then says what was left out.
 
@@ -158,6 +163,8 @@ def load_cells(
     found: dict[CellKey, Cell] = {}
     for model in models_of(config):
         sweep, grades = (parents.get(f"{stage}/{model.name}") for stage in ("sweep", "grades"))
+        if sweep is not None and sweep.manifest.is_old:
+            grades = sweep
         if sweep is not None and grades is not None:
             found |= {cell.key: cell for cell in read_cells(model, sweep, grades)}
     keys = expected_keys(config)
@@ -178,9 +185,14 @@ def load_cells(
 def read_cells(model: Model, sweep: Artifact, grades: Artifact) -> list[Cell]:
     """The cells of one model.
 
+    Args:
+        grades: those of the sweep; of one of version 0.1 the sweep itself.
     Raises:
         ReportError: samples, grades and cells.json contradict each other.
     """
+    if sweep.manifest.is_old:
+        summaries = summaries_of(sweep)
+        return [_cell(model, row, [(sweep.file(name),) * 2 for name in row["units"]]) for row in summaries]
     rows = json.loads(grades.file("cells.json").read_text(encoding="utf-8"))
     listed = {name for row in rows for name in row["units"]}
     for artifact in (sweep, grades):
@@ -190,14 +202,14 @@ def read_cells(model: Model, sweep: Artifact, grades: Artifact) -> list[Cell]:
                 f"{artifact.path}: its units are not those that the grades' cells.json lists"
                 f" ({_some(sorted(other))}); expected the same. Redo it with --refresh grades"
             )
-    return [_cell(model, row, sweep, grades) for row in rows]
+    return [_cell(model, row, [_files(name, sweep, grades) for name in row["units"]]) for row in rows]
 
 
-def _cell(model: Model, summary: Mapping[str, Any], sweep: Artifact, grades: Artifact) -> Cell:
-    files = tuple(
-        (sweep.file(f"{unit}/samples.parquet"), grades.file(f"{unit}/grades.parquet"))
-        for unit in summary["units"]
-    )
+def _files(unit: str, sweep: Artifact, grades: Artifact) -> Files:
+    return sweep.file(f"{unit}/samples.parquet"), grades.file(f"{unit}/grades.parquet")
+
+
+def _cell(model: Model, summary: Mapping[str, Any], files: Sequence[Files]) -> Cell:
     columns: dict[str, list[Any]] = {name: [] for name in (*_COUNTED, "verdict")}
     for samples, graded in files:
         for name, values in _joined(samples, graded).items():
@@ -233,7 +245,7 @@ def _cell(model: Model, summary: Mapping[str, Any], sweep: Artifact, grades: Art
         batch_sizes=tuple(summary["batch_sizes"]),
         workers=tuple(summary["workers"]),
         stop_at_end=bool(summary["stop_at_end"]),
-        files=files,
+        files=tuple(files),
     )
     points = set(zip(columns["cache"], columns["threshold"], strict=True))
     if points != {(cell.cache, cell.threshold)}:
@@ -247,8 +259,8 @@ def _cell(model: Model, summary: Mapping[str, Any], sweep: Artifact, grades: Art
 
 def _joined(samples: Path, graded: Path) -> dict[str, list[Any]]:
     """The samples of a unit with their verdicts, by problem. Raises: ReportError: not one grade each."""
-    columns: dict[str, list[Any]] = read_table(samples, SAMPLES).select(_COUNTED).to_pydict()
-    grades = read_table(graded, GRADES).select(["sample_id", "verdict"]).to_pydict()
+    columns: dict[str, list[Any]] = read_rows(samples, SAMPLES).select(_COUNTED).to_pydict()
+    grades = read_rows(graded, GRADES).select(["sample_id", "verdict"]).to_pydict()
     verdicts = dict(zip(grades["sample_id"], grades["verdict"], strict=True))
     ids = columns["sample_id"]
     if len(set(ids)) < len(ids):

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from trims_core.points import parallelism_order
 from trims_core.report.cells import Cell, method_of
+from trims_core.report.graded_sweeps import read_rows
 from trims_core.report.intervals import rounded
-from trims_core.schema import BUCKETS, CORPUS, GRADES, SAMPLES, read_table
+from trims_core.schema import BUCKETS, CORPUS, GRADES, SAMPLES
 
 _CONTEXT_GROUPS: Final = 4
 _REPLACEMENT: Final = "�"
@@ -152,7 +153,7 @@ def _rows(paths: Sequence[Path], table: Any, column: str, wanted: Sequence[str])
     for path in paths:
         if not set(wanted).intersection(_ids(path, column)):
             continue
-        data = read_table(path, table)
+        data = read_rows(path, table)
         mask = pc.is_in(data.column(column), value_set=names)
         out.update({row[column]: row for row in data.filter(mask).to_pylist()})
     return out

@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any, Final
 
@@ -106,7 +107,7 @@ class Estimate:
     p_holm: float | None = None
     """`p`, adjusted for the table that the number stands in."""
 
-    @property
+    @cached_property
     def p(self) -> float | None:
         """Of "the true value is 0", seeds and problems being random; None without that interval."""
         return None if self.components is None else self.components.p_value(self.value)

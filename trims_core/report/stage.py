@@ -12,7 +12,7 @@ from typing import Final
 
 from trims_core._faults import fault_point
 from trims_core.config import TrimsConfig
-from trims_core.fingerprint import Digests, pinned
+from trims_core.fingerprint import Digests
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import UnitRecord
 
@@ -41,11 +41,10 @@ def finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome
     config: TrimsConfig = work.settings
     folder = work.folder
     work.progress(0, _STEPS, "loading the student's tokenizer")
-    revision = pinned(work.inputs["student_tokenizer"], config.student.revision)
     results = collect(
         config,
         work.parents,
-        load_tokenizer(config.student.model, revision),
+        load_tokenizer(config.student.model, config.student.revision),
         partial=config.report.partial,
         progress=lambda note: work.progress(1, _STEPS, note),
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trims_core._faults import fault_point
 from trims_core.config import ScoresConfig
 from trims_core.errors import NonFiniteScoreError, RejectBudgetError
-from trims_core.fingerprint import Json, pinned, sha256_json
+from trims_core.fingerprint import Json, sha256_json
 from trims_core.schema import CORPUS, CORPUS_TEXT, REJECTS, SCORES, read_table, write_table
 from trims_core.scores.shards import (
     NO_REPLY,
@@ -86,9 +86,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     from trims_core.rendering import Renderer
     from trims_core.teacher.registry import make_teacher, make_tokenizer
 
-    config: ScoresConfig = work.settings.model_copy(
-        update={"revision": pinned(work.inputs["checkpoint"], work.settings.revision)}
-    )
+    config: ScoresConfig = work.settings
     tally = Tally(work.parents["corpus"].rows("corpus-"), [dict(record.notes) for record in done])
     tally.check(config.max_rejected_fraction)
     limits = read_limits(config.model, config.revision)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, ClassVar, Final, TypedDict
 
 from trims_core.errors import IncompleteArtifactError
 from trims_core.fingerprint import Json, canonical_json, sha256_json
@@ -30,7 +30,9 @@ RETIRED_NAME: Final = ".retired"
 LOGS_NAME: Final = ".logs"
 CARD_NAME: Final = "card.md"
 RESERVED_NAMES: Final = frozenset({MANIFEST_NAME, UNIT_NAME, CARD_NAME})
-_OLD: Final = "made by version 0.1, whose keys are others; its files are readable, run again to make it anew"
+_NO_UNITS: Final = (
+    "made by version 0.1, which knew no units; its files are readable, run again to make it anew"
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ def read_unit(folder: Path) -> UnitRecord:
         IncompleteArtifactError: absent, unreadable, edited, of another format, or in the wrong folder.
     """
     path = folder / UNIT_NAME
-    body = _read_signed(path, "unit_version", UNIT_VERSION, "The same command makes it again")
+    remedy = "The same command makes it again"
+    body = _checked(path, _read_json(path, remedy), "unit_version", UNIT_VERSION, remedy)
     entries = tuple(FileEntry(**entry) for entry in body.pop("files"))
     unit = UnitRecord(folder, UnitKey(**body.pop("key")), entries, **body)
     if unit.key.fingerprint != folder.name:
@@ -187,6 +190,9 @@ class ArtifactRef(TypedDict):
 @dataclass(frozen=True)
 class Manifest:
     """What `manifest.json` says."""
+
+    is_old: ClassVar[bool] = False
+    """Whether version 0.1 wrote it (`trims_core.store.old`)."""
 
     stage: str
     node: str
@@ -245,12 +251,16 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an artifact folder, checked against itself and the folder's name.
 
     Raises:
-        IncompleteArtifactError: absent, unreadable, edited, of another format or version of this project, or
-            in the wrong folder.
+        IncompleteArtifactError: absent, unreadable, edited, of another format, or in the wrong folder.
     """
+    from trims_core.store.old import is_old, old_manifest  # which builds on this module
+
     path = folder / MANIFEST_NAME
     remedy = f"Redo the stage with --refresh {folder.parent.name}"
-    body = _read_signed(path, "manifest_version", MANIFEST_VERSION, remedy)
+    body = _read_json(path, remedy)
+    if is_old(body):
+        return old_manifest(path, body)
+    body = _checked(path, body, "manifest_version", MANIFEST_VERSION, remedy)
     stated = body.pop("content_digest")
     entries = tuple(FileEntry(**entry) for entry in body.pop("files"))
     units = tuple(
@@ -265,30 +275,20 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def is_old_version(folder: Path) -> bool:
-    """Whether an artifact's folder was written by version 0.1, which knew no units."""
-    try:
-        return _is_old(json.loads((folder / MANIFEST_NAME).read_bytes()))
-    except (OSError, ValueError):
-        return False
-
-
-def _is_old(body: Json) -> bool:
-    return isinstance(body, dict) and body.get("manifest_version") == 1
-
-
 def _signed(body: Mapping[str, Json]) -> bytes:
     body = {**body, "own_digest": sha256_json(body)}
     return json.dumps(json.loads(canonical_json(body)), indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def _read_signed(path: Path, version_name: str, version: int, remedy: str) -> dict[str, Any]:
+def _read_json(path: Path, remedy: str) -> Any:
     try:
-        body = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise IncompleteArtifactError(f"{path}: cannot be read ({error}); expected JSON. {remedy}") from error
-    if version_name == "manifest_version" and _is_old(body):
-        raise IncompleteArtifactError(f"{path.parent}: {_OLD}")
+
+
+def _checked(path: Path, body: Any, version_name: str, version: int, remedy: str) -> dict[str, Any]:
+    """The fields of a signed file, without version and signature."""
     if not isinstance(body, dict) or body.get(version_name) != version:
         found = body.get(version_name) if isinstance(body, dict) else type(body).__name__
         what = version_name.replace("_", " ")
@@ -324,7 +324,9 @@ class Artifact:
 
     @property
     def units(self) -> tuple[UnitRef, ...]:
-        """Its units, in their order."""
+        """Its units, in their order. Raises: IncompleteArtifactError: version 0.1 made it, which had none."""
+        if self.manifest.is_old:
+            raise IncompleteArtifactError(f"{self.path}: {_NO_UNITS}")
         return self.manifest.units
 
     def ref(self) -> ArtifactRef:
@@ -373,7 +375,7 @@ class Artifact:
     def _paths(self) -> Mapping[str, Path]:
         of_units = {
             f"{unit.name}/{entry.name}": self.unit_folder(unit) / entry.name
-            for unit in self.units
+            for unit in self.manifest.units
             for entry in unit.files
         }
         return of_units | {entry.name: self.path / entry.name for entry in self.manifest.files}

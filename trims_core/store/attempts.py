@@ -10,8 +10,8 @@
     3. seal    the listed files are flushed and hashed, others are removed
     4. put     files/ is renamed to the fingerprint; whoever comes second takes the first one's
 
-No step needs a lock: two processes or hosts never write in one folder, and a name is given once. What lay
-under the name when the attempt began (damaged, or to be refreshed) changes places with the new one.
+No step needs a lock: two processes or hosts never write in one folder, and a name is given once. What is
+damaged, or to be refreshed, changes places with the new one.
 """
 
 from __future__ import annotations
@@ -55,14 +55,15 @@ _UNSUPPORTED: Final = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV
 class Attempt:
     """The writing side of one unit or artifact."""
 
-    def __init__(self, folder: Path, final: Path) -> None:
+    def __init__(self, folder: Path, final: Path, replaces: int | None) -> None:
         self.folder = folder
         self.final = final
+        self.replaces = replaces
+        """Inode of the one that is put aside although it is whole."""
         self.path = folder / _FILES_NAME
         """Write files here, at any depth."""
         self.scratch = folder / _SCRATCH_NAME
         """For checkpoints and logs: kept over crashes until the rename, never part of it."""
-        self._before = inode(final)
 
     def seal(
         self, files: Mapping[str, int | None], aside: Collection[str], digests: FileDigests
@@ -87,7 +88,7 @@ class Attempt:
     def put(self, find: Callable[[], T | None]) -> T | None:
         """Rename into place. Where another writer was first with a whole one: that one, and these files go.
 
-        What was there when this attempt began is retired, and so is what came meanwhile but is damaged.
+        What this one `replaces` is retired, and so is what is damaged.
 
         Args:
             find: the whole one that is there, if it is whole.
@@ -99,7 +100,7 @@ class Attempt:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            if inode(self.final) != self._before and (theirs := find()) is not None:
+            if inode(self.final) != self.replaces and (theirs := find()) is not None:
                 shutil.rmtree(self.path)
                 return theirs
             if self._replace():
@@ -125,18 +126,21 @@ class Attempt:
 
 
 @contextmanager
-def attempt_at(final: Path, root: Path) -> Iterator[Attempt]:
+def attempt_at(final: Path, root: Path, replaces: int | None = None) -> Iterator[Attempt]:
     """A folder to make something in. What is in scratch/ stays for the next attempt if this one fails.
 
     Args:
-        final: where it will lie. root: the store's, for messages about its disk.
+        final: where it will lie.
+        root: the store's, for messages about its disk.
+        replaces: inode of the one there is, if it is to be put aside although it is whole. It must have been
+            asked for before that one was looked at: what came later is newer.
     """
     attempts = final.parent / ATTEMPTS_NAME
     mine = attempts / f"{final.name}.{_writer()}"
     with disk_errors(root):
         make_folders(attempts)
         _take_over(attempts, mine)
-        attempt = Attempt(mine, final)
+        attempt = Attempt(mine, final, replaces)
         _keep_replaced(attempt)
         shutil.rmtree(attempt.path, ignore_errors=True)
         attempt.path.mkdir(parents=True)

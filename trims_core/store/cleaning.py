@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from trims_core.errors import IncompleteArtifactError
-from trims_core.store.artifact import ATTEMPTS_NAME, LOGS_NAME, RETIRED_NAME, is_old_version, read_manifest
+from trims_core.store.artifact import ATTEMPTS_NAME, LOGS_NAME, RETIRED_NAME, read_manifest
 from trims_core.store.attempts import RELEASED, attempt_lives, retire, touched
 from trims_core.store.locking import LOCK_PREFIX, try_lock
+from trims_core.store.old import is_old_version
 
 logger = logging.getLogger(__name__)
 

@@ -103,7 +103,8 @@ class Store:
         return self.root / key.stage / LOGS_NAME / key.fingerprint
 
     def find(self, key: StageKey) -> Artifact | None:
-        """The artifact of a key, verified; None where it was never made, or units of it were refreshed since.
+        """The artifact of a key, verified; None where it was never made (by version 0.1 does not count), or
+        units of it were refreshed since.
 
         Raises:
             IncompleteArtifactError, CorruptShardError: it is damaged; names the files and the remedy.
@@ -115,7 +116,7 @@ class Store:
         if artifact is None:
             logger.info("%s: units of it were refreshed since it was made", key.stage)
             return None
-        return self._whole(artifact)
+        return None if artifact.manifest.is_old else self._whole(artifact)
 
     def open(self, ref: ArtifactRef | Path | str) -> Artifact:
         """The artifact of a reference or folder, verified. Raises: like `find`; MissingArtifactError."""
@@ -154,14 +155,15 @@ class Store:
             make_folders(final.parent)
         lock = write_lock(lock_path(final.parent, key.fingerprint), f"{key.stage} {key.fingerprint[:12]}")
         with disk_errors(self.root), lock:
-            made_meanwhile = inode(final) not in (None, before)
+            there = inode(final)
+            made_meanwhile = there not in (None, before)
             found = self.find(key) if made_meanwhile or not refresh else None
             if found is not None:
                 logger.info("%s: adopted what another process made", key.stage)
                 yield found
                 return
             try:
-                with attempt_at(final, self.root) as attempt:
+                with attempt_at(final, self.root, replaces=there) as attempt:
                     yield attempt
             finally:
                 self._verified.save()
@@ -293,7 +295,7 @@ class Store:
                 removed += clean_leftovers(self.root / stage, staging, retired, older_than_s, dry_run)
                 drop_locks(self.root / stage, dry_run)
             if artifact is not None:
-                removed.append(remove_artifact(self._named(artifact), dry_run))
+                removed.append(remove_artifact(self.named(artifact), dry_run))
             for folder in self._unit_folders():
                 removed += clean_leftovers(folder, staging, retired, older_than_s, dry_run)
                 if units:
@@ -328,7 +330,7 @@ class Store:
         """
         artifact = Artifact(folder, read_manifest(folder))
         units = []
-        for unit in artifact.units:
+        for unit in artifact.manifest.units:
             try:
                 found = read_unit(artifact.unit_folder(unit)).ref(unit.name)
             except IncompleteArtifactError:
@@ -336,11 +338,11 @@ class Store:
             if is_superseded(unit, found):
                 return None
             units.append(found)
-        if tuple(units) == artifact.units:
+        if tuple(units) == artifact.manifest.units:
             return artifact
         return Artifact(folder, replace(artifact.manifest, units=tuple(units)))
 
-    def _named(self, name: str) -> Path:
+    def named(self, name: str) -> Path:
         """The one artifact folder a user's abbreviation stands for. Raises: MissingArtifactError."""
         stage, _, start = name.rpartition("/")
         matches = [path for path in self.folders(stage or None) if path.name.startswith(start)]

@@ -24,7 +24,7 @@ from trims_core.store.artifact import (
     unit_folder,
     utc_now,
 )
-from trims_core.store.attempts import Attempt, attempt_at, is_taken
+from trims_core.store.attempts import Attempt, attempt_at, inode, is_taken
 from trims_core.store.durable import disk_errors, fsync_folder, fsync_tree, write_atomically
 from trims_core.store.verify import entry_problems
 
@@ -83,9 +83,17 @@ class Units:
         """Whether another process, of this host or of one that was heard of lately, is making a unit."""
         return is_taken(self.folder(key))
 
-    def attempt(self, key: UnitKey) -> AbstractContextManager[Attempt]:
-        """A folder to make a unit in. What is in scratch/ stays for the next attempt if this one fails."""
-        return attempt_at(self.folder(key), self._root)
+    def attempt(self, key: UnitKey, replaces: int | None = None) -> AbstractContextManager[Attempt]:
+        """A folder to make a unit in. What is in scratch/ stays for the next attempt if this one fails.
+
+        Args:
+            replaces: `inode` of the one there is, if it is to be made again although it is whole.
+        """
+        return attempt_at(self.folder(key), self._root, replaces)
+
+    def inode(self, key: UnitKey) -> int | None:
+        """Which folder a unit's name stands for now; None for no folder."""
+        return inode(self.folder(key))
 
     def publish(
         self,

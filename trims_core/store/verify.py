@@ -109,7 +109,7 @@ def check(artifact: Artifact, digests: FileDigests) -> None:
 
 def unit_problems(artifact: Artifact) -> Iterator[Problem]:
     """Units whose unit.json is damaged, or says other content than the artifact was made of."""
-    for unit in artifact.units:
+    for unit in artifact.manifest.units:
         folder = artifact.unit_folder(unit)
         if not folder.is_dir():
             continue  # its files are missing, each by name
@@ -132,7 +132,7 @@ def is_superseded(listed: UnitRef, found: UnitRef) -> bool:
 def extra_problems(artifact: Artifact) -> Iterator[Problem]:
     """Files in the folders of an artifact and its units that are not listed; readers never see them."""
     folders = {artifact.path: [entry.name for entry in artifact.manifest.files]}
-    for unit in artifact.units:
+    for unit in artifact.manifest.units:
         folders[artifact.unit_folder(unit)] = [entry.name for entry in unit.files]
     for folder, names in folders.items():
         listed = {folder / name for name in (*names, *RESERVED_NAMES)}

@@ -29,17 +29,14 @@ _NOT_READ: Final = ("rank_pattern", "alpha_pattern", "modules_to_save", "target_
 _CHANGES_THE_BASE: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
-def save_adapter_official(
-    peft_model: PeftModel, out_dir: Path, family: Family | None = None, *, base: str | None = None
-) -> None:
+def save_adapter_official(peft_model: PeftModel, out_dir: Path, *, base: str | None = None) -> None:
     """Writes adapter_config.json and adapter_model.safetensors with official module names.
 
     Args:
         peft_model: LoRA around a student's module.
-        family: only needed for a module that `load_student` did not load.
         base: what the adapter's config calls the checkpoint it belongs to; default: nothing.
     """
-    described = family or peft_model.get_base_model().student_family
+    described: Family = peft_model.get_base_model().student_family
     state = {
         described.official_name(name): tensor.detach().cpu().contiguous()
         for name, tensor in get_peft_model_state_dict(peft_model, save_embedding_layers=False).items()
@@ -53,7 +50,7 @@ def save_adapter_official(
     config.save_pretrained(str(out_dir))
 
 
-def load_adapter_official(model: Any, adapter_dir: Path, family: Family | None = None) -> PeftModel:
+def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
     """The module wrapped with an adapter that was saved under official names, every weight of it used.
 
     What is wrapped follows from the weights, not from the names that training asked for: on LLaDA the names
@@ -62,7 +59,7 @@ def load_adapter_official(model: Any, adapter_dir: Path, family: Family | None =
     Raises:
         ConfigError: files are missing, it is no LoRA adapter, or it does not fit the student.
     """
-    described = family or model.student_family
+    described: Family = model.student_family
     config = _read_config(adapter_dir)
     official = load_file(str(adapter_dir / WEIGHTS_NAME))
     config.target_modules = [described.hf_name(name) for name in _wrapped_modules(official, str(adapter_dir))]

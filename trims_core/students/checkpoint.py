@@ -28,16 +28,14 @@ def save_official(
     tokenizer: PreTrainedTokenizerFast | None,
     out_dir: Path,
     max_shard_bytes: int = MAX_SHARD_BYTES,
-    family: Family | None = None,
 ) -> None:
     """Writes a checkpoint in the official layout: config.json, safetensors (an index if sharded), tokenizer.
 
     Args:
-        model: the Hugging Face module inside (an adapter already merged).
+        model: the Hugging Face module inside, as a family makes it (an adapter already merged).
         family_config: the official config.json's content, e.g. `student.family.config`.
         tokenizer: saved beside the weights; None writes none.
         max_shard_bytes: weights beyond this go to a further file.
-        family: only needed for a model that `load_student` did not load.
 
     Raises:
         ConfigError: the model was loaded in 4 bits, which the official layout does not hold.
@@ -47,7 +45,7 @@ def save_official(
             f"{out_dir}: the student was loaded in 4 bits, which cannot be written in the official layout;"
             " load it again without load_in_4bit"
         )
-    described = family or model.student_family
+    described: Family = model.student_family
     out_dir.mkdir(parents=True, exist_ok=True)
     tied = model.config.tie_word_embeddings
     state = {

@@ -65,7 +65,7 @@ class Family(ABC):
 
     def new_model(self, state: Mapping[str, Tensor] | None = None, **options: Any) -> PreTrainedModel:
         """A Hugging Face module of this shape that attends in both directions; freshly initialised without
-        `state`, the weights under Hugging Face names."""
+        `state`, the weights under Hugging Face names. Its attribute `student_family` is this family."""
         import transformers
 
         config_class, model_class = (getattr(transformers, name) for name in self.hf_classes)
@@ -75,6 +75,7 @@ class Family(ABC):
             if state is None
             else model_class.from_pretrained(None, config=config, state_dict=dict(state), **options)
         )
+        model.student_family = self
         return model
 
     def official_name(self, hf_name: str) -> str:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from trims_core.config import DeviceMap
 from trims_core.errors import ConfigError
+from trims_core.hub import checkpoint_folder
 from trims_core.students.checkpoint import read_weights
 from trims_core.students.family import Family, read_family
-from trims_core.students.hub import checkpoint_folder
 from trims_core.students.tokenizer import read_tokenizer
 
 if TYPE_CHECKING:
@@ -147,7 +147,6 @@ def load_student(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     torch_dtype = _torch_dtype(dtype, state)
     module = _placed_module(described, state, torch_dtype, device, device_map, load_in_4bit)
-    module.student_family = described
     wrapped: Any = module
     if adapter is not None:
         # PEFT takes a third of a second to import

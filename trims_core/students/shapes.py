@@ -152,6 +152,5 @@ def random_student(
         torch.manual_seed(seed)
         with place:
             module = family.new_model(dtype=getattr(torch, dtype))
-    module.student_family = family
     module.eval()
     return Student(module, family)

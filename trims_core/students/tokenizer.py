@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trims_core.errors import ConfigError
+from trims_core.hub import TOKENIZER_FILES, checkpoint_folder
 from trims_core.rendering import load_tokenizer
 from trims_core.students.family import Family, read_family
-from trims_core.students.hub import TOKENIZER_FILES, checkpoint_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

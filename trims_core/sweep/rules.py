@@ -67,14 +67,7 @@ def _rule(chosen: CellSettings) -> RevealRule:
 
 
 def _without_tokens(config: SamplingConfig) -> Sampling:
-    return Sampling(
-        temperature=config.temperature,
-        seed=config.seed,
-        tempered_confidence=config.tempered_confidence,
-        top_p=config.top_p,
-        top_k=config.top_k,
-        guidance=config.guidance,
-    )
+    return Sampling(**config.model_dump(exclude={"suppress", "begin_suppress"}))
 
 
 def _ids_of(field: str, tokens: Sequence[str | int], student: Student) -> frozenset[int]:

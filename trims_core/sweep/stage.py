@@ -19,7 +19,7 @@ from typing import Any, Final
 from trims_core._faults import fault_point
 from trims_core.benchmarks import Problem, load_tasks, task_digests
 from trims_core.errors import SweepError
-from trims_core.fingerprint import Digests, pinned, sha256_json
+from trims_core.fingerprint import Digests, sha256_json
 from trims_core.points import MEANINGS
 from trims_core.schema import SAMPLES, TIMES, write_table
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
@@ -62,7 +62,7 @@ def units(work: Work, _facts: None) -> list[Unit]:
         InputError, ConfigError: problems that cannot be read.
     """
     chosen: SweepSettings = work.settings
-    tasks = load_tasks(chosen.tasks, work.inputs)
+    tasks = load_tasks(chosen.tasks)
     model = {"student": work.inputs["student"]}
     if "train" in work.parents:
         model["adapter"] = adapter_digest(work.parents["train"])
@@ -101,10 +101,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     chosen: SweepSettings = work.settings
     check_settings(chosen)
     tell = _SweepProgress(work, waiting, done)
-    student = chosen.student.model_copy(
-        update={"revision": pinned(work.inputs["student"], chosen.student.revision)}
-    )
-    runner = load_runner(student, _adapter(work), chosen.system_prompt)
+    runner = load_runner(chosen.student, _adapter(work), chosen.system_prompt)
     sampling = sampling_for(chosen.sampling, runner.student)
     prompts: dict[str, list[list[int]]] = {}
     for unit in waiting:

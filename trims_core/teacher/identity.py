@@ -12,7 +12,7 @@ BUILT_IN: Final = ("vllm", "transformers", "student", "unigram")
 
 
 def teacher_identity(config: ScoresConfig, digests: Digests) -> dict[str, str]:
-    """Kind, checkpoint and tokenizer (digest of local files or hub commit), and code of a user's class.
+    """Kind, digests of checkpoint and tokenizer, and of the code of a user's class.
 
     Raises:
         ConfigError: the model or the user's module does not exist, or the hub cannot be reached.

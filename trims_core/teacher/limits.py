@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from trims_core.errors import ConfigError
+from trims_core.hub import checkpoint_folder
 
 _CONTEXT_NAMES: Final = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 
@@ -25,9 +25,13 @@ class Limits:
 
 
 def read_limits(model: str, revision: str | None) -> Limits:
-    """The limits of a checkpoint folder or hub model; unknown ones where it has no config.json."""
-    path = Path(model) / "config.json" if Path(model).is_dir() else _from_hub(model, revision)
-    if path is None or not path.is_file():
+    """The limits of a checkpoint folder or hub model; unknown ones where it has no config.json.
+
+    Raises:
+        ConfigError: config.json is no JSON, or the hub does not give it.
+    """
+    path = checkpoint_folder(model, revision, ["config.json"]) / "config.json"
+    if not path.is_file():
         return Limits()
     try:
         config = json.loads(path.read_bytes())
@@ -52,20 +56,6 @@ def context_limit(limits: Limits, max_model_len: int | None) -> int | None:
             f" {limits.context} tokens; set at most {limits.context}, or leave it out"
         )
     return max_model_len
-
-
-def _from_hub(model: str, revision: str | None) -> Path | None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model, "config.json", revision=revision))
-    except EntryNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"scores.model: {model} is neither a local folder nor a hub model that can be reached ({error})"
-        ) from error
 
 
 def _vocab_size(text: Mapping[str, Any]) -> int | None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 
 from trims_core.config import ScoresConfig
+from trims_core.hub import model_folder
 from trims_core.teacher.in_process import InProcessTeacher, nats_of, replies, target_places
 from trims_core.teacher.protocol import Request, Scored
 
@@ -31,10 +32,8 @@ class TransformersTeacher(InProcessTeacher):
     def _load(self) -> Any:
         from transformers import AutoModelForCausalLM
 
-        config = self._config
-        model = AutoModelForCausalLM.from_pretrained(
-            config.model, revision=config.revision, dtype=getattr(torch, config.dtype)
-        )
+        folder = model_folder(self._config.model, self._config.revision)
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, self._config.dtype))
         model = model.to(self._device).eval()
         self._sliced_head = _head_is_plain(model)
         return model

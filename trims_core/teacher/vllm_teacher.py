@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from trims_core.config import ScoresConfig
 from trims_core.errors import ConfigError, TeacherError, TeacherUnavailableError
+from trims_core.hub import model_folder
 from trims_core.processes import Child
 from trims_core.teacher.devices import has_cuda
 from trims_core.teacher.limits import Limits
@@ -61,12 +62,14 @@ class VllmTeacher:
         """Start the child and wait for its engine.
 
         Raises:
+            ConfigError: the model cannot be fetched.
             TeacherError: the engine refuses the model or the settings.
             TeacherUnavailableError: the child died, or was not ready within start_timeout_s.
         """
         on_gpu = runs_on_gpu()
-        self._spawn(child_environment(os.environ, on_gpu=on_gpu, local=Path(self._config.model).is_dir()))
-        arguments = engine_arguments(self._config, self._limits, max_tokens, on_gpu=on_gpu)
+        folder = model_folder(self._config.model, self._config.revision)
+        self._spawn(child_environment(os.environ, on_gpu=on_gpu))
+        arguments = engine_arguments(folder, self._config, self._limits, max_tokens, on_gpu=on_gpu)
         self._send(("start", arguments, _CHUNKS * self._config.batch_size))
         answer = self._receive(beat, "starting vLLM", "start_timeout_s")
         if answer[0] == "failed":
@@ -177,12 +180,8 @@ def runs_on_gpu() -> bool:
     return False
 
 
-def child_environment(base: Mapping[str, str], *, on_gpu: bool, local: bool) -> dict[str, str]:
-    """The child's environment: quiet, engine in process, and what the CPU build needs.
-
-    Args:
-        local: the model is a folder, so nothing is to be fetched.
-    """
+def child_environment(base: Mapping[str, str], *, on_gpu: bool) -> dict[str, str]:
+    """The child's environment: quiet, engine in process, nothing fetched, and what the CPU build needs."""
     project = str(Path(__file__).resolve().parents[2])
     env = {
         **base,
@@ -191,12 +190,12 @@ def child_environment(base: Mapping[str, str], *, on_gpu: bool, local: bool) -> 
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        # all of the model is in a folder here, of the commit that the key names
+        "HF_HUB_OFFLINE": "1",
         # a row as long as the context needs one more place for the token that vLLM must generate
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    if local:
-        env["HF_HUB_OFFLINE"] = "1"
     if not on_gpu:
         env |= {"TORCH_COMPILE_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         env.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
@@ -208,17 +207,16 @@ def child_environment(base: Mapping[str, str], *, on_gpu: bool, local: bool) -> 
 
 
 def engine_arguments(
-    config: ScoresConfig, limits: Limits, max_tokens: int, *, on_gpu: bool
+    folder: Path, config: ScoresConfig, limits: Limits, max_tokens: int, *, on_gpu: bool
 ) -> dict[str, Any]:
     """Keyword arguments of `vllm.LLM`; `config.options` win over all but the model's own.
 
     Args:
+        folder: where the model is.
         max_tokens: the longest row; vLLM also wants room for one generated token.
     """
-    local = Path(config.model).is_dir()
     arguments: dict[str, Any] = {
-        "model": str(Path(config.model).resolve()) if local else config.model,
-        "revision": config.revision,
+        "model": str(folder.resolve()),
         "dtype": config.dtype,
         "max_model_len": max_tokens + 1,
         "skip_tokenizer_init": True,

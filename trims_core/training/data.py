@@ -8,7 +8,7 @@ Where masking.py says completion positions, here all L stand, prompts being neit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import torch
@@ -60,17 +60,9 @@ class Batch:
     ids: tuple[str, ...]
 
     def tensors(self) -> dict[str, Tensor | tuple[int, ...] | int | None]:
-        """What the trainer hands on; ids stay here."""
-        return {
-            "noisy_BL": self.noisy_BL,
-            "target_BL": self.target_BL,
-            "masked_BL": self.masked_BL,
-            "end_BL": self.end_BL,
-            "weight_BL": self.weight_BL,
-            "attention_BL": self.attention_BL,
-            "counts": self.counts,
-            "dropout_seed": self.dropout_seed,
-        }
+        """What the trainer hands on; content and ids stay here."""
+        kept = (item.name for item in fields(self) if item.name not in ("content_BL", "ids"))
+        return {name: getattr(self, name) for name in kept}
 
 
 class MaskedExamples(Dataset[Batch]):

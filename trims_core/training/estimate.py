@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from trims_core.config import LoraSettings, StudentConfig, TrainingConfig, TrimsConfig
 from trims_core.errors import TrimsError
+from trims_core.hub import checkpoint_folder
 from trims_core.students import Family, read_family
 from trims_core.training.launch import count_processes
 from trims_core.training.plan import count_held_out, count_steps
@@ -63,7 +64,6 @@ class Estimate:
     adapters_gib: float
     activations_gib: float
     head_gib: float
-    step_flops: float
     step_seconds: float
     steps: int | None
     processes: int
@@ -102,7 +102,6 @@ def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machin
         adapters_gib=_adapter_bytes(counts.adapters, student, stage, n_processes) / _GIB,
         activations_gib=_activation_bytes(family, train, student) / _GIB,
         head_gib=_head_bytes(family, train, student) / _GIB,
-        step_flops=flops,
         step_seconds=flops / (n_processes * machine.peak_flops * machine.share),
         steps=steps,
         processes=n_processes,
@@ -236,8 +235,6 @@ def describe(config: TrimsConfig, n_examples: int | None) -> list[str]:
 
 
 def _family(student: StudentConfig) -> Family:
-    from trims_core.students.hub import checkpoint_folder
-
     return read_family(checkpoint_folder(student.model, student.revision, _SMALL_FILES), student.family)
 
 

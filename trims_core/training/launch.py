@@ -117,9 +117,7 @@ def training_environment(spec: TrainSpec) -> dict[str, str]:
     instead of spinning: beside one other busy process a step took 6 s instead of 0.3 s with spinning ones.
     Values of OMP_NUM_THREADS and OMP_WAIT_POLICY that are set already are respected.
     """
-    env = {
-        name: value for name, value in compile_environment(extensions_folder()).items() if value is not None
-    }
+    env = compile_environment(extensions_folder())
     if spec.device != "cpu":
         env.pop("DS_ACCELERATOR")
     for name in _LAUNCHER_VARIABLES:

@@ -24,7 +24,7 @@ from trims_core.store.durable import fsync_file, write_atomically
 from trims_core.training.journal import MetricsLog, ProgressFile
 from trims_core.training.loggers import name_run
 from trims_core.training.settings import base_name
-from trims_core.training.spec import TrainSpec, read_spec
+from trims_core.training.spec import TrainSpec
 from trims_core.training.warm import compiled_operator, load_operator
 from trims_core.user_code import load
 
@@ -71,7 +71,7 @@ class StopRequest:
 
 def main(spec_path: Path) -> int:
     """Train as the spec says; gives back the exit code."""
-    spec = read_spec(spec_path)
+    spec = TrainSpec.model_validate_json(spec_path.read_bytes())
     rank = launched_rank()
     progress = ProgressFile(spec.paths.progress) if rank == 0 else None
     try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trims_core.config import EndsConfig, StudentConfig, TrainingConfig, VariantConfig
+from trims_core.config import EndsConfig, Section, StudentConfig, TrainingConfig, VariantConfig
 from trims_core.store.durable import write_atomically
 
 Engine = Literal["deepspeed", "plain"]
@@ -58,8 +57,7 @@ class RunPaths:
         return self.folder / f"error-{rank}.json"
 
 
-@dataclass(frozen=True)
-class TrainSpec:
+class TrainSpec(Section):
     """One adapter to train.
 
     engine `plain` is one process without DeepSpeed: the same trainer and loss, for small models and tests.
@@ -91,36 +89,5 @@ class TrainSpec:
 
     def write(self) -> Path:
         """Write the spec into the run's folder; gives back its path."""
-        body: dict[str, Any] = {
-            "train": self.train.model_dump(mode="json"),
-            "variant": self.variant.model_dump(mode="json"),
-            "ends": self.ends.model_dump(mode="json"),
-            "student": self.student.model_dump(mode="json"),
-            "seed": self.seed,
-            "deepspeed": self.deepspeed,
-            "shards": [str(path) for path in self.shards],
-            "n_buckets": self.n_buckets,
-            "folder": str(self.folder),
-            "adapter": str(self.adapter),
-            "world_size": self.world_size,
-            "device": self.device,
-            "engine": self.engine,
-            "run_name": self.run_name,
-        }
-        write_atomically(self.paths.spec, json.dumps(body, indent=1).encode())
+        write_atomically(self.paths.spec, self.model_dump_json(indent=1).encode())
         return self.paths.spec
-
-
-def read_spec(path: Path) -> TrainSpec:
-    """The spec written by `TrainSpec.write`."""
-    body = json.loads(path.read_bytes())
-    return TrainSpec(
-        train=TrainingConfig.model_validate(body.pop("train")),
-        variant=VariantConfig.model_validate(body.pop("variant")),
-        ends=EndsConfig.model_validate(body.pop("ends")),
-        student=StudentConfig.model_validate(body.pop("student")),
-        shards=tuple(Path(shard) for shard in body.pop("shards")),
-        folder=Path(body.pop("folder")),
-        adapter=Path(body.pop("adapter")),
-        **body,
-    )

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trims_core._faults import fault_point
 from trims_core.errors import IncompleteArtifactError
-from trims_core.fingerprint import pinned
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Artifact, Attempt, Made, UnitRecord
 from trims_core.training.card import model_card
@@ -107,12 +106,11 @@ def _spec(work: Work, attempt: Attempt, n_buckets: int, world_size: int) -> Trai
     from trims_core.training.spec import TrainSpec
 
     settings: TrainSettings = work.settings
-    revision = pinned(work.inputs["student"], settings.student.revision)
     return TrainSpec(
         train=settings.train,
         variant=settings.variant,
         ends=settings.ends,
-        student=settings.student.model_copy(update={"revision": revision}),
+        student=settings.student,
         seed=settings.seed,
         deepspeed=settings.deepspeed,
         shards=tuple(path.absolute() for path in work.parents["buckets"].files("buckets-", ".parquet")),
