@@ -5,88 +5,37 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import flow_stages, stages
+from fakes import stages
+from fakes.runner_world import (
+    WAIT_S,
+    config_of,
+    content,
+    in_thread,
+    install,
+    made_here,
+    make,
+    peak,
+    pids,
+    spans,
+    until_true,
+)
 
 from trims_core import runner
-from trims_core.config import TrimsConfig
 from trims_core.errors import InterruptedRunError, ProcessDiedError, RejectBudgetError, TimeLimitError
 from trims_core.graph import build_graph, node_named
-from trims_core.settings import load_config
-from trims_core.stage import Result, run_node
-from trims_core.store import Artifact, Store
-
-WAIT_S = 60.0
+from trims_core.settings import parse_config
+from trims_core.store import Store
 
 
 @pytest.fixture
-def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The fake stages, here and in the processes; a folder in which each unit leaves its times."""
-    flow_stages.install(monkeypatch)
-    folder = tmp_path / "begun"
-    folder.mkdir()
-    here = Path(__file__).resolve().parent
-    monkeypatch.setattr(runner, "MODULE", ["fakes.node_process"])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(here), str(here.parent))))
-    monkeypatch.setenv("BEGUN", str(folder))
-    monkeypatch.setenv("TRIMS_SLOTS_FOLDER", str(tmp_path / "slots"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    yield folder
-
-
-def config_of(root: Path, *overrides: str) -> TrimsConfig:
-    path = flow_stages.write_config(root)
-    return load_config(path, ["runner=processes", "resources.nodes=4", *overrides])
-
-
-def make(config: TrimsConfig, node_id: str, done: dict[str, Artifact], progress: Any = None) -> Result:
-    node = node_named(build_graph(config), node_id)
-    parents = {role: done[parent] for role, parent in node.parents.items()}
-    told = progress or (lambda *_: None)
-    result = runner.make(Store(config.store), config, node, parents, since=None, progress=told)
-    done[node_id] = result.artifact
-    return result
-
-
-def made_here(config: TrimsConfig, until: str) -> dict[str, Artifact]:
-    """Everything up to a stage, made in this process."""
-    store, done = Store(config.store), dict[str, Artifact]()
-    for node in build_graph(config):
-        if node.stage == until:
-            break
-        parents = {role: done[parent] for role, parent in node.parents.items()}
-        done[node.id] = run_node(store, config, node, parents).artifact
-    return done
-
-
-def until_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "not within time"
-        time.sleep(0.02)
-
-
-def spans(folder: Path) -> dict[str, tuple[float, float]]:
-    """`<node>@<unit>.<pid>` → when it began and ended."""
-    return {
-        path.name: (float(path.read_text()), float(path.with_suffix(path.suffix + ".end").read_text()))
-        for path in folder.iterdir()
-        if path.suffix != ".end" and path.with_suffix(path.suffix + ".end").exists()
-    }
-
-
-def peak(times: list[tuple[float, float]]) -> int:
-    return max(sum(begin <= moment < end for begin, end in times) for moment, _ in times)
-
-
-def content(artifact: Artifact) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in artifact.files()}
+    return install(tmp_path, monkeypatch)
 
 
 def test_three_independent_nodes_on_two_slots_are_two_at_a_time(
@@ -113,24 +62,8 @@ def test_two_processes_share_the_units_of_a_node_and_give_the_same_bytes(
     names = [name for name in spans(begun) if name.startswith("scores")]
     assert len(names) == stages.N_SHARDS, "no unit was made twice"
     assert len({name.rpartition(".")[2] for name in names}) == 2
-    alone = made_here(
-        load_config(flow_stages.write_config(tmp_path), [f"store={tmp_path / 'alone'}"]), "aligned"
-    )
+    alone = made_here(config.model_copy(update={"store": str(tmp_path / "alone")}), "aligned")
     assert content(shared) == content(alone["scores"])
-
-
-def in_thread(config: TrimsConfig, node_id: str, done: dict[str, Artifact]) -> Future[Result]:
-    thread = ThreadPoolExecutor(1)
-    future = thread.submit(make, config, node_id, done)
-    thread.shutdown(wait=False)
-    return future
-
-
-def pids(folder: Path) -> dict[int, str]:
-    """Process → the unit it has begun and not ended."""
-    ended = spans(folder)
-    open_ = [path.name for path in folder.iterdir() if path.suffix != ".end" and path.name not in ended]
-    return {int(name.rpartition(".")[2]): name for name in open_}
 
 
 def test_a_helper_that_is_killed_costs_its_unit_only(
@@ -225,3 +158,35 @@ def test_a_cached_node_starts_no_process(tmp_path: Path, begun: Path) -> None:
     with runner.running(config):
         assert make(config, "corpus", done).how == "cached"
     assert not list(begun.iterdir())
+
+
+@pytest.mark.e2e
+def test_two_processes_that_sweep_give_the_same_bytes_as_one(tmp_path: Path, project_root: Path) -> None:
+    demo = project_root / "data" / "demo"
+    raw = {
+        **stages.raw_config(tmp_path),
+        "student": {"model": str(demo / "student"), "device": "cpu"},
+        "sweep": {
+            "tasks": {"demo": {"benchmark": "demo", "path": str(demo / "test.jsonl"), "limit": 4}},
+            "thresholds": [0.9, 0.6],
+            "gen_length": 32,
+            "block_length": 32,
+        },
+    }
+    found = []
+    for n in (1, 2):
+        store = Store(tmp_path / f"store-{n}")
+        resources = {"nodes": 1, "sweep": {"processes": n}}
+        config = parse_config(
+            {**raw, "store": str(store.root), "runner": "processes", "resources": resources}
+        )
+        node = node_named(build_graph(config), "sweep/untuned")
+        with runner.running(config):
+            swept = runner.make(store, config, node, {}, since=None, progress=lambda *_: None).artifact
+        logs = list((store.root / "sweep" / ".logs").glob("*/worker-*.log"))
+        assert len(logs) == n
+        found.append(
+            {name: entry.sha256 for name, entry in swept.manifest.entries.items() if not entry.aside}
+        )
+    assert found[0] == found[1]
+    assert len(found[0]) >= 3
