@@ -191,14 +191,15 @@ def test_a_compiled_operator_is_not_compiled_again(tmp_path, monkeypatch):
     assert said == []
 
 
-def deepspeed_run(folder, n_ranks, **settings):
+def deepspeed_run(folder, n_ranks, hostfile=None, **settings):
     """A short run without dropout under DeepSpeed, to its end; gives back its spec and notes."""
     chosen = {"max_steps": 4, "save_steps": 4, "lora": LoraSettings(r=4, alpha=8, dropout=0.0), **settings}
     # a longer window groups micro-batches by their size, which is no split of the same batches
     train = tiny_train(length_window=1, **chosen)
     spec = tiny_spec(folder, train=train, engine="deepspeed", world_size=n_ranks)
     said: list[tuple[int, int, str]] = []
-    run_training(spec, LaunchConfig(processes=n_ranks), lambda *what: said.append(what))
+    launch = LaunchConfig(processes=1 if hostfile else n_ranks, hostfile=hostfile)
+    run_training(spec, launch, lambda *what: said.append(what))
     assert (4, 4) in {(done, total) for done, total, _ in said}
     return spec, [note for _, _, note in said]
 
@@ -249,3 +250,22 @@ def test_partitioned_weights_change_nothing_and_a_killed_run_continues_with_them
     assert list(resumed.paths.checkpoints.glob("*/*/zero_pp_rank_1*model_states.pt"))
     assert same_curves(reference_run, resumed, 1e-4)
     assert same_adapters(reference_run, resumed)
+
+
+@pytest.mark.e2e
+def test_two_hosts_of_a_hostfile_give_the_same_adapter(tmp_path, reference_run, monkeypatch):
+    """DeepSpeed's own launcher; its ssh and pdsh are stand-ins that run what they are given here."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("ssh", "pdsh"):
+        (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} -m fakes.remote_shell {name} "$@"\n')
+        (tools / name).chmod(0o755)
+    hosts = tmp_path / "hosts"
+    hosts.write_text("localhost slots=1\n127.0.0.1 slots=1\n")
+    monkeypatch.setenv("PATH", os.pathsep.join((str(tools), os.environ["PATH"])))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT / "tests"), str(ROOT))))
+    spec, _ = deepspeed_run(tmp_path / "run", 2, hostfile=str(hosts), micro_batch_size=2)
+    log = (spec.paths.folder / "launcher.log").read_text()
+    assert "node_rank=0" in log and "node_rank=1" in log
+    assert same_curves(reference_run, spec, 1e-4, split=True)
+    assert same_adapters(reference_run, spec)
