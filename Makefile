@@ -15,14 +15,14 @@ export DO_NOT_TRACK = 1
 
 help:
 	@echo "make demo   set up if needed, run configs/demo.yaml, print the report's path"
-	@echo "make test   set up if needed, then ruff, mypy, the import contract and all tests"
+	@echo "make test   set up (with Ray) if needed, then ruff, mypy, the import contract and all tests"
 	@echo "make setup  only .venv and the DeepSpeed warm-up;  make extras  adds Ray and lm-eval"
 	@echo "make lint   the static checks alone;  make lock  rewrite locks/ from what is installed"
 
 demo: setup
 	$(BIN)/trims run configs/demo.yaml
 
-test: setup lint
+test: setup $(VENV)/.with-ray lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: setup
@@ -50,9 +50,12 @@ $(WARM): $(STAMP)
 	@touch $@
 
 .PHONY: extras
-extras: setup
-	@$(BEAT) "installing locks/cpu-extras.txt" $(VENV)/install-extras.log -- \
-	    $(BIN)/python -m pip install --disable-pip-version-check --no-deps -r locks/cpu-extras.txt
+extras: $(VENV)/.with-ray $(VENV)/.with-eval
+
+$(VENV)/.with-%: locks/cpu-%.txt $(STAMP)
+	@$(BEAT) "installing $<" $(VENV)/install-$*.log -- \
+	    $(BIN)/python -m pip install --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 lock:
 	$(BIN)/python scripts/lock.py

