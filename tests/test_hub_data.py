@@ -114,6 +114,10 @@ def test_other_kinds_are_read_by_datasets_and_their_card_counts(hub: FakeHub, na
     assert ids() == ["a", "b"]
     hub.commit(DATA, {"README.md": "---\nlicense: mit\n---\nprose"})
     assert digest() == before
+    hub.commit(DATA, {".huggingface.yaml": "license: mit"})
+    assert digest() != before
+    hub.commit(DATA, {".huggingface.yaml": None})
+    assert digest() == before
     hub.commit(DATA, {"README.md": "---\nconfigs:\n- {config_name: c, data_files: train.*, sep: ','}\n---\n"})
     assert digest() != before
 
@@ -139,6 +143,13 @@ def test_a_file_that_datasets_cannot_read_is_an_error_of_ours(hub: FakeHub) -> N
     commit = hub.commit(DATA, {"train.json": "[{"})
     with pytest.raises(ConfigError, match="cannot be read"):
         list(HubData("org/data", None, "train", commit).rows())
+
+
+def test_names_that_lead_out_of_the_repository_are_left_alone(hub: FakeHub, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.jsonl"
+    hub.commit(DATA, {"train.jsonl": lines("a"), "../" * 20 + str(outside)[1:]: lines("b")})
+    assert ids() == ["a"]
+    assert not outside.exists()
 
 
 def test_with_everything_in_the_cache_nothing_is_asked_for(hub: FakeHub) -> None:

@@ -63,12 +63,13 @@ class HubData:
         return [folder / file for file in self.files]
 
     def parsing(self) -> dict[str, Any]:
-        """What the card says about how files are read."""
+        """What the card and the files beside it say about how files are read; no prose."""
         from huggingface_hub.repocard import metadata_load
 
-        card = self._cards() / CARDS[0]
-        found = (metadata_load(card) if card.is_file() else None) or {}
-        return {name: found[name] for name in _PARSING if name in found}
+        card, *others = (self._cards() / name for name in CARDS)
+        about = (metadata_load(card) if card.is_file() else None) or {}
+        found = {name: about[name] for name in _PARSING if name in about}
+        return found | {path.name: path.read_text() for path in others if path.is_file()}
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
         """Its rows as `datasets` reads them. Raises: ConfigError."""
@@ -108,6 +109,8 @@ class HubData:
             folder = Path(temporary).resolve()
             for name in names:
                 path = folder / name
+                if not path.resolve().is_relative_to(folder):
+                    continue  # no repository has such names; what answers here may be none
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes((cards / name).read_bytes() if name in CARDS else b"")
             yield folder
