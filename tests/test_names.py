@@ -48,7 +48,19 @@ ELSEWHERE = ("name", "store", "report")
 CONTENT_COUNTS = ("train", "deepspeed")
 """A path whose file's content is part of the settings: tested with the stage."""
 NUMBERS = (1, 2, 3, 8, 64, 512, 0.3, 0.6)
-POOL = (True, False, *NUMBERS, "other", "bfloat16", ["other"], [0.3], [3], {"x": 1}, {"grace_s": 5.0})
+POOL = (
+    True,
+    False,
+    *NUMBERS,
+    "other",
+    "bfloat16",
+    ["other"],
+    [0.3],
+    [3],
+    {"x": 1},
+    {"grace_s": 5.0},
+    {"slots": 2},
+)
 
 
 def base(reader: str) -> dict[str, Any]:

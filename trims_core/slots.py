@@ -9,6 +9,7 @@ do not ask.
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
@@ -38,7 +39,7 @@ def devices_of_host(slots: int | None = None) -> tuple[str, ...]:
     if named is not None:
         found = [name.strip() for name in named.split(",") if name.strip()]
     else:
-        found = [str(n) for n, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))]
+        found = [str(n) for n in itertools.takewhile(lambda n: Path(f"/dev/nvidia{n}").exists(), range(64))]
     if slots is None:
         return tuple(found)
     return tuple(found[:slots]) if found else tuple(str(n) for n in range(slots))
