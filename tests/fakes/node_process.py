@@ -1,7 +1,7 @@
 """`python -m fakes.node_process` is `python -m trims_core.node_process` with the fake stages.
 
 SLOW_S: how long a unit takes. BEGUN: a folder for one empty file a unit begun, `<node>@<unit>.<pid>`, and one
-a unit ended; so a test sees what overlapped.
+a unit ended; so a test sees what overlapped. FAIL: a node whose process ends without a word.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def _observed(spec: StageSpec) -> StageSpec:
         with spec.maker(work, facts, waiting, done) as make:
 
             def observed(unit: Unit, attempt: Attempt) -> Made:
+                if os.environ.get("FAIL") == work.node_id:
+                    os._exit(3)
                 node = work.node_id.replace("/", "-")
                 mark = Path(os.environ["BEGUN"], f"{node}@{unit.name}.{os.getpid()}")
                 mark.write_text(str(time.time()))
