@@ -16,7 +16,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from flows.console import Display, display
-from flows.server import is_healthy, serving
+from flows.server import direct_loopback, is_healthy, serving
 from trims_core.errors import InterruptedRunError, TrimsError
 
 _PREPARATION: Final = "prefect server"
@@ -50,6 +50,7 @@ def run_pipeline(
     """
     for name, value in {**_ALWAYS, **({} if verbose else _QUIET)}.items():
         os.environ.setdefault(name, value)
+    os.environ.update(direct_loopback(os.environ))
     with display(console) as shown, _api(homes, shown) as api_url:
         shown.started("prefect client")
         begun = time.monotonic()

@@ -15,6 +15,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 
+from flows.parameters import Place, SomeSettings
+from tasks.outages import outlasted
 from tasks.stages import StageResult, with_limit
 from trims_core import runner
 from trims_core.config import TrimsConfig
@@ -36,7 +38,11 @@ class Run(TypedDict):
 
 @flow(name="trims", flow_run_name="{config}", persist_result=False, validate_parameters=True)
 def trims(
-    config: str, overrides: list[str] | None = None, until: str = "report", refresh: list[str] | None = None
+    config: str,
+    overrides: list[str] | None = None,
+    until: Place = "report",
+    refresh: list[Place] | None = None,
+    settings: SomeSettings = None,
 ) -> Run:
     """Run the pipeline of a config file.
 
@@ -45,15 +51,17 @@ def trims(
         overrides: `a.b=c`, as with `--set`.
         until: last stage (or node, such as `train/trims-s0`).
         refresh: stages (or nodes) to redo although a valid artifact exists.
+        settings: fields in place of the file's; overrides win over them.
     """
-    settings = load_config(config, overrides or [])
-    graph = select(build_graph(settings), until)
-    redo = refreshed(graph, refresh or [])
-    settings = pinned(settings, Store(settings.store).digests, graph)
-    command = [config, overrides or [], until, refresh or []]
-    with refreshing(Path(settings.store), command, refresh=bool(redo)) as since:
-        done = run_nodes(settings, graph, dict.fromkeys(redo, since))
-    return Run(artifacts=done, latest=_publish_latest(settings, graph, done))
+    with outlasted():
+        chosen = load_config(config, overrides or [], given=settings)
+        graph = select(build_graph(chosen), until)
+        redo = refreshed(graph, refresh or [])
+        chosen = pinned(chosen, Store(chosen.store).digests, graph)
+        command = [config, overrides or [], until, refresh or [], settings or {}]
+        with refreshing(Path(chosen.store), command, refresh=bool(redo)) as since:
+            done = run_nodes(chosen, graph, dict.fromkeys(redo, since))
+        return Run(artifacts=done, latest=_publish_latest(chosen, graph, done))
 
 
 def run_nodes(

@@ -21,6 +21,7 @@ from prefect.states import Completed
 
 from flows.pipeline import run_nodes
 from tasks.drift import drift
+from tasks.outages import outlasted, shown
 from trims_core.announced import Announced, read_announced, write_announced
 from trims_core.config import TrimsConfig
 from trims_core.errors import StoreError
@@ -51,7 +52,11 @@ def trims_rescore(config: str, overrides: list[str] | None = None) -> Rescored |
         config: YAML file, relative to the project's folder.
         overrides: `a.b=c`, as with `--set`.
     """
-    settings = load_config(config, overrides or [])
+    with outlasted():
+        return _rescored(load_config(config, overrides or []))
+
+
+def _rescored(settings: TrimsConfig) -> Rescored | State[Rescored]:
     store = Store(settings.store)
     settings = pinned(settings, store.digests, select(build_graph(settings), "buckets"))
     identity = _identity(settings, store)
@@ -100,7 +105,7 @@ def _drift(
     before = run_nodes(settings, select(build_graph(settings), "buckets"), given=before)
     measured: dict[str, Any] = drift(settings, before["buckets"], done["buckets"])
     payload = {**measured, "new": done["scores"]["fingerprint"]}
-    emit_event(DRIFT_EVENT, resource=_resource(settings), payload=payload)
+    _tell(settings, DRIFT_EVENT, payload)
     return measured
 
 
@@ -109,12 +114,13 @@ def _announce(settings: TrimsConfig, old: Mapping[str, str], new: Mapping[str, s
     differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     get_run_logger().info("teacher %s changed: %s", settings.scores.model, ", ".join(differing))
     payload = {"differs": differing, "old": dict(old), "new": dict(new)}
-    emit_event(CHANGED_EVENT, resource=_resource(settings), payload=payload)
+    _tell(settings, CHANGED_EVENT, payload)
 
 
-def _resource(settings: TrimsConfig) -> dict[str, str]:
-    """What automations match on."""
-    return {
+def _tell(settings: TrimsConfig, event: str, payload: dict[str, Any]) -> None:
+    """Emit an event; automations match on its resource."""
+    resource = {
         "prefect.resource.id": f"trims.teacher.{settings.name}",
         "prefect.resource.name": settings.scores.model,
     }
+    shown(event, lambda: emit_event(event, resource=resource, payload=payload))

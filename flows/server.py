@@ -8,23 +8,22 @@ stored. This module does not import prefect.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
 
-from trims_core.errors import ConfigError, TrimsError
+from trims_core.errors import TrimsError
+from trims_core.ports import HOST, reserved_port
 from trims_core.processes import Child
 
-HOST: Final = "127.0.0.1"
 STARTUP_TIMEOUT_S: Final = 120.0
 STOP_GRACE_S: Final = 8.0
 _POLL_S: Final = 0.1
@@ -39,12 +38,43 @@ _RUN_ONLY: Final = {
 }
 
 
-@dataclass(frozen=True)
 class Server:
-    """A running server."""
+    """A server on loopback, in a process of its own."""
 
-    home: Path
-    port: int
+    def __init__(self, home: Path, port: int, *, for_one_run: bool) -> None:
+        self.home = home
+        self.port = port
+        self._for_one_run = for_one_run
+        self._child: Child | None = None
+
+    def start(self, waiting: Callable[[float], None] = lambda _s: None) -> None:
+        """Start it, also where it has ended; returns once it answers.
+
+        Args:
+            waiting: called with the seconds waited so far.
+
+        Raises:
+            TrimsError: it ended, or did not answer within STARTUP_TIMEOUT_S; names the log.
+        """
+        self.stop()
+        env = {**os.environ, **_environment(self.home), **_server_only(self, self._for_one_run)}
+        env.pop("PREFECT_API_URL", None)
+        command = ["-m", "prefect", "server", "start", "--host", HOST, "--port", str(self.port)]
+        words, log = [sys.executable, *command, "--analytics-off"], self.home / "server.log"
+        self._child = Child(words, log, env, grace_s=STOP_GRACE_S)
+        _wait_until_healthy(self, self._child, waiting)
+
+    def ended(self) -> str | None:
+        """How its process ended; None while it runs."""
+        if self._child is None or self._child.returncode is None:
+            return None
+        return self._child.ending()
+
+    def stop(self) -> None:
+        """Stop it if it runs."""
+        if self._child is not None:
+            self._child.stop(STOP_GRACE_S)
+            self._child = None
 
     @property
     def api_url(self) -> str:
@@ -61,25 +91,6 @@ class Server:
         return {"PREFECT_API_URL": self.api_url, **_environment(self.home)}
 
 
-def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def check_port_free(port: int) -> None:
-    """Raises ConfigError if somebody listens on the port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise ConfigError(
-                f"--port {port}: {error.strerror}; choose another one, or 0 for a free one"
-            ) from None
-
-
 @contextmanager
 def serving(
     homes: Path, *, port: int = 0, for_one_run: bool, waiting: Callable[[float], None] = lambda _s: None
@@ -93,29 +104,16 @@ def serving(
         waiting: called with the seconds waited so far while it starts.
 
     Raises:
-        TrimsError: it ended, or did not answer within STARTUP_TIMEOUT_S; names the log.
+        ConfigError: somebody listens on the port.
+        TrimsError: like `Server.start`.
     """
-    with _free_home(homes) as home:
-        server = Server(home, port or free_port())
-        env = {**os.environ, **_environment(home), **_server_only(server, for_one_run)}
-        env.pop("PREFECT_API_URL", None)
-        command = [
-            sys.executable,
-            "-m",
-            "prefect",
-            "server",
-            "start",
-            "--host",
-            HOST,
-            "--port",
-            str(server.port),
-        ]
-        child = Child([*command, "--analytics-off"], home / "server.log", env, grace_s=STOP_GRACE_S)
+    with _free_home(homes) as home, reserved_port(port) as kept:
+        server = Server(home, kept, for_one_run=for_one_run)
         try:
-            _wait_until_healthy(server, child, waiting)
+            server.start(waiting)
             yield server
         finally:
-            child.stop(STOP_GRACE_S)
+            server.stop()
 
 
 @contextmanager
@@ -144,7 +142,22 @@ def _environment(home: Path) -> dict[str, str]:
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        **direct_loopback(os.environ),
     }
+
+
+def direct_loopback(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables with which HTTP_PROXY, HTTPS_PROXY and ALL_PROXY do not reach loopback.
+
+    A SOCKS proxy that Prefect's HTTP library cannot use would end it even so: that one is left out.
+    """
+    named = env.get("no_proxy") or env.get("NO_PROXY") or ""
+    hosts = dict.fromkeys([*filter(None, (host.strip() for host in named.split(","))), HOST, "localhost"])
+    direct = dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(hosts))
+    if find_spec("socksio") is None:
+        proxies = {name for name in env if name.lower() in ("http_proxy", "https_proxy", "all_proxy")}
+        direct |= {name: "" for name in proxies if env[name].startswith("socks")}
+    return direct
 
 
 def _server_only(server: Server, for_one_run: bool) -> Mapping[str, str]:

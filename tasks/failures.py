@@ -57,7 +57,13 @@ class ReadableErrors(logging.Filter):
 
 
 def install_readable_errors() -> None:
-    """Attach the filter to Prefect's run loggers (once)."""
+    """Attach the filter to Prefect's run loggers (once); let what stages say pass to them.
+
+    Prefect gives the loggers of PREFECT_LOGGING_EXTRA_LOGGERS a handler and leaves their level at warnings.
+    """
+    for name in ("trims_core", "tasks"):
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.INFO)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         target = logging.getLogger(name)
         if not any(isinstance(known, ReadableErrors) for known in target.filters):

@@ -10,15 +10,15 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import UUID
 
-import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.exceptions import PrefectException
 
 from tasks import listeners
+from tasks.outages import one_try
 
 logger = logging.getLogger(__name__)
 
 ARTIFACT_PERIOD_S: Final = 2.0
+AWAY_PERIOD_S: Final = 30.0
 LOG_PERIOD_S: Final = 20.0
 _LAST_WORD_S: Final = 10.0
 """How long a server may take for the last update before it is left alone."""
@@ -27,8 +27,8 @@ _LAST_WORD_S: Final = 10.0
 class StageProgress:
     """What `run_node` calls with (done, total, note), inside a `with` block.
 
-    A server that is slow or gone costs the progress bar, never the stage: calls return at once, and after the
-    first failure nothing more is sent and a warning says so.
+    A server that is slow or gone costs the progress bar, never the stage: calls return at once, a failure is
+    one warning, and the server is asked again after half a minute.
     """
 
     def __init__(self, node: str, artifact_key: str, period_s: float = ARTIFACT_PERIOD_S) -> None:
@@ -38,6 +38,7 @@ class StageProgress:
         self._artifact: UUID | None = None
         self._latest: tuple[float, str] | None = None
         self._reported = False
+        self._warned = False
         self._news = threading.Condition()
         self._ended = threading.Event()
         self._logged_at = time.monotonic()
@@ -73,26 +74,31 @@ class StageProgress:
 
     def _work(self) -> None:
         """Send what is newest, wait, again; at the end what is newest then."""
-        try:
+        with one_try():
             while True:
                 with self._news:
                     self._news.wait_for(lambda: self._latest is not None or self._ended.is_set())
                     latest, self._latest = self._latest, None
-                if latest is not None:
-                    self._send(*latest)
-                if self._ended.wait(self._period_s):
+                taken = latest is None or self._send(*latest)
+                if self._ended.wait(self._period_s if taken else AWAY_PERIOD_S):
                     break
             if self._latest is not None:
                 self._send(*self._latest)
-        except (httpx.HTTPError, PrefectException) as error:
-            logger.warning("Prefect's server does not take progress (%s); the stage goes on without", error)
 
-    def _send(self, percent: float, description: str) -> None:
-        if self._artifact is not None:
-            update_progress_artifact(self._artifact, percent, description=description)
-            return
-        made = create_progress_artifact(percent, key=self._key, description=description)
-        self._artifact = made if isinstance(made, UUID) else None
+    def _send(self, percent: float, description: str) -> bool:
+        """Whether the server took it."""
+        try:
+            if self._artifact is not None:
+                update_progress_artifact(self._artifact, percent, description=description)
+            else:
+                made = create_progress_artifact(percent, key=self._key, description=description)
+                self._artifact = made if isinstance(made, UUID) else None
+        except Exception as error:  # noqa: BLE001 - whatever a server makes of it, the stage goes on
+            if not self._warned:
+                logger.warning("Prefect does not take progress (%s); the stage goes on without", error)
+            self._warned = True
+            return False
+        return True
 
 
 def _percent(done: int, total: int) -> float:

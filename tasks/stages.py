@@ -24,6 +24,7 @@ from tasks.failures import (
     interruption_ends_the_run,
     worth_a_retry,
 )
+from tasks.outages import one_try, shown
 from tasks.progress import StageProgress
 from trims_core import runner
 from trims_core.config import StageName, TrimsConfig
@@ -51,7 +52,8 @@ def stage_task(config: TrimsConfig, node: Node, parents: Refs, since: str | None
     """The artifact of one node; `since`: what is older is made again."""
     result = _run(config, node, parents, since)
     publish = PUBLISHED_AS.get(node.stage, publish_card)
-    publish(_key(config, node), result.artifact, result.how)
+    with one_try():
+        shown(f"the result of {node.id}", lambda: publish(_key(config, node), result.artifact, result.how))
     return _answer(result)
 
 

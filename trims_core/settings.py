@@ -1,4 +1,4 @@
-"""Reading a run's settings: YAML < environment < `--set`, every problem reported at once.
+"""Reading a run's settings: YAML < environment < `settings` < `--set`, every problem reported at once.
 
 The environment is `TRIMS_<SECTION>__<FIELD>` (`TRIMS_TRAIN__LORA__R=16`) and `TRIMS_STORE`; values are YAML.
 """
@@ -18,9 +18,15 @@ from trims_core.errors import ConfigError, nearest_name
 
 
 def load_config(
-    path: str | Path, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> TrimsConfig:
-    """The validated settings of a YAML file, environment and `a.b=c` overrides applied in this order.
+    """The validated settings of a YAML file; environment, given sections and `a.b=c` overrides in this order.
+
+    Args:
+        given: some sections with some of their fields.
 
     Raises:
         ConfigError: listing every wrong value with its place, and the nearest name of an unknown key.
@@ -36,6 +42,7 @@ def load_config(
         raise ConfigError(f"{path}: expected sections (corpus, scores, …), found {type(raw).__name__}")
     for key, value in _from_environment(os.environ if env is None else env).items():
         _put(raw, key, value)
+    _merge(raw, given or {})
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
@@ -79,6 +86,16 @@ def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
             raise ConfigError(f"{dotted}: {name} is not a section")
         here = inner
     here[field] = value
+
+
+def _merge(raw: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Put fields of sections into a config's sections; a field that is no section is replaced."""
+    for name, value in given.items():
+        inner = raw.get(name)
+        if isinstance(value, Mapping) and isinstance(inner, dict):
+            _merge(inner, value)
+        else:
+            raw[name] = value
 
 
 def _explain(problem: Any) -> str:

@@ -16,6 +16,7 @@ import importlib
 import importlib.metadata
 import logging
 import math
+import os
 import platform
 import signal
 import sys
@@ -406,16 +407,19 @@ def interruptible(about: str) -> Iterator[None]:
     """SIGTERM and Ctrl-C inside the block become InterruptedRunError; main thread only.
 
     A second one ends the wait for what is being saved. What follows within a second is the same one: a
-    terminal and a supervisor may both send it.
+    terminal and a supervisor may both send it. So is a SIGTERM that comes because our parent, who may have
+    sent the first, was killed meanwhile (see `trims_core.processes.Child`): what is being saved has its time.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    raised_at = -math.inf
+    raised_at, parent = -math.inf, os.getppid()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal raised_at
         if time.monotonic() - raised_at < _SAME_SIGNAL_S:
+            return
+        if raised_at > 0 and number == signal.SIGTERM and os.getppid() != parent:
             return
         raised_at = time.monotonic()
         name = signal.Signals(number).name

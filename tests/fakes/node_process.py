@@ -1,11 +1,14 @@
 """`python -m fakes.node_process` is `python -m trims_core.node_process` with the fake stages.
 
-SLOW_S: how long a unit takes. BEGUN: a folder for one empty file a unit begun, `<node>@<unit>.<pid>`, and one
-a unit ended; so a test sees what overlapped. FAIL: a node whose process ends without a word.
+SLOW_S: how long a unit takes; SLOW_TRAIN_S and so on: one of this stage. SAVE_S: how long it takes to save
+if interrupted. BEGUN: a folder for one file a unit begun, `<node>@<unit>.<pid>`, and one a unit ended
+or saved; so a test sees what overlapped. FAIL: a node whose process ends without a
+word.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -16,9 +19,12 @@ from pathlib import Path
 
 from fakes.flow_stages import SPECS
 
+from trims_core.errors import InterruptedRunError
 from trims_core.node_process import main
 from trims_core.stage import Make, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
+
+logger = logging.getLogger("trims_core.fakes")
 
 
 def _observed(spec: StageSpec) -> StageSpec:
@@ -36,7 +42,14 @@ def _observed(spec: StageSpec) -> StageSpec:
                 mark.write_text(str(time.time()))
                 sys.stdout.write(f"makes {unit.name}\n")
                 sys.stdout.flush()
-                time.sleep(float(os.environ.get("SLOW_S", "0")))
+                logger.info("makes %s", unit.name)
+                slow_s = os.environ.get(f"SLOW_{node.partition('-')[0].upper()}_S")
+                try:
+                    time.sleep(float(slow_s or os.environ.get("SLOW_S", "0")))
+                except InterruptedRunError:
+                    time.sleep(float(os.environ.get("SAVE_S", "0")))
+                    mark.with_suffix(mark.suffix + ".saved").write_text(str(time.time()))
+                    raise
                 made = make(unit, attempt)
                 mark.with_suffix(mark.suffix + ".end").write_text(str(time.time()))
                 return made

@@ -15,10 +15,11 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact as PrefectArtifact
 from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import TerminationSignal
+from prefect.utilities.schema_tools.validation import validate
 
-from flows import pipeline
 from flows.pipeline import trims
-from tasks.stages import stage_task
+from tasks import stages as stages_under_prefect
+from trims_core.config import STAGES, TrimsConfig
 from trims_core.errors import ConfigError, CorpusError, InterruptedRunError, TeacherUnavailableError
 from trims_core.stage import Work
 from trims_core.store import Store
@@ -148,7 +149,8 @@ def _raise(error: Exception) -> Callable[[Work], None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without waiting."""
-    monkeypatch.setattr(pipeline, "stage_task", stage_task.with_options(retry_delay_seconds=0))
+    quick = stages_under_prefect.stage_task.with_options(retry_delay_seconds=0)
+    monkeypatch.setattr(stages_under_prefect, "stage_task", quick)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -197,3 +199,75 @@ def test_a_server_that_refuses_progress_does_not_stop_a_stage(
     monkeypatch.setattr("tasks.progress.create_progress_artifact", refuse)
     run(config, until="scores")
     assert caplog.text.count("does not take progress") == 2  # once per stage that reported
+
+
+@pytest.mark.parametrize("kind", ["markdown", "table", "image"])
+def test_a_publish_that_fails_does_not_stop_a_stage(
+    config: Path, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(f"tasks.artifacts.create_{kind}_artifact", refuse)
+    result = run(config)
+    assert list(result["artifacts"]) == NODES
+    assert "Prefect does not show the result of" in caplog.text
+    assert "no room" in caplog.text
+    monkeypatch.undo()
+
+
+def test_given_settings_stand_in_for_the_files_and_overrides_win(config: Path) -> None:
+    run(config, until="buckets")
+    worked_on()
+    run(config, until="buckets", settings={"buckets": {"k": 4}})
+    assert worked_on() == ["buckets"]
+    run(config, until="buckets", settings={"buckets": {"k": 5}}, overrides=["buckets.k=4"])
+    assert worked_on() == []
+
+
+def test_an_unknown_field_of_given_settings_is_a_readable_error(config: Path) -> None:
+    with pytest.raises(ConfigError, match=r"buckets\.kk: unknown key; did you mean"):
+        run(config, settings={"buckets": {"kk": 4}})
+
+
+def test_until_takes_a_node_and_is_a_menu_of_stages(config: Path) -> None:
+    run(config, until="train/trims-s0")
+    assert worked_on()[-1] == "train/trims-s0"
+    form = trims.parameters.model_dump()
+    menu, text = form["properties"]["until"]["anyOf"]
+    assert menu["enum"] == list(STAGES)
+    assert text == {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "passes"),
+    [
+        ({"buckets": {"k": 4}, "train": {"variants": {"trims": {"rho": 0.3}}}}, True),
+        ({"corpus": {"limit": None}}, True),
+        ({"buckets": {"k": "four"}}, False),
+        ({"sweep": {"rule": "guess"}}, False),
+    ],
+)
+def test_the_form_of_settings_asks_for_nothing_and_knows_every_field(
+    settings: dict[str, Any], passes: bool
+) -> None:
+    form = trims.parameters.model_dump()
+    wrong = validate({"config": "x", "settings": settings}, form, allow_none_with_default=True)
+    assert bool(wrong) != passes
+    shown = form["properties"]["settings"]["properties"]
+    assert shown.keys() == TrimsConfig.model_fields.keys()
+    assert not _mentions(shown, "required") and not _mentions(shown, "default")
+
+
+def _mentions(schema: Any, word: str) -> bool:
+    """Whether any object of a JSON schema has this key; names of properties do not count."""
+    if isinstance(schema, list):
+        return any(_mentions(one, word) for one in schema)
+    if not isinstance(schema, dict):
+        return False
+    return word in schema or any(_mentions(one, word) for one in schema.values())
+
+
+def test_tasks_have_no_tags() -> None:
+    """Prefect asks the server for a place per tag before each task, and fails it while the server is away."""
+    assert stages_under_prefect.stage_task.tags == set()

@@ -13,10 +13,10 @@ import json
 import logging
 import os
 import re
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ from trims_core.errors import (
     ProcessDiedError,
     TrimsError,
 )
+from trims_core.ports import reserved_port
 from trims_core.processes import Child, stop_all
 from trims_core.stage import Progress
 from trims_core.training.checkpoint import check_world_size, find_complete_checkpoint
@@ -101,11 +102,12 @@ def run_training(spec: TrainSpec, launch: LaunchConfig, progress: Progress) -> N
     ):
         stale.unlink(missing_ok=True)
     spec.write()
-    members = _start(spec, launch)
-    try:
-        _watch(spec, members, progress)
-    finally:
-        _end(spec, members, launch.grace_s)
+    with _rendezvous(launch) as port:
+        members = _start(spec, launch, port)
+        try:
+            _watch(spec, members, progress)
+        finally:
+            _end(spec, members, launch.grace_s)
     if not paths.result.exists():
         raise LaunchError(f"training ended without {paths.result}; see {members[0].process.log}")
 
@@ -132,9 +134,14 @@ def training_environment(spec: TrainSpec) -> dict[str, str]:
     }
 
 
-def _start(spec: TrainSpec, launch: LaunchConfig) -> list[Member]:
+def _rendezvous(launch: LaunchConfig) -> AbstractContextManager[int]:
+    """The port at which the processes meet, kept for them."""
+    return nullcontext(launch.master_port) if launch.master_port else reserved_port()
+
+
+def _start(spec: TrainSpec, launch: LaunchConfig, master_port: int) -> list[Member]:
     env = training_environment(spec)
-    port = str(launch.master_port or _free_port())
+    port = str(master_port)
     module = ["trims_core.training.run", str(spec.paths.spec)]
     if launch.hostfile is not None:
         launcher = ["--hostfile", launch.hostfile, "--master_port", port, "--no_local_rank", "--module"]
@@ -213,9 +220,3 @@ def _end(spec: TrainSpec, members: Sequence[Member], grace_s: float) -> None:
     children = [member.process for member in members]
     ranks = [member.process for member in members if member.name != "launcher"]
     stop_all(children, grace_s if saves else 0.0, ask=ranks)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
