@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from trims_core.config import EndsConfig
 from trims_core.masking import (
     INVERSE_T_OFFSET,
-    SHIFT,
     Draws,
     Masks,
     Ordering,
@@ -27,8 +26,6 @@ from trims_core.masking import (
     draw_masks,
     draw_seed,
     loss_weights,
-    order_buckets,
-    position_hashes,
     trajectory_probability,
 )
 
@@ -345,59 +342,6 @@ def test_probability_zero_gives_no_mask_and_finite_weights(kind):
     masks = masks_of(bucket_BC, many_draws(50, 4), replace(TRAJECTORY, p_low=0.0, p_high=0.0))
     assert not masks.masked_BC.any()
     assert torch.equal(loss_weights(kind, masks), torch.zeros(50, 4))
-
-
-def test_ascending_mirrors_and_twice_is_the_identity():
-    buckets = [np.array([1, 4, 8], np.uint8), np.array([2], np.uint8)]
-    mirrored = order_buckets(buckets, ["a", "b"], K, "ascending", 0)
-    assert mirrored[0].tolist() == [8, 5, 1]
-    twice = order_buckets(mirrored, ["a", "b"], K, "ascending", 0)
-    assert all(np.array_equal(x, y) for x, y in zip(twice, buckets, strict=True))
-    assert order_buckets(buckets, ["a", "b"], K, "descending", 0)[0].tolist() == [1, 4, 8]
-    assert order_buckets([np.array([1, 255], np.uint8)], ["a"], 255, "ascending", 0)[0].tolist() == [255, 1]
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.integers(1, 9), st.integers(0, 5))
-def test_random_order_has_equal_mass_and_ignores_how_examples_are_listed(lengths, n_buckets, seed):
-    ids = [f"id{i}" for i in range(len(lengths))]
-    buckets = [np.ones(n, np.uint8) for n in lengths]
-    shuffled = order_buckets(buckets, ids, n_buckets, "random", seed)
-    sizes = np.bincount(np.concatenate(shuffled), minlength=n_buckets + 1)[1:]
-    assert len(sizes) == n_buckets and sizes.max() - sizes.min() <= 1
-    backwards = order_buckets(buckets[::-1], ids[::-1], n_buckets, "random", seed)[::-1]
-    assert all(np.array_equal(x, y) for x, y in zip(shuffled, backwards, strict=True))
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.sampled_from(["shifted", "permuted"]))
-def test_controls_keep_every_examples_buckets_and_detach_them_from_its_tokens(lengths, order):
-    ids = [f"id{i}" for i in range(len(lengths))]
-    buckets = [np.arange(n).astype(np.uint8) % K + 1 for n in lengths]
-    moved = order_buckets(buckets, ids, K, order, 0)
-    assert all(np.array_equal(np.sort(x), np.sort(y)) for x, y in zip(moved, buckets, strict=True))
-    backwards = order_buckets(buckets[::-1], ids[::-1], K, order, 0)[::-1]
-    assert all(np.array_equal(x, y) for x, y in zip(moved, backwards, strict=True))
-
-
-def test_shifted_moves_by_ten_tokens_and_permuted_by_a_draw_of_the_seed():
-    bucket = (np.arange(25) % K + 1).astype(np.uint8)
-    (shifted,) = order_buckets([bucket], ["a"], K, "shifted", 0)
-    assert SHIFT == 10 and np.array_equal(shifted[10:], bucket[:15])
-    # where ten tokens lead round to the start, half the example
-    (five,) = order_buckets([bucket[:5]], ["a"], K, "shifted", 0)
-    assert five.tolist() == np.roll(bucket[:5], 2).tolist()
-    first, again, other = (order_buckets([bucket], ["a"], K, "permuted", seed)[0] for seed in (0, 0, 1))
-    assert np.array_equal(first, again) and not np.array_equal(first, other)
-    assert not np.array_equal(first, bucket)
-
-
-def test_position_hashes_are_golden():
-    # origin: this module's first version; a change moves every `random` order and needs a new stage version
-    assert [int(x) for x in position_hashes(0, "a", 2)] == GOLDEN_HASHES
-
-
-GOLDEN_HASHES = [8261280544017860810, 4059206118204028881]
 
 
 def obvious_cart(visible, p):

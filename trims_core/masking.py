@@ -21,19 +21,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trims_core.config import EndsConfig, LossWeight, Order
+from trims_core.config import EndsConfig, LossWeight
 
 INVERSE_T_OFFSET: Final = 1e-6
 """Added to t before the division, as dLLM's MDLM trainer does, so that runs can be compared."""
-SHIFT: Final = 10
-"""Tokens by which order `shifted` moves bucket ids: far enough to leave the word they belong to."""
-
-_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _N_SEQUENCE_DRAWS: Final = 4
 
 
@@ -131,7 +125,7 @@ def draw_masks(
     """The masks of a batch: each sequence takes the trajectory mask with probability rho, else the standard.
 
     Args:
-        bucket_BC: integers 1…K in the order of training (see `order_buckets`); ignored where rho is 0.
+        bucket_BC: integers 1…K in the order of training (see `training/orders.py`); ignored where rho is 0.
         content_BC: bool; the answers' tokens. They alone follow the trajectory and count in t_eff.
         end_BC: bool; supervised ends, disjoint from the content.
     """
@@ -246,41 +240,3 @@ def cart_weights(visible_BC: Tensor, p: float) -> Tensor:
     n_padded = 2 * n_positions
     spectrum_BF = torch.fft.rfft(visible_BC.double(), n=n_padded) * torch.fft.rfft(kernel)
     return torch.fft.irfft(spectrum_BF, n=n_padded)[:, :n_positions].clamp(min=0.0).float()
-
-
-def order_buckets(
-    buckets: Sequence[npt.NDArray[np.uint8]], ids: Sequence[str], n_buckets: int, order: Order, seed: int
-) -> list[npt.NDArray[np.uint8]]:
-    """The buckets in the order in which training shows tokens: 1 is shown first.
-
-    descending, two_sided: as they are (hard tokens are context first); ascending: K+1−b; random: equal-mass
-    buckets of a hash of (seed, id, position) over all tokens given (sizes differ by at most 1), so that a
-    token keeps its place through the epochs. Controls, which keep every example's own buckets and detach them
-    from its tokens: shifted moves them by SHIFT positions round the example's end (by half its length where
-    that would move nothing); permuted sorts them by that hash.
-    """
-    if order in ("descending", "two_sided") or not sum(map(len, buckets)):
-        return list(buckets)
-    if order == "ascending":
-        return [(n_buckets + 1 - bucket.astype(np.int64)).astype(np.uint8) for bucket in buckets]
-    if order == "shifted":
-        return [np.roll(bucket, SHIFT % max(len(bucket), 1) or len(bucket) // 2) for bucket in buckets]
-    lengths = [len(bucket) for bucket in buckets]
-    hashes = [position_hashes(seed, name, n) for name, n in zip(ids, lengths, strict=True)]
-    if order == "permuted":
-        return [bucket[np.argsort(own)] for bucket, own in zip(buckets, hashes, strict=True)]
-    order_of = np.argsort(np.concatenate(hashes), kind="stable")
-    ranks = np.empty(len(order_of), np.int64)
-    ranks[order_of] = np.arange(len(order_of))
-    shuffled = (ranks * n_buckets // len(ranks) + 1).astype(np.uint8)
-    return np.split(shuffled, np.cumsum(lengths)[:-1])
-
-
-def position_hashes(seed: int, example_id: str, n_positions: int) -> npt.NDArray[np.uint64]:
-    """64-bit hashes of (seed, id, position), position 0…n−1 (splitmix64's finaliser over a keyed start)."""
-    start = hashlib.blake2b(f"order\0{seed}\0{example_id}".encode(), digest_size=8).digest()
-    with np.errstate(over="ignore"):
-        x = np.frombuffer(start, np.uint64)[0] + np.arange(1, n_positions + 1, dtype=np.uint64) * _GOLDEN
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(x ^ (x >> np.uint64(31)), np.uint64)

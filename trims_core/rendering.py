@@ -17,14 +17,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from trims_core.errors import AlignmentError, ConfigError, CorpusError
 from trims_core.hub import TOKENIZER_FILES, checkpoint_folder
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 Message = Mapping[str, str]
@@ -43,6 +46,39 @@ class Encoded:
 
     ids: list[int]
     byte_end: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """`Encoded` of R texts, flat: row r has the tokens from offset_R1[r] to offset_R1[r + 1]."""
+
+    ids_T: npt.NDArray[np.int32]
+    byte_end_T: npt.NDArray[np.int32]
+    offset_R1: npt.NDArray[np.int64]
+
+    @staticmethod
+    def joined(parts: Sequence[EncodedRows]) -> EncodedRows:
+        """The rows of some parts, at least one, behind each other."""
+        lengths = np.concatenate([np.diff(part.offset_R1) for part in parts])
+        return EncodedRows(
+            np.concatenate([part.ids_T for part in parts]),
+            np.concatenate([part.byte_end_T for part in parts]),
+            np.cumsum([0, *lengths], dtype=np.int64),
+        )
+
+    def with_end(self, end_id: int) -> EncodedRows:
+        """With a token without bytes behind every row: the end of turn, which repeats the last offset."""
+        n_rows = len(self.offset_R1) - 1
+        offset_R1 = self.offset_R1 + np.arange(n_rows + 1)
+        last_R = offset_R1[1:] - 1
+        ids_T, byte_end_T = (np.full(int(offset_R1[-1]), end_id, np.int32) for _ in range(2))
+        inner_T = np.ones(len(ids_T), np.bool_)
+        inner_T[last_R] = False
+        ids_T[inner_T], byte_end_T[inner_T] = self.ids_T, self.byte_end_T
+        filled_R = np.diff(self.offset_R1) > 0
+        byte_end_T[last_R] = 0
+        byte_end_T[last_R[filled_R]] = byte_end_T[last_R[filled_R] - 1]
+        return EncodedRows(ids_T, byte_end_T, offset_R1)
 
 
 def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokenizerFast:
@@ -118,9 +154,7 @@ class Renderer:
             self._render(messages, name, generation=True)
             for messages, name in zip(conversations, names or ["?"] * len(conversations), strict=True)
         ]
-        return [
-            encoding.ids for encoding in self._prompt_backend.encode_batch(texts, add_special_tokens=False)
-        ]
+        return _ids_of(self._prompt_backend, texts)
 
     def completion(self, text: str, name: str = "?") -> Encoded:
         """Ids and byte offsets of a completion encoded alone, without its end-of-turn token.
@@ -132,23 +166,34 @@ class Renderer:
 
     def completions(self, texts: Sequence[str], names: Sequence[str] = ()) -> list[Encoded]:
         """`completion` of many texts at once; `names` are the example ids for error messages."""
-        encodings = self._text_backend.encode_batch(list(texts), add_special_tokens=False)
+        rows = self.completion_rows(texts, names)
+        bounds = rows.offset_R1.tolist()
         return [
-            self._with_offsets(text, encoding, name)
-            for text, encoding, name in zip(texts, encodings, names or ["?"] * len(texts), strict=True)
+            Encoded(rows.ids_T[start:end].tolist(), rows.byte_end_T[start:end].tolist())
+            for start, end in pairwise(bounds)
         ]
 
-    def _with_offsets(self, text: str, encoding: Encoding, name: str) -> Encoded:
-        ids = encoding.ids
-        pieces = [self._token_bytes[i] for i in ids]
-        wanted = text.encode()
-        covered = b"".join(pieces)
-        byte_end = list(accumulate(map(len, pieces)))
-        if covered == wanted:
-            return Encoded(ids, byte_end)
-        if covered == b" " + wanted:  # the space a SentencePiece-like tokenizer puts before the first word
-            return Encoded(ids, [max(0, end - 1) for end in byte_end])
-        raise AlignmentError(self._misaligned(wanted, covered, name))
+    def completion_rows(self, texts: Sequence[str], names: Sequence[str] = ()) -> EncodedRows:
+        """`completions` without a Python object per token. Raises: AlignmentError, like `completion`."""
+        ids = _ids_of(self._text_backend, list(texts))
+        offset_R1 = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+        ids_T = np.fromiter(chain.from_iterable(ids), np.int32, int(offset_R1[-1]))
+        covered = b"".join(map(self._token_bytes.__getitem__, chain.from_iterable(ids)))
+        end_T1 = np.zeros(len(ids_T) + 1, np.int64)
+        np.cumsum(self._token_bytes.lengths[ids_T], out=end_T1[1:])
+        base_R1 = end_T1[offset_R1]
+        byte_end_T = (end_T1[1:] - np.repeat(base_R1[:-1], np.diff(offset_R1))).astype(np.int32)
+        wanted = [text.encode() for text in texts]
+        sizes_R = np.array([len(one) for one in wanted], np.int64)
+        if not np.array_equal(np.diff(base_R1), sizes_R) or covered != b"".join(wanted):
+            for row, one in enumerate(wanted):
+                found = covered[base_R1[row] : base_R1[row + 1]]
+                if found == b" " + one:  # the space a SentencePiece-like tokenizer puts before the first word
+                    own = byte_end_T[offset_R1[row] : offset_R1[row + 1]]
+                    np.maximum(own - 1, 0, out=own)
+                elif found != one:
+                    raise AlignmentError(self._misaligned(one, found, names[row] if names else "?"))
+        return EncodedRows(ids_T, byte_end_T, offset_R1)
 
     def _misaligned(self, wanted: bytes, covered: bytes, name: str) -> str:
         pairs = zip(wanted, covered, strict=False)
@@ -225,9 +270,13 @@ class _TokenBytes(dict[int, bytes]):
         self._byte_fallback = "ByteFallback" in parts or bool(getattr(backend.model, "byte_fallback", False))
         self._spaces_marked = "▁" in f"{parts} {backend.normalizer}"
         self._bytes_of_char = {char: byte for byte, char in enumerate(_gpt2_alphabet())}
+        highest = max(backend.get_vocab(with_added_tokens=True).values(), default=-1)
+        self.lengths: npt.NDArray[np.int64] = np.zeros(highest + 1, np.int64)
+        """How many bytes each token has that was asked for, by its id."""
 
     def __missing__(self, token_id: int) -> bytes:
         value = self._bytes_of(token_id)
+        self.lengths[token_id] = len(value)
         self[token_id] = value
         return value
 
@@ -247,6 +296,11 @@ def _gpt2_alphabet() -> list[str]:
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     spare = iter(range(0x100, 0x200))
     return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
+
+
+def _ids_of(backend: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of some texts, without the offsets into them, which nobody here reads."""
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def _first_line(error: BaseException) -> str:

@@ -235,3 +235,43 @@ def test_gsm8k_is_read_whole(shared_data: Path, tmp_path: Path) -> None:
     assert sum(n_rows(result)) == 7473
     assert max(n_rows(result)) <= 1024
     assert 8 <= len(n_rows(result)) <= 40
+
+
+def test_a_wide_column_that_nobody_asked_for_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = [{**row, "image": {"bytes": b"x" * 1000, "path": "a"}} for row in ROWS]
+    pq.write_table(pa.Table.from_pylist(wide), tmp_path / "a.parquet")
+    asked: list[list[str]] = []
+    read = pq.ParquetFile.iter_batches
+
+    def watched(file: pq.ParquetFile, *arguments: Any, **options: Any) -> Any:
+        for batch in read(file, *arguments, **options):
+            asked.append(batch.schema.names)
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
+    result = run(tmp_path, [tmp_path / "a.parquet"])
+    assert [row["id"] for row in rows_of(result)] == [row["id"] for row in ROWS]
+    assert asked and all(sorted(names) == ["a", "id", "q"] for names in asked)
+
+
+def test_a_parquet_file_without_ids_gets_them_from_the_content(tmp_path: Path) -> None:
+    rows = [{"q": row["q"], "a": row["a"]} for row in ROWS]
+    lines = run(tmp_path / "1", [jsonl(tmp_path / "1/a.jsonl", rows)])
+    (tmp_path / "2").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "2/a.parquet")
+    table = run(tmp_path / "2", [tmp_path / "2/a.parquet"])
+    assert [row["id"] for row in rows_of(table)] == [row["id"] for row in rows_of(lines)]
+
+
+def test_copies_are_found_across_shards_and_files_and_the_first_one_is_named(tmp_path: Path) -> None:
+    many = [{"id": f"r{i}", "q": f"{i}?", "a": f"{i}"} for i in range(50)]
+    first = jsonl(tmp_path / "a.jsonl", many)
+    pq.write_table(pa.Table.from_pylist([{**many[7], "a": "other"}, many[31]]), tmp_path / "b.parquet")
+    with pytest.raises(DuplicateIdError) as caught:
+        run(tmp_path, [first, tmp_path / "b.parquet"], rows_per_shard=3)
+    text = str(caught.value)
+    assert f"b.parquet:1: id 'r7' was already used at {first}:8, with different content" in text
+    assert f"b.parquet:2: id 'r31' was already used at {first}:32, with the same content" in text
+    assert "2 duplicate(s)" in text

@@ -20,7 +20,6 @@ from trims_core.corpus.examples import Example, to_example
 from trims_core.corpus.sources import RawRow
 from trims_core.corpus.stage import begin, maker, shards_of
 from trims_core.stage import Work
-from trims_core.store import UnitKey
 from trims_core.store.units import Attempt
 
 CONFIG = CorpusConfig(path=("x.jsonl",), prompt_column="q", completion_column="a")
@@ -123,7 +122,7 @@ def test_reading_holds_one_shard_and_not_the_input(live: Live, tmp_path: Path) -
     every = stage.units(work, facts)
     with maker(work, facts, every, ()) as make:
         for number, unit in enumerate(every):
-            attempt = Attempt(tmp_path / str(number), UnitKey("corpus", 1, {}))
+            attempt = Attempt(tmp_path / str(number), tmp_path / "final", None)
             attempt.path.mkdir(parents=True)
             make(unit, attempt)
     assert 20 < live.most <= 100 + 1

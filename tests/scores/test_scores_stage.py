@@ -18,7 +18,7 @@ from trims_core.fingerprint import Digests
 from trims_core.graph import build_graph
 from trims_core.rendering import Renderer, load_tokenizer
 from trims_core.schema import CORPUS, SCORES, provenance, read_table
-from trims_core.scores import stage
+from trims_core.scores import rendered
 from trims_core.scores.shards import render_rows
 from trims_core.settings import parse_config
 from trims_core.stage import Result, run_node
@@ -211,15 +211,15 @@ def test_a_resumed_run_tokenizes_the_missing_shards_only(
     done = asked_rows(world.log)
     missing = next(number for number, ids in enumerate(shards(world)) if not set(ids) <= set(done))
     assert missing > 0
-    rendered: list[str] = []
+    names: list[str] = []
 
-    def spying(renderer: Renderer, shard: dict[str, Any]) -> Any:
-        rendered.extend(shard["id"])
-        return render_rows(renderer, shard)
+    def spying(renderer: Renderer, shard: dict[str, Any], *arguments: Any) -> Any:
+        names.extend(shard["id"])
+        return render_rows(renderer, shard, *arguments)
 
-    monkeypatch.setattr(stage, "render_rows", spying)
+    monkeypatch.setattr(rendered, "render_rows", spying)
     world.run({"die_after": 6})
-    assert set(rendered) == {row for ids in shards(world)[missing:] for row in ids}
+    assert sorted(names) == sorted(row for ids in shards(world)[missing:] for row in ids), "once each"
 
 
 def test_a_finished_run_tokenizes_nothing_and_starts_no_engine(
@@ -229,7 +229,7 @@ def test_a_finished_run_tokenizes_nothing_and_starts_no_engine(
         raise AssertionError("tokenized")
 
     first = world.run()
-    monkeypatch.setattr(stage, "render_rows", refuse)
+    monkeypatch.setattr(rendered, "render_rows", refuse)
     shutil.rmtree(first.artifact.path)  # the units are still there
     again = world.run()
     assert again.how == "made"

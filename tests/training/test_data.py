@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import get_args
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from fakes.training_student import EOS_ID, MASK_ID, N_BUCKETS, tiny_train, write_bucket_shards
 
-from trims_core.config import VariantConfig
+from trims_core.config import Order, VariantConfig
 from trims_core.errors import InputError, SchemaError
 from trims_core.schema import BUCKETS, write_table
+from trims_core.training import mapped
 from trims_core.training.data import MaskedExamples
 from trims_core.training.examples import load_examples
+from trims_core.training.orders import ordered, random_cuts
 from trims_core.training.plan import Padding, Schedule
 
 TRIMS = VariantConfig()
@@ -33,7 +39,7 @@ def write_rows(path, *rows):
 
 
 def load(paths, variant=TRIMS, max_length=64, seed=0):
-    return load_examples(paths, N_BUCKETS, variant, seed, max_length)
+    return load_examples(paths, N_BUCKETS, variant, seed, max_length, paths[0].parent / "scratch")
 
 
 def batches(
@@ -90,6 +96,99 @@ def test_examples_do_not_depend_on_the_number_of_shards(tmp_path):
     for variant in (TRIMS, VariantConfig(order="random")):
         left, right = load(shards, variant), load(shards[::-1], variant)
         assert all(np.array_equal(a, b) for a, b in zip(left.buckets, right.buckets, strict=True))
+
+
+def slow_examples(shards, variant, seed, max_length):
+    """id → tokens and buckets as lists, everything in memory: the slow, obvious version."""
+    rows = [row for path in shards for row in pq.read_table(path).to_pylist()]
+    rows.sort(key=lambda row: row["id"])
+    inside = variant.order in ("shifted", "permuted")
+    buckets = [
+        np.array(row["bucket"], np.uint8)[: max(0, max_length - row["prompt_length"]) if inside else None]
+        for row in rows
+    ]
+    names, lengths = [row["id"] for row in rows], [len(bucket) for bucket in buckets]
+    cuts = random_cuts(lambda: zip(names, lengths, strict=True), N_BUCKETS, seed)
+    shown = {
+        name: ordered(bucket, name, N_BUCKETS, variant.order, seed, cuts)
+        for name, bucket in zip(names, buckets, strict=True)
+    }
+    return {
+        row["id"]: (
+            row["input_ids"][:max_length],
+            shown[row["id"]][: min(len(row["input_ids"]), max_length) - row["prompt_length"]].tolist(),
+            row["prompt_length"],
+        )
+        for row in rows
+        if row["prompt_length"] < max_length
+    }
+
+
+@pytest.mark.parametrize("max_length", [4, 9, 64])
+@pytest.mark.parametrize("order", get_args(Order))
+def test_mapped_examples_are_those_held_in_memory(tmp_path, order, max_length):
+    shards = write_bucket_shards(tmp_path, n_examples=50, n_shards=3)
+    variant = VariantConfig(order=order)
+    found = load(shards, variant, max_length, seed=3)
+    expected = slow_examples(shards, variant, 3, max_length)
+    assert list(found.ids) == list(expected)
+    for row, (ids, buckets, prompt_length) in enumerate(expected.values()):
+        assert found.input_ids[row].tolist() == ids and found.buckets[row].tolist() == buckets
+        assert (found.prompt_lengths[row], found.lengths[row]) == (prompt_length, len(ids))
+    assert found.input_ids[0].dtype == np.int32 and not found.input_ids[0].flags.writeable
+
+
+def test_ids_beyond_ascii_are_sorted_and_cut_as_text(tmp_path):
+    names = ["z", "é", "a\U0001f600", "a", "", "a\uffff"]
+    found = load([write_rows(tmp_path / "a.parquet", *((name, [1, 2], 1, [1]) for name in names))])
+    assert list(found.ids) == sorted(names) and found.ids[1:3] == sorted(names)[1:3]
+
+
+def test_other_settings_or_shards_are_other_files(tmp_path):
+    shards = write_bucket_shards(tmp_path)
+    load(shards)
+    load(shards)
+    assert len(list((tmp_path / "scratch").glob("examples-*"))) == 1
+    load(shards, max_length=9)
+    load(shards, VariantConfig(order="random"), seed=1)
+    load(shards[:1])
+    assert len(list((tmp_path / "scratch").glob("examples-*"))) == 4
+
+
+def test_ranks_that_start_at_the_same_time_make_one_file_between_them(tmp_path):
+    shards = write_bucket_shards(tmp_path, n_examples=200, n_shards=5)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load(shards), range(4)))
+    assert all(list(one.ids) == list(found[0].ids) for one in found)
+    assert [path.name[:9] for path in (tmp_path / "scratch").iterdir() if path.is_dir()] == ["examples-"]
+
+
+def test_without_locks_whoever_comes_second_takes_the_first_ones_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped, "write_lock", lambda path, about: nullcontext())
+    shards = write_bucket_shards(tmp_path)
+    inner = []
+
+    def overtaken(temporary, folder):
+        if not inner:
+            inner.append(None)
+            inner.append(load(shards))
+        rename(temporary, folder)
+
+    rename = mapped.rename_unless_there
+    monkeypatch.setattr(mapped, "rename_unless_there", overtaken)
+    outer = load(shards)
+    assert list(outer.ids) == list(inner[1].ids)
+    assert len([path for path in (tmp_path / "scratch").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_folder_that_could_not_be_filled_is_not_there(tmp_path, monkeypatch):
+    shards = write_bucket_shards(tmp_path)
+    monkeypatch.setattr(np, "save", lambda *_: (_ for _ in ()).throw(OSError("no room")))
+    with pytest.raises(OSError, match="no room"):
+        load(shards)
+    assert not [path for path in (tmp_path / "scratch").iterdir() if path.is_dir()]
+    monkeypatch.undo()
+    assert len(load(shards).ids) == 20
 
 
 def test_truncation_cuts_the_end_of_the_completion_and_is_counted(tmp_path, caplog):

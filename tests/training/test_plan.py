@@ -218,8 +218,8 @@ def test_padding_rounds_up_but_never_beyond_max_length(longest, expected):
 def test_validation_and_training_share_nothing_and_lose_nothing(n, fraction):
     ids = [f"id{i}" for i in range(n)]
     chosen, held_out = split_validation(ids, fraction)
-    assert sorted(chosen + held_out) == list(range(n))
-    assert chosen
+    assert sorted([*chosen, *held_out]) == list(range(n))
+    assert len(chosen)
     assert len(held_out) == (0 if fraction == 0 or n < 2 else min(max(1, round(fraction * n)), n - 1))
 
 

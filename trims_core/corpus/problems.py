@@ -20,6 +20,15 @@ class UnusableRowError(Exception):
         self.remedy = remedy
 
 
+@dataclass(frozen=True)
+class Copy:
+    """A row whose id is that of an earlier one."""
+
+    example_id: str
+    place: str
+    content_digest: str
+
+
 @dataclass
 class Problems:
     """Rows that cannot be used, and ids that occur twice."""
@@ -27,6 +36,8 @@ class Problems:
     lines: list[str] = field(default_factory=list)
     n_unusable: int = 0
     n_duplicates: int = 0
+    copies: dict[int, Copy] = field(default_factory=dict)
+    """Number of a line → the copy it is about, until it is known where the first one is."""
 
     def __bool__(self) -> bool:
         return self.n_unusable + self.n_duplicates > 0
@@ -36,11 +47,20 @@ class Problems:
         self.n_unusable += 1
         self._note(f"{place}: {what}; {remedy}")
 
-    def duplicate(self, example_id: str, first: str, second: str, *, same_content: bool) -> None:
-        """Note an id seen at two places."""
+    def duplicate(self, copy: Copy) -> None:
+        """Note an id seen before; where, is told by `first_seen`."""
         self.n_duplicates += 1
-        what = "with the same content" if same_content else "with different content"
-        self._note(f"{second}: id {example_id!r} was already used at {first}, {what}")
+        if len(self.lines) < LISTED:
+            self.copies[len(self.lines)] = copy
+        self._note(f"{copy.place}: id {copy.example_id!r} was already used")
+
+    def first_seen(self, first: Copy) -> None:
+        """Complete the lines about copies of a row; asked for every row until `copies` is empty."""
+        about = [number for number, copy in self.copies.items() if copy.example_id == first.example_id]
+        for number in about:
+            same = self.copies.pop(number).content_digest == first.content_digest
+            what = "with the same content" if same else "with different content"
+            self.lines[number] += f" at {first.place}, {what}"
 
     def error(self) -> InputError:
         """The one error that tells all: DuplicateIdError if ids are all that is wrong, else CorpusError."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -21,7 +21,9 @@ from trims_core.config import CorpusConfig
 from trims_core.corpus.problems import Problems
 from trims_core.hub_data import hub_data
 
-_PARQUET_BATCH: Final = 1024
+_PARQUET_BATCH: Final = 256
+_READ_AHEAD_BYTES: Final = 1 << 20
+"""Of a column: Parquet is read page by page, not a row group at a time."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -56,7 +58,7 @@ def read_rows(config: CorpusConfig, problems: Problems) -> Iterator[RawRow]:
 
 def _file_rows(path: Path, source: str, config: CorpusConfig, problems: Problems) -> Iterator[RawRow]:
     if path.name.endswith(".parquet"):
-        yield from _parquet_rows(path, source, wanted_columns(config), problems)
+        yield from _parquet_rows(path, source, config, problems)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         yield from _jsonl_rows(path, source, problems)
     else:
@@ -106,16 +108,18 @@ def _parse(text: bytes, place: str, problems: Problems) -> Mapping[str, Any] | N
     return values
 
 
-def _parquet_rows(path: Path, source: str, wanted: Sequence[str], problems: Problems) -> Iterator[RawRow]:
-    number = 0
+def _parquet_rows(path: Path, source: str, config: CorpusConfig, problems: Problems) -> Iterator[RawRow]:
+    """The columns that are asked for; others, however wide, are not read."""
+    number, wanted = 0, wanted_columns(config)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, buffer_size=_READ_AHEAD_BYTES) as file:
             known = file.schema_arrow.names
             missing = [name for name in wanted if name not in known]
             if missing:
                 problems.unusable(str(path), f"no column {missing[0]!r}", f"the file has: {', '.join(known)}")
                 return
-            for batch in file.iter_batches(_PARQUET_BATCH):
+            columns = [name for name in dict.fromkeys([*wanted, config.id_column]) if name in known]
+            for batch in file.iter_batches(_PARQUET_BATCH, columns=columns):
                 for values in batch.to_pylist():
                     number += 1
                     yield RawRow(f"{path}:{number}", source, values)

@@ -2,7 +2,7 @@
 
 1. The input is read once, in order: every row is checked, ids are compared over all of it, and each shard's
    boundary and digest are noted (one unit per shard; keyed by its rows alone).
-2. Where shards are missing it is read again, and they are written. Memory: one shard, and what is noted of
+2. Where shards are missing it is read again, and they are written. Memory: one shard, and some 20 bytes of
    each id.
 
 A shard ends behind an id whose hash says so, so a row that is inserted or removed changes the shard it
@@ -24,7 +24,8 @@ from typing import Final
 from trims_core._faults import fault_point
 from trims_core.config import CorpusConfig
 from trims_core.corpus.examples import Example, to_example
-from trims_core.corpus.problems import Problems, UnusableRowError
+from trims_core.corpus.ids import SeenIds
+from trims_core.corpus.problems import Copy, Problems, UnusableRowError
 from trims_core.corpus.sources import read_rows
 from trims_core.errors import CorpusError
 from trims_core.fingerprint import Digests, canonical_json
@@ -68,6 +69,7 @@ def begin(work: Work) -> Facts:
     # map keeps no shard whose digest it has taken
     shards = tuple(map(_digest, shards_of(reading.examples(), config.rows_per_shard)))
     if reading.problems:
+        _find_firsts(config, reading.problems)
         raise reading.problems.error()
     if reading.counts["n_out"] == 0:
         raise CorpusError("corpus: no examples in the input; expected at least one. Check corpus.path")
@@ -149,6 +151,17 @@ def shards_of(examples: Iterator[Example], rows_per_shard: int) -> Iterator[list
         yield shard
 
 
+def _find_firsts(config: CorpusConfig, problems: Problems) -> None:
+    """Says of every copy that is listed where the first row with its id is: reads the input once more."""
+    rows = read_rows(config, Problems())
+    while problems.copies and (row := next(rows, None)) is not None:
+        try:
+            example = to_example(row, config)
+        except UnusableRowError:
+            continue
+        problems.first_seen(Copy(example.id, row.place, example.content_digest))
+
+
 def _digest(rows: Sequence[Example]) -> str:
     """Hex sha256 over the rows as they will be stored."""
     digest = hashlib.sha256()
@@ -173,8 +186,7 @@ class _Reading:
             "n_duplicates": 0,
         }
     )
-    _seen: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """id → (place, content digest)."""
+    _seen: SeenIds = field(default_factory=SeenIds)
     _told_at: float = 0.0
 
     def examples(self) -> Iterator[Example]:
@@ -197,16 +209,13 @@ class _Reading:
                 return
 
     def _is_duplicate(self, example: Example, place: str) -> bool:
-        digest = example.content_digest
-        first = self._seen.get(example.id)
-        if first is None:
-            self._seen[example.id] = (place, digest)
+        if self._seen.add(example.id):
             return False
         if self.config.on_duplicate == "first":
             self.counts["n_duplicates"] += 1
-            logger.info("%s: id %r was already used at %s; left out", place, example.id, first[0])
+            logger.info("%s: id %r was already used; left out", place, example.id)
         else:
-            self.problems.duplicate(example.id, first[0], place, same_content=first[1] == digest)
+            self.problems.duplicate(Copy(example.id, place, example.content_digest))
         return True
 
     def _tell(self, limit: int | None) -> None:

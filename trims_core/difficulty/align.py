@@ -153,13 +153,14 @@ def _spread_bytes(teacher: _Tokens, value_T: Floats, student: _Tokens, difficult
     t_of, s_of = teacher.with_bytes, student.with_bytes
     start_t, end_t = teacher.start[t_of], teacher.end[t_of]
     start_s, end_s = student.start[s_of], student.end[s_of]
-    # 1. Pieces between neighbouring boundaries of either side.
-    end_P = np.concatenate([end_t, end_s])
-    end_P.sort(kind="stable")
-    end_P = end_P[np.diff(end_P, prepend=-1) > 0]
-    # 2. The one token on each side that a piece lies in.
-    t_P = np.searchsorted(end_t, end_P)
-    s_P = np.searchsorted(end_s, end_P)
+    # 1. Pieces between neighbouring boundaries of either side, which are marked on the byte axis.
+    n_bytes = max(int(end_t[-1]) if len(end_t) else 0, int(end_s[-1]) if len(end_s) else 0)
+    ends_t, ends_s = (np.zeros(n_bytes + 1, np.bool_) for _ in range(2))
+    ends_t[end_t] = ends_s[end_s] = True
+    end_P = np.flatnonzero(ends_t | ends_s)
+    # 2. The one token on each side that a piece lies in: as many end before it.
+    t_P: Ints = np.cumsum(ends_t[end_P]) - ends_t[end_P]
+    s_P: Ints = np.cumsum(ends_s[end_P]) - ends_s[end_P]
     bytes_P = end_P - np.maximum(start_t[t_P], start_s[s_P])
     # 3. Its share of the teacher token; exactly the value where the piece is the whole token.
     share_P = value_T[t_of][t_P] * (bytes_P / (end_t - start_t)[t_P])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from trims_core.difficulty.align import align_rows
 from trims_core.difficulty.buckets import TokenRows
 from trims_core.errors import AlignmentError, ConfigError, CorruptShardError, NonFiniteScoreError
-from trims_core.rendering import Renderer
+from trims_core.rendering import EncodedRows, Renderer
 from trims_core.schema import ALIGNED, CORPUS, SCORES, read_table
 
 logger = logging.getLogger(__name__)
@@ -128,41 +129,53 @@ def _align(scores: _Scores, examples: pa.Table, renderer: Renderer) -> pa.Table:
     texts = examples["completion"].to_pylist()
     _check_ends(scores, texts)
     prompts = renderer.prompts(examples["messages"].to_pylist(), scores.ids)
-    completions = renderer.completions(texts, scores.ids)
-    # The end of turn has no bytes: it repeats the last offset, as in the scores.
-    ends = [[*one.byte_end, one.byte_end[-1] if one.byte_end else 0] for one in completions]
-    offset_R1 = np.concatenate([[0], np.cumsum([len(one) for one in ends], dtype=np.int64)])
+    # the end of turn has no bytes: it repeats the last offset, as in the scores
+    completions = renderer.completion_rows(texts, scores.ids).with_end(renderer.end_of_turn_id)
     difficulty_S = align_rows(
         scores.byte_end_T,
         scores.value_T,
         scores.offset_R1,
-        np.concatenate([np.asarray(one, dtype=np.int64) for one in ends]),
-        offset_R1,
+        completions.byte_end_T,
+        completions.offset_R1,
         scores.ids,
     )
     # + 0.0 turns −0.0 into 0.0, whose bit pattern sorts first.
     stored_S = difficulty_S.astype(np.float32) + np.float32(0.0)
-    ids = [
-        [*prompt, *completion.ids, renderer.end_of_turn_id]
-        for prompt, completion in zip(prompts, completions, strict=True)
-    ]
+    prompt_R = np.array([len(prompt) for prompt in prompts], np.int32)
+    ids, ids_R1 = _behind(prompts, prompt_R, completions)
     columns = [
         pa.array(scores.ids, type=pa.string()),
-        pa.array(ids, type=pa.list_(pa.int32())),
-        pa.array([len(prompt) for prompt in prompts], type=pa.int32()),
-        pa.ListArray.from_arrays(pa.array(offset_R1, type=pa.int32()), pa.array(stored_S)),
+        pa.ListArray.from_arrays(pa.array(ids_R1, type=pa.int32()), pa.array(ids)),
+        pa.array(prompt_R),
+        pa.ListArray.from_arrays(pa.array(completions.offset_R1, type=pa.int32()), pa.array(stored_S)),
     ]
     return pa.Table.from_arrays(columns, schema=ALIGNED.schema)
 
 
+def _behind(
+    prompts: list[list[int]], prompt_R: npt.NDArray[np.int32], completions: EncodedRows
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Every completion behind its prompt, and where each row starts."""
+    length_R2 = np.stack([prompt_R, np.diff(completions.offset_R1)], axis=1)
+    is_prompt = np.repeat(np.tile([True, False], len(prompts)), length_R2.ravel())
+    ids = np.empty(len(is_prompt), np.int32)
+    ids[is_prompt] = np.fromiter(chain.from_iterable(prompts), np.int32, int(prompt_R.sum()))
+    ids[~is_prompt] = completions.ids_T
+    return ids, np.cumsum([0, *length_R2.sum(1)], dtype=np.int64)
+
+
 def _check_ends(scores: _Scores, texts: list[str]) -> None:
     """Raises AlignmentError unless every row ends with an end of turn, at the completion's last byte."""
-    for row, text in enumerate(texts):
+    size_R = np.array([len(text.encode()) for text in texts], np.int64)
+    length_R, after_R = np.diff(scores.offset_R1), scores.offset_R1[1:]
+    end_T = np.concatenate([np.full(2, -1, np.int32), scores.byte_end_T])  # so that each row has two before
+    last_R, before_R = end_T[after_R + 1], end_T[after_R]
+    good_R = (length_R > 0) & (last_R == size_R)
+    good_R &= (size_R == 0) | ((length_R > 1) & (before_R == last_R))
+    for row in np.flatnonzero(~good_R)[:1].tolist():
         end = scores.byte_end_T[scores.offset_R1[row] : scores.offset_R1[row + 1]]
-        n_bytes = len(text.encode())
-        if not len(end) or int(end[-1]) != n_bytes or (n_bytes and (len(end) < 2 or end[-2] != end[-1])):
-            raise AlignmentError(
-                f"example {scores.ids[row]}: the teacher's offsets end {end[-2:].tolist()}, its completion"
-                f" has {n_bytes} bytes; expected its last token and the end of turn to end at"
-                f" byte {n_bytes}. Score this corpus again with --refresh scores"
-            )
+        raise AlignmentError(
+            f"example {scores.ids[row]}: the teacher's offsets end {end[-2:].tolist()}, its completion"
+            f" has {size_R[row]} bytes; expected its last token and the end of turn to end at"
+            f" byte {size_R[row]}. Score this corpus again with --refresh scores"
+        )

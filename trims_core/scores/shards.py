@@ -6,35 +6,67 @@ wrong with a row before the teacher sees it (too long, unknown tokens) never rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from trims_core.errors import TeacherError
-from trims_core.rendering import Renderer
+from trims_core.rendering import EncodedRows, Renderer
+from trims_core.schema import SCORES
 from trims_core.teacher.cleaning import UnusableScoresError, clean_nats
-from trims_core.teacher.protocol import Refused, Reply, Request, Scored
+from trims_core.teacher.protocol import Refused, Reply, Request
+
+Nats = npt.NDArray[np.float32]
 
 TOO_LONG: Final = "too_long"
 OUT_OF_VOCABULARY: Final = "out_of_vocabulary"
 NO_REPLY: Final = "no_reply"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One example in the teacher's tokens."""
+_ROWS_AT_ONCE: Final = 256
+"""Rows tokenized together: what a tokenizer says of a token takes a hundred bytes."""
 
-    request: Request
-    byte_end: list[int]
-    """End of each target in the completion's UTF-8 bytes; the end of turn repeats the last one."""
+
+@dataclass(frozen=True, slots=True)
+class ShardRows:
+    """R examples in the teacher's tokens, flat: P prompt tokens, T targets, of row r from offset_R1[r] on."""
+
+    ids: list[str]
+    prompt_P: npt.NDArray[np.int32]
+    prompt_offset_R1: npt.NDArray[np.int64]
+    targets: EncodedRows
+    """Ends in the completion's UTF-8 bytes; the end of turn repeats the last one."""
+
+    @property
+    def row_lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens the teacher reads of each row, int64 [R]."""
+        return np.diff(self.prompt_offset_R1) + np.diff(self.targets.offset_R1)
+
+    def requests(self, rows: slice = slice(None)) -> list[Request]:
+        """Some rows as the teacher is asked about them."""
+        chosen = range(len(self.ids))[rows]
+        prompt, target = self.prompt_offset_R1.tolist(), self.targets.offset_R1.tolist()
+        return [
+            Request(
+                self.ids[row],
+                self.prompt_P[prompt[row] : prompt[row + 1]].tolist(),
+                self.targets.ids_T[target[row] : target[row + 1]].tolist(),
+            )
+            for row in chosen
+        ]
 
 
 @dataclass
 class ShardScores:
     """What came of one shard."""
 
-    scores: dict[str, list[Any]]
-    """Columns of schema.SCORES."""
+    scores: pa.Table
+    """Of schema.SCORES."""
     rejects: dict[str, list[str]]
     """Columns of schema.REJECTS."""
     n_tokens: int = 0
@@ -43,20 +75,29 @@ class ShardScores:
     """Reason → ids."""
 
 
-def render_rows(renderer: Renderer, shard: Mapping[str, Sequence[Any]]) -> list[Row]:
+def render_rows(
+    renderer: Renderer, shard: Mapping[str, Sequence[Any]], tick: Callable[[int], None] = lambda _: None
+) -> ShardRows:
     """The rows of a corpus shard (columns as lists) in the teacher's tokens.
 
+    Args:
+        tick: told the number of finished rows every few hundred.
     Raises:
         AlignmentError, CorpusError: the tokenizer or its template does not take an example; names it.
     """
-    ids = shard["id"]
-    prompts = renderer.prompts(shard["messages"], ids)
-    completions = renderer.completions(shard["completion"], ids)
-    end = renderer.end_of_turn_id
-    return [
-        Row(Request(row_id, prompt, [*encoded.ids, end]), [*encoded.byte_end, encoded.byte_end[-1]])
-        for row_id, prompt, encoded in zip(ids, prompts, completions, strict=True)
-    ]
+    ids = list(shard["id"])
+    prompts: list[list[int]] = []
+    parts = [renderer.completion_rows([])]
+    for start in range(0, len(ids), _ROWS_AT_ONCE):
+        some = slice(start, start + _ROWS_AT_ONCE)
+        prompts += renderer.prompts(shard["messages"][some], ids[some])
+        parts.append(renderer.completion_rows(shard["completion"][some], ids[some]))
+        tick(len(prompts))
+    prompt_offset_R1 = np.cumsum([0, *map(len, prompts)], dtype=np.int64)
+    prompt_P = np.fromiter(chain.from_iterable(prompts), np.int32, int(prompt_offset_R1[-1]))
+    return ShardRows(
+        ids, prompt_P, prompt_offset_R1, EncodedRows.joined(parts).with_end(renderer.end_of_turn_id)
+    )
 
 
 def objection(request: Request, context: int | None, vocab_size: int | None) -> Refused | None:
@@ -66,7 +107,7 @@ def objection(request: Request, context: int | None, vocab_size: int | None) -> 
     if not request.prompt_ids:
         return Refused(request.id, "empty_prompt", "the chat template gives no prompt tokens")
     if vocab_size is not None:
-        highest = max(*request.prompt_ids, *request.target_ids)
+        highest = max(max(request.prompt_ids), max(request.target_ids))
         if highest >= vocab_size:
             return Refused(request.id, OUT_OF_VOCABULARY, f"token {highest}; the teacher has {vocab_size}")
     return None
@@ -91,34 +132,43 @@ def match_replies(requests: Sequence[Request], replies: Iterable[Reply]) -> Iter
         yield Refused(missing, NO_REPLY, "the teacher gave no answer for this row")
 
 
-def tabulate(rows: Sequence[Row], replies: Mapping[str, Reply]) -> ShardScores:
+def tabulate(rows: ShardRows, replies: Mapping[str, Reply]) -> ShardScores:
     """Scores and rejects of a shard, in the order of its rows. `replies` has one per id."""
-    done = ShardScores(
-        scores={name: [] for name in ("id", "token_ids", "byte_end", "nll_nats", "entropy_nats")},
-        rejects={name: [] for name in ("id", "reason", "detail")},
-    )
-    for row in rows:
-        reply = replies[row.request.id]
+    rejects: dict[str, list[str]] = {name: [] for name in ("id", "reason", "detail")}
+    reasons: dict[str, list[str]] = {}
+    kept, nll, entropy = [], [], []
+    n_targets_R = np.diff(rows.targets.offset_R1).tolist()
+    for row, name in enumerate(rows.ids):
         try:
-            if isinstance(reply, Refused):
-                raise UnusableScoresError(reply.reason, reply.detail)
-            _keep(done, row, reply)
+            nll_T, entropy_T = _clean(replies[name], n_targets_R[row])
         except UnusableScoresError as problem:
-            done.rejects["id"].append(row.request.id)
-            done.rejects["reason"].append(problem.reason)
-            done.rejects["detail"].append(problem.detail)
-            done.reasons.setdefault(problem.reason, []).append(row.request.id)
-    return done
+            for column, text in (("id", name), ("reason", problem.reason), ("detail", problem.detail)):
+                rejects[column].append(text)
+            reasons.setdefault(problem.reason, []).append(name)
+            continue
+        kept.append(row)
+        nll.append(nll_T)
+        entropy.append(entropy_T)
+    offset_R1 = pa.array(rows.targets.offset_R1, pa.int32())
+    token_ids, byte_end = (
+        pa.ListArray.from_arrays(offset_R1, pa.array(values)).take(pa.array(kept, pa.int64()))
+        for values in (rows.targets.ids_T, rows.targets.byte_end_T)
+    )
+    columns = [
+        pa.array([rows.ids[row] for row in kept], pa.string()),
+        token_ids,
+        byte_end,
+        pa.array(nll, pa.list_(pa.float32())),
+        pa.array(entropy, pa.list_(pa.float32())),
+    ]
+    scores = pa.Table.from_arrays(columns, schema=SCORES.schema)
+    return ShardScores(scores, rejects, sum(n_targets_R[row] for row in kept), reasons)
 
 
-def _keep(done: ShardScores, row: Row, reply: Scored) -> None:
-    n_targets = len(row.request.target_ids)
-    nll = clean_nats(reply.nll_nats, n_targets, "nll")
+def _clean(reply: Reply, n_targets: int) -> tuple[Nats, Nats | None]:
+    """Values and entropies of a row. Raises: UnusableScoresError."""
+    if isinstance(reply, Refused):
+        raise UnusableScoresError(reply.reason, reply.detail)
+    nll_T = clean_nats(reply.nll_nats, n_targets, "nll")
     entropy = reply.entropy_nats
-    clean_entropy = None if entropy is None else clean_nats(entropy, n_targets, "entropy")
-    done.scores["id"].append(row.request.id)
-    done.scores["token_ids"].append(row.request.target_ids)
-    done.scores["byte_end"].append(row.byte_end)
-    done.scores["nll_nats"].append(nll)
-    done.scores["entropy_nats"].append(clean_entropy)
-    done.n_tokens += n_targets
+    return nll_T, None if entropy is None else clean_nats(entropy, n_targets, "entropy")

@@ -14,22 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from trims_core._faults import fault_point
 from trims_core.config import ScoresConfig
 from trims_core.errors import NonFiniteScoreError, RejectBudgetError
 from trims_core.fingerprint import Json, sha256_json
-from trims_core.schema import CORPUS, CORPUS_TEXT, REJECTS, SCORES, read_table, write_table
-from trims_core.scores.shards import (
-    NO_REPLY,
-    Row,
-    ShardScores,
-    match_replies,
-    objection,
-    render_rows,
-    tabulate,
-)
+from trims_core.schema import CORPUS_TEXT, REJECTS, SCORES, write_table
+from trims_core.scores.rendered import RenderedShards
+from trims_core.scores.shards import NO_REPLY, ShardRows, ShardScores, match_replies, objection, tabulate
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
 from trims_core.store.rows import rows_digest
@@ -39,16 +32,13 @@ from trims_core.teacher.limits import Limits, context_limit, read_limits
 from trims_core.teacher.protocol import ENGINE_ERROR, CorpusObserver, Reply, Teacher
 from trims_core.teacher.registry import observes_corpus
 
-if TYPE_CHECKING:
-    from trims_core.rendering import Renderer
-
 logger = logging.getLogger(__name__)
 
 VERSION: Final = 2
 SCORES_FILE: Final = "scores.parquet"
 REJECTS_FILE: Final = "rejects.parquet"
 _IDS_KEPT: Final = 10
-_MEASURE_ROWS: Final = 256
+_ROWS_SHOWN: Final = 256
 _TRANSIENT: Final = (ENGINE_ERROR, NO_REPLY)
 
 
@@ -92,18 +82,23 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     limits = read_limits(config.model, config.revision)
     context = context_limit(limits, config.max_model_len)
     renderer = Renderer(make_tokenizer(config))
-    with closing(make_teacher(config, limits, work.logs)) as teacher:
+    folder = None if work.folder == Path() else work.folder  # a helper has none
+    with (
+        closing(make_teacher(config, limits, work.logs)) as teacher,
+        RenderedShards(renderer, folder) as rendered,
+    ):
         if isinstance(teacher, CorpusObserver):
-            for requests in _requests(work, renderer, work.parents["corpus"].files("corpus-", ".parquet")):
-                teacher.observe(requests)
-        fitting = [
-            request.n_tokens
-            for requests in _requests(work, renderer, [unit.source for unit in waiting])
-            for request in requests
-            if context is None or request.n_tokens <= context
-        ]
-        scorer = _Scorer(work, renderer, teacher, limits, context, tally)
-        scorer.start(max([2, *fitting]))
+            for rows in _measured(work, rendered, work.parents["corpus"].files("corpus-", ".parquet")):
+                for start in range(0, len(rows.ids), _ROWS_SHOWN):
+                    teacher.observe(rows.requests(slice(start, start + _ROWS_SHOWN)))
+        longest = 2
+        for rows in _measured(work, rendered, [unit.source for unit in waiting]):
+            fitting_R = rows.row_lengths
+            if context is not None:
+                fitting_R = fitting_R[fitting_R <= context]
+            longest = max(longest, int(fitting_R.max(initial=0)))
+        scorer = _Scorer(work, rendered, teacher, limits, context, tally)
+        scorer.start(longest)
 
         def make(unit: Unit, attempt: Attempt) -> Made:
             fault_point("scores.before_shard")
@@ -201,14 +196,18 @@ class Tally:
         _check_rejects(max_fraction, self.n_total, self.rejected())
 
 
-def _requests(work: Work, renderer: Renderer, shards: Sequence[Path]) -> Iterator[list[Any]]:
-    """The rows of some shards as requests, a few hundred at a time. Tokenizing takes about 0.2 ms per row."""
-    n_done = 0
+def _measured(work: Work, rendered: RenderedShards, shards: Sequence[Path]) -> Iterator[ShardRows]:
+    """The rows of some shards, one shard at a time. Tokenizing takes about 0.2 ms per row."""
+    n_done, n_all = 0, work.parents["corpus"].rows("corpus-")
+
+    def tick(n_rows: int) -> None:
+        work.progress(n_done + n_rows, n_all, "rows measured")
+
     for shard in shards:
-        for batch in read_table(shard, CORPUS).to_batches(_MEASURE_ROWS):
-            yield [row.request for row in render_rows(renderer, batch.to_pydict())]
-            n_done += batch.num_rows
-            work.progress(n_done, work.parents["corpus"].rows("corpus-"), "rows measured")
+        rows = rendered.rows(shard, tick)
+        yield rows
+        n_done += len(rows.ids)
+        tick(0)
 
 
 class _Scorer:
@@ -217,14 +216,14 @@ class _Scorer:
     def __init__(
         self,
         work: Work,
-        renderer: Renderer,
+        rendered: RenderedShards,
         teacher: Teacher,
         limits: Limits,
         context: int | None,
         tally: Tally,
     ) -> None:
         self._work = work
-        self._renderer = renderer
+        self._rendered = rendered
         self._teacher = teacher
         self._limits = limits
         self._context = context
@@ -241,14 +240,14 @@ class _Scorer:
     def score(self, unit: Unit, attempt: Attempt) -> Made:
         """Score and write one shard."""
         started = time.perf_counter()
-        rows = render_rows(self._renderer, read_table(unit.source, CORPUS).to_pydict())
+        rows = self._rendered.rows(unit.source)
         found = tabulate(rows, {reply.id: reply for reply in self._replies(rows)})
         seconds = time.perf_counter() - started
         notes = {
-            "n_in": len(rows),
-            "n_out": len(found.scores["id"]),
+            "n_in": len(rows.ids),
+            "n_out": found.scores.num_rows,
             "n_tokens": found.n_tokens,
-            "n_tokens_read": sum(row.request.n_tokens for row in rows),
+            "n_tokens_read": int(rows.row_lengths.sum()),
             "seconds": round(seconds, 3),
             "engine": self._engine,
             "rejects": {
@@ -258,16 +257,16 @@ class _Scorer:
         }
         return Made(self._write(attempt.path, found), notes)
 
-    def _replies(self, rows: Sequence[Row]) -> Iterator[Reply]:
+    def _replies(self, rows: ShardRows) -> Iterator[Reply]:
         """One reply per row; rows the teacher cannot read are refused without asking it."""
         asked = []
-        for row in rows:
-            refused = objection(row.request, self._context, self._limits.vocab_size)
+        for request in rows.requests():
+            refused = objection(request, self._context, self._limits.vocab_size)
             if refused is None:
-                asked.append(row.request)
+                asked.append(request)
             else:
                 yield refused
-        self._done += len(rows) - len(asked)
+        self._done += len(rows.ids) - len(asked)
         if not asked:
             return
         for reply in match_replies(asked, self._teacher.score(asked, self._beat)):

@@ -42,6 +42,8 @@ def clean_nats(values: Sequence[float], n_expected: int, name: str) -> npt.NDArr
     nats = np.asarray(values, dtype=np.float64)
     if nats.shape != (n_expected,):
         raise UnusableScoresError(WRONG_LENGTH, f"{nats.size} {name} values for {n_expected} tokens")
+    if n_expected and nats.min() >= 0.0 and nats.max() < SENTINEL_NATS:  # as nearly always; no NaN passes
+        return (nats + 0.0).astype(np.float32)
     broken = ~np.isfinite(nats) | (np.abs(nats) >= SENTINEL_NATS)
     if broken.any():
         raise UnusableScoresError(NON_FINITE, _place(nats, broken, name))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -163,7 +164,8 @@ class MaskedExamples(Dataset[Batch]):
         n_ends_B1 = torch.tensor([[entry.n_ends] for entry in micro_batch.entries])
         target_BL = torch.full((len(rows), micro_batch.pad_to), self._pad_id, dtype=torch.long)
         for row, example in enumerate(rows):
-            target_BL[row, : int(length_B1[row])] = torch.from_numpy(examples.input_ids[example])
+            ids_L = examples.input_ids[example].astype(np.int64)  # a copy: what is mapped is read-only
+            target_BL[row, : int(length_B1[row])] = torch.from_numpy(ids_L)
         place_L = torch.arange(micro_batch.pad_to)
         content_end_B1 = length_B1
         if self._ends.hide_end_of_turn:
@@ -183,7 +185,9 @@ class MaskedExamples(Dataset[Batch]):
             prompt_length = int(self._examples.prompt_lengths[entry.example])
             length = int(self._examples.lengths[entry.example])
             token_BL[row, prompt_length:] = raw.token_BC[row, : n_positions - prompt_length]
-            bucket_BL[row, prompt_length:length] = torch.from_numpy(self._examples.buckets[entry.example])
+            bucket_BL[row, prompt_length:length] = torch.from_numpy(
+                self._examples.buckets[entry.example].copy()
+            )
         noise_B = self._stratified(micro_batch, raw.noise_B) if self._strata else raw.noise_B
         draws = Draws(raw.mixing_B, raw.cut_B, noise_B, raw.ends_B, token_BL)
         return bucket_BL, draw_masks(bucket_BL, content_BL, end_BL, draws, self._ordering, self._ends)

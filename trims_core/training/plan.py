@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from trims_core.config import TrainingConfig
 from trims_core.errors import ConfigError
 
 Lengths = npt.NDArray[np.int64]
+_DIGEST_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,12 @@ class Padding:
         return max(longest, min(rounded, self.max_length))
 
 
-def hash_order(ids: Sequence[str], key: str) -> list[int]:
+def hash_order(ids: Iterable[str], key: str) -> Lengths:
     """Indices of `ids` in the order of a keyed hash: a permutation that ignores how the ids are listed."""
-    digests = [hashlib.blake2b(f"{key}\0{name}".encode(), digest_size=16).digest() for name in ids]
-    return sorted(range(len(ids)), key=lambda i: (digests[i], ids[i]))
+    digests = bytearray()
+    for name in ids:
+        digests += hashlib.blake2b(f"{key}\0{name}".encode(), digest_size=_DIGEST_BYTES).digest()
+    return np.argsort(np.frombuffer(digests, f"S{_DIGEST_BYTES}"), kind="stable")
 
 
 def count_ends(seed: int, epoch: int, example_id: str, at_most: int) -> int:
@@ -89,18 +93,18 @@ def count_ends(seed: int, epoch: int, example_id: str, at_most: int) -> int:
     return int.from_bytes(digest, "little") % (at_most + 1)
 
 
-def split_validation(ids: Sequence[str], fraction: float) -> tuple[list[int], list[int]]:
+def split_validation(ids: Sequence[str], fraction: float) -> tuple[Lengths, list[int]]:
     """(training, validation) indices; validation = the share with the smallest id hashes, in that order.
 
     The choice depends on the ids alone, so all variants and seeds are validated on the same examples. A
     fraction above 0 holds out at least one example, unless there is only one.
     """
     n_held_out = count_held_out(len(ids), fraction)
+    chosen = np.arange(len(ids))
     if n_held_out == 0:
-        return list(range(len(ids))), []
-    order = hash_order(ids, "validation")
-    held_out = set(order[:n_held_out])
-    return [i for i in range(len(ids)) if i not in held_out], order[:n_held_out]
+        return chosen, []
+    held_out = hash_order(ids, "validation")[:n_held_out]
+    return np.delete(chosen, held_out), held_out.tolist()
 
 
 def count_held_out(n_examples: int, fraction: float) -> int:
@@ -138,7 +142,7 @@ class Schedule:
         ids: Sequence[str],
         prompt_lengths: Lengths,
         lengths: Lengths,
-        chosen: Sequence[int],
+        chosen: Sequence[int] | Lengths,
         *,
         seed: int,
         batch_size: int,
@@ -150,7 +154,7 @@ class Schedule:
         self._ids = ids
         self._prompt_lengths = prompt_lengths
         self._lengths = lengths
-        self._chosen = list(chosen)
+        self._chosen = np.asarray(chosen, np.int64)
         self._seed = seed
         self._batch_size = batch_size
         self._micro_batch_size = micro_batch_size
@@ -205,7 +209,7 @@ class Schedule:
             names = [str(i) for i in range(len(ranged))]
             order = hash_order(names, f"length\0{self._seed}\0{window}\0{start}")
             for step, i in enumerate(order):
-                steps[step].extend(ranged[i])
+                steps[step].extend(ranged[int(i)])
         return steps
 
     def _stream(self, first: int, end: int) -> list[Entry]:
@@ -214,16 +218,16 @@ class Schedule:
 
     def _entry(self, position: int) -> Entry:
         epoch, place = divmod(position, len(self._chosen))
-        return self.entry(self._permutation(epoch)[place], epoch)
+        return self.entry(int(self._permutation(epoch)[place]), epoch)
 
     def entry(self, example: int, epoch: int) -> Entry:
         """One pass over an example, with the number of its ends: drawn, and none where max_length cuts."""
         drawn = count_ends(self._seed, epoch, self._ids[example], self._padding.end_tokens)
         return Entry(example, epoch, min(drawn, self._padding.max_length - int(self._lengths[example])))
 
-    def _shuffled(self, epoch: int) -> list[int]:
-        names = [self._ids[i] for i in self._chosen]
-        return [self._chosen[i] for i in hash_order(names, f"shuffle\0{self._seed}\0{epoch}")]
+    def _shuffled(self, epoch: int) -> Lengths:
+        names = (self._ids[i] for i in self._chosen)
+        return self._chosen[hash_order(names, f"shuffle\0{self._seed}\0{epoch}")]
 
     def _length(self, entry: Entry) -> int:
         return int(self._lengths[entry.example]) + entry.n_ends

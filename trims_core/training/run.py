@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trims_core.training.examples import Examples
+    from trims_core.training.plan import Lengths
     from trims_core.training.trainer import DenoisingTrainer, RunData
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,9 @@ def train(
     checkpoint = find_complete_checkpoint(spec.paths.checkpoints)
     if checkpoint is not None:
         check_world_size(checkpoint, spec.world_size)
-    examples = load_examples(spec.shards, spec.n_buckets, spec.variant, spec.seed, spec.train.max_length)
+    examples = load_examples(
+        spec.shards, spec.n_buckets, spec.variant, spec.seed, spec.train.max_length, spec.folder
+    )
     n_steps, data_for = _plan(spec, examples)
     n_done = checkpoint.step if checkpoint else 0
     say(n_done, n_steps, "loading the student", always=True)
@@ -165,7 +168,7 @@ def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int]
     chosen, held_out = split_validation(examples.ids, config.validation_fraction)
     n_steps = count_steps(config, len(chosen))
 
-    def schedule(chosen: list[int], seed: int, end_tokens: int) -> Schedule:
+    def schedule(chosen: Sequence[int] | Lengths, seed: int, end_tokens: int) -> Schedule:
         return Schedule(
             examples.ids,
             examples.prompt_lengths,
