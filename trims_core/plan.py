@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from trims_core.config import TrimsConfig
-from trims_core.errors import IncompleteArtifactError, InputError, RejectBudgetError, StoreError
+from trims_core.errors import IncompleteArtifactError, InputError, StoreError, TeacherError
 from trims_core.fingerprint import Json
 from trims_core.graph import Node, build_graph, node_named, refreshed, select
 from trims_core.pinning import pinned
@@ -219,7 +219,7 @@ class _Planner:
                 check_gate(self._spec(node), self.config, node, artifact)
         except StoreError as error:
             return PlanRow(node, "miss", key.fingerprint, f"{_DAMAGED}: {error}")
-        except RejectBudgetError as error:
+        except TeacherError as error:  # what the scores' gate raises
             return PlanRow(node, "miss", key.fingerprint, f"{_OVER_BUDGET}: {error}")
         if artifact is None:
             units = self._units_there(node, key)

@@ -152,7 +152,7 @@ def test_raising_the_limit_throws_no_work_away_and_lowering_it_is_an_error(world
         world.run(options)
     assert world.run(options, max_rejected_fraction=0.1).how == "made"
     assert len(asked_rows(world.log)) == N_ROWS
-    with pytest.raises(RejectBudgetError, match="r1"):
+    with pytest.raises(NonFiniteScoreError, match="r1"):  # of the same class as when it was found
         world.run(options)
 
 

@@ -16,7 +16,7 @@ from trims_core.graph import build_graph, node_named
 from trims_core.pinning import pinned
 from trims_core.settings import load_config, parse_config
 from trims_core.stage import Work, node_key, open_parents, run_node
-from trims_core.store import Attempt, Store, UnitKey
+from trims_core.store import Attempt, Store
 from trims_core.training import launch, run, stage
 from trims_core.training.card import model_card
 from trims_core.training.journal import ProgressFile
@@ -311,6 +311,6 @@ def test_a_hub_student_is_loaded_at_the_commit_of_its_key(tmp_path: Path, hub: F
     digests = Digests(None)
     settings = train_settings(pinned(config, digests, [node]), node)
     work = Work(node.id, settings, SPEC.inputs(settings, digests), parents, lambda *_: None)  # type: ignore[arg-type]
-    spec = stage._spec(work, Attempt(tmp_path, UnitKey("train", 1, {})), 8, 1)
+    spec = stage._spec(work, Attempt(tmp_path, tmp_path / "final"), 8, 1)
     assert (spec.student.model, spec.student.revision) == ("org/student", commit)
     assert work.inputs["student"] == Digests(None).checkpoint("org/student", commit)

@@ -5,7 +5,7 @@
         .attempts/<fingerprint>.<writer>/   one attempt: files/ becomes it; scratch/ outlives a crash
         .retired/<fingerprint>.<time>/      was replaced by a refresh, or damaged; kept until `clean`
 
-    1. begin   a folder is made, or taken over by renaming it if its writer is dead; files/ is empty
+    1. begin   a folder is made, or taken over by renaming it if its writer is dead
     2. make    files are written into files/, and into scratch/ what is needed to go on after a crash
     3. seal    the listed files are flushed and hashed, others are removed
     4. put     files/ is renamed to the fingerprint; whoever comes second takes the first one's
@@ -55,7 +55,7 @@ _UNSUPPORTED: Final = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV
 class Attempt:
     """The writing side of one unit or artifact."""
 
-    def __init__(self, folder: Path, final: Path, replaces: int | None) -> None:
+    def __init__(self, folder: Path, final: Path, replaces: int | None = None) -> None:
         self.folder = folder
         self.final = final
         self.replaces = replaces
@@ -64,6 +64,11 @@ class Attempt:
         """Write files here, at any depth."""
         self.scratch = folder / _SCRATCH_NAME
         """For checkpoints and logs: kept over crashes until the rename, never part of it."""
+
+    def empty(self) -> None:
+        """Drop what a dead writer left in files/: they are written anew."""
+        shutil.rmtree(self.path)
+        self.path.mkdir()
 
     def seal(
         self, files: Mapping[str, int | None], aside: Collection[str], digests: FileDigests
@@ -142,8 +147,7 @@ def attempt_at(final: Path, root: Path, replaces: int | None = None) -> Iterator
         _take_over(attempts, mine)
         attempt = Attempt(mine, final, replaces)
         _keep_replaced(attempt)
-        shutil.rmtree(attempt.path, ignore_errors=True)
-        attempt.path.mkdir(parents=True)
+        attempt.path.mkdir(parents=True, exist_ok=True)
         attempt.scratch.mkdir(exist_ok=True)
     try:
         with _beating(mine):

@@ -164,6 +164,7 @@ class Store:
                 return
             try:
                 with attempt_at(final, self.root, replaces=there) as attempt:
+                    attempt.empty()
                     yield attempt
             finally:
                 self._verified.save()
