@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -225,3 +227,35 @@ def test_a_cached_node_starts_no_process(tmp_path: Path, begun: Path) -> None:
     with runner.running(config):
         assert make(config, "corpus", done).how == "cached"
     assert not list(begun.iterdir())
+
+
+_ASKS_FOR_A_TRAINING = """
+import sys, pytest
+from pathlib import Path
+from fakes import flow_stages
+flow_stages.install(pytest.MonkeyPatch())
+from test_runner import config_of, made_here, make
+from trims_core import runner
+runner.MODULE[:] = ["fakes.node_process"]
+config = config_of(Path(sys.argv[1]), "train.launch.grace_s=20")
+with runner.running(config):
+    make(config, "train/trims-s0", made_here(config, "train"))
+"""
+
+
+def test_a_training_has_its_time_to_save_when_its_starter_is_asked_to_end_and_then_killed(
+    tmp_path: Path, begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Prefect's worker does to a run that is cancelled: SIGTERM, and SIGKILL while it still waits."""
+    monkeypatch.setenv("SLOW_S", "0")
+    monkeypatch.setenv("SLOW_TRAIN_S", "60")
+    monkeypatch.setenv("SAVE_S", "4")
+    starter = subprocess.Popen([sys.executable, "-c", _ASKS_FOR_A_TRAINING, str(tmp_path)])
+    try:
+        until_true(lambda: bool(list(begun.glob("train*"))))
+        starter.send_signal(signal.SIGTERM)
+        time.sleep(1.5)  # a second signal after this counts as one
+    finally:
+        starter.kill()
+        starter.wait()
+    until_true(lambda: bool(list(begun.glob("train*.saved"))))
