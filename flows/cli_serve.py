@@ -27,10 +27,11 @@ _WORKER_GRACE_S: Final = 70.0
 _SHORT_LIFE_S: Final = 20.0
 """A worker that ends sooner is not started again: something is wrong with it."""
 _PATIENT: Final = {
-    # A server may be away for ten minutes. A worker ends after twelve calls that failed, four minutes each
-    # with these retries. It stops looking for cancellations after three that failed, which are not retried.
+    # A worker ends after twelve calls to the server that failed: with these retries, each takes four minutes.
+    # It stops looking for cancellations after three that failed, which are not retried; a longer pause than
+    # five minutes would miss them: the server then calls such a run cancelled by itself.
     "PREFECT_CLIENT_MAX_RETRIES": "7",
-    "PREFECT_RUNNER_POLL_FREQUENCY": "480",
+    "PREFECT_RUNNER_POLL_FREQUENCY": "60",
     "PREFECT_WORKER_QUERY_SECONDS": "3",
 }
 _POLL_S: Final = 0.2

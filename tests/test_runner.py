@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -190,3 +193,35 @@ def test_two_processes_that_sweep_give_the_same_bytes_as_one(tmp_path: Path, pro
         )
     assert found[0] == found[1]
     assert len(found[0]) >= 3
+
+
+_ASKS_FOR_A_TRAINING = """
+import sys, pytest
+from pathlib import Path
+from fakes import flow_stages
+flow_stages.install(pytest.MonkeyPatch())
+from fakes.runner_world import config_of, made_here, make
+from trims_core import runner
+runner.MODULE[:] = ["fakes.node_process"]
+config = config_of(Path(sys.argv[1]), "train.launch.grace_s=20")
+with runner.running(config):
+    make(config, "train/trims-s0", made_here(config, "train"))
+"""
+
+
+def test_a_training_has_its_time_to_save_when_its_starter_is_asked_to_end_and_then_killed(
+    tmp_path: Path, begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Prefect's worker does to a run that is cancelled: SIGTERM, and SIGKILL while it still waits."""
+    monkeypatch.setenv("SLOW_S", "0")
+    monkeypatch.setenv("SLOW_TRAIN_S", "60")
+    monkeypatch.setenv("SAVE_S", "4")
+    starter = subprocess.Popen([sys.executable, "-c", _ASKS_FOR_A_TRAINING, str(tmp_path)])
+    try:
+        until_true(lambda: bool(list(begun.glob("train*"))))
+        starter.send_signal(signal.SIGTERM)
+        time.sleep(1.5)  # a second signal after this counts as one
+    finally:
+        starter.kill()
+        starter.wait()
+    until_true(lambda: bool(list(begun.glob("train*.saved"))))

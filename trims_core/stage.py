@@ -86,6 +86,7 @@ _LIBRARIES: Final = (
 _LOG_EVERY_S: Final = 5.0
 _POLL_S: Final = 0.2
 _SAME_SIGNAL_S: Final = 1.0
+_DYING_S: Final = 0.5
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with (done, total, note) at least every few seconds."""
@@ -419,7 +420,7 @@ def interruptible(about: str) -> Iterator[None]:
         nonlocal raised_at
         if time.monotonic() - raised_at < _SAME_SIGNAL_S:
             return
-        if raised_at > 0 and number == signal.SIGTERM and os.getppid() != parent:
+        if raised_at > 0 and number == signal.SIGTERM and _orphaned(parent):
             return
         raised_at = time.monotonic()
         name = signal.Signals(number).name
@@ -433,6 +434,14 @@ def interruptible(about: str) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _orphaned(parent: int) -> bool:
+    """Whether our parent is gone, or goes now: the kernel tells us before all of its threads have ended."""
+    deadline = time.monotonic() + _DYING_S
+    while os.getppid() == parent and time.monotonic() < deadline:
+        time.sleep(_DYING_S / 50)
+    return os.getppid() != parent
 
 
 def _quiet(_done: int, _total: int, _note: str) -> None:

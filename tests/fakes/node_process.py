@@ -39,12 +39,12 @@ def _observed(spec: StageSpec) -> StageSpec:
                     os._exit(3)
                 node = work.node_id.replace("/", "-")
                 mark = Path(os.environ["BEGUN"], f"{node}@{unit.name}.{os.getpid()}")
-                mark.write_text(str(time.time()))
-                sys.stdout.write(f"makes {unit.name}\n")
-                sys.stdout.flush()
-                logger.info("makes %s", unit.name)
                 slow_s = os.environ.get(f"SLOW_{node.partition('-')[0].upper()}_S")
                 try:
+                    mark.write_text(str(time.time()))
+                    sys.stdout.write(f"makes {unit.name}\n")
+                    sys.stdout.flush()
+                    logger.info("makes %s", unit.name)
                     time.sleep(float(slow_s or os.environ.get("SLOW_S", "0")))
                 except InterruptedRunError:
                     time.sleep(float(os.environ.get("SAVE_S", "0")))
