@@ -7,13 +7,14 @@ import json
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes.teacher import CHATML, write_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trims_core.errors import AlignmentError, ConfigError, CorpusError
-from trims_core.rendering import Encoded, Renderer, load_tokenizer
+from trims_core.rendering import Encoded, EncodedRows, Renderer, load_tokenizer
 
 HARD_TEXTS = (
     "é 你好 𝒳 \ufffd e \x00 end",
@@ -216,3 +217,15 @@ def test_a_template_that_refuses_a_conversation_names_the_example(tmp_path: Path
     renderer = Renderer(load_tokenizer(str(write_tokenizer(tmp_path, template))))
     with pytest.raises(CorpusError, match=r"example 'r3'.*no system"):
         renderer.prompt_ids([{"role": "system", "content": "x"}, *FINISHED], "r3")
+
+
+def test_rows_are_flat_and_an_end_repeats_the_last_offset(byte_renderer: Renderer) -> None:
+    texts = ["ab", "", "é"]
+    rows = byte_renderer.completion_rows(texts)
+    assert rows.offset_R1.tolist() == [0, 2, 2, 4] and rows.byte_end_T.tolist() == [1, 2, 1, 2]
+    ended = rows.with_end(7)
+    assert ended.offset_R1.tolist() == [0, 3, 4, 7]
+    assert ended.byte_end_T.tolist() == [1, 2, 2, 0, 1, 2, 2]
+    assert ended.ids_T[[2, 3, 6]].tolist() == [7, 7, 7]
+    again = EncodedRows.joined([byte_renderer.completion_rows([text]) for text in texts])
+    assert all(np.array_equal(getattr(again, name), getattr(rows, name)) for name in EncodedRows.__slots__)

@@ -25,9 +25,9 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Records = npt.NDArray[Any]
 
-_LOWER_BITS: Final = 20
-"""So a file has at most a million keys: 12 MiB of counts."""
-_ROWS_AT_ONCE: Final = 1 << 18
+_LOWER_BITS: Final = 18
+"""So a file has at most 262,144 keys: 3 MiB of counts."""
+_ROWS_AT_ONCE: Final = 1 << 16
 _SIGN: Final = np.uint32(1 << 31)
 _BY_X: Final = np.dtype([("key", "<u4"), ("y", "<u4")])
 _BY_Y: Final = np.dtype([("key", "<u4"), ("rank_x", "<i8")])

@@ -78,11 +78,19 @@ def align_rows(
             f"{len(teacher_end_T)} teacher offsets but {len(value_T)} values; expected one per token"
         )
     total_R = _totals(teacher_end_T, teacher_offset_R1)
-    _check(teacher_end_T, teacher_offset_R1, student_end_S, student_offset_R1, total_R, names_R)
+    step_T, step_S = _step(teacher_end_T, teacher_offset_R1), _step(student_end_S, student_offset_R1)
+    for side, end, offset, step in (
+        ("teacher", teacher_end_T, teacher_offset_R1, step_T),
+        ("student", student_end_S, student_offset_R1, step_S),
+    ):
+        _check_step(side, end, offset, step, names_R)
+    _check_totals(
+        total_R, _totals(student_end_S, student_offset_R1), teacher_offset_R1, student_offset_R1, names_R
+    )
     # One coordinate more than bytes per example keeps the end of one apart from the start of the next.
     base_R = np.concatenate([[0], np.cumsum(total_R + 1)])[:-1]
-    teacher = _place(teacher_end_T, teacher_offset_R1, base_R)
-    student = _place(student_end_S, student_offset_R1, base_R)
+    teacher = _place(teacher_end_T, step_T, teacher_offset_R1, base_R)
+    student = _place(student_end_S, step_S, student_offset_R1, base_R)
     difficulty_S = np.zeros(len(student.end), dtype=np.float64)
     _spread_bytes(teacher, value_T, student, difficulty_S)
     _hand_over_empty(teacher, value_T, student, difficulty_S)
@@ -97,29 +105,25 @@ def _totals(end_T: npt.NDArray[Any], offset_R1: Ints) -> Ints:
     return total_R
 
 
-def _check(
-    teacher_end_T: npt.NDArray[Any],
-    teacher_offset_R1: Ints,
-    student_end_S: npt.NDArray[Any],
-    student_offset_R1: Ints,
-    total_R: Ints,
-    names_R: Sequence[str],
+def _check_step(
+    side: str, end_T: npt.NDArray[Any], offset_R1: Ints, step_T: Ints, names_R: Sequence[str]
 ) -> None:
-    """Raises AlignmentError unless both sides' offsets grow and end at the same byte."""
-    for side, end, offset in (
-        ("teacher", teacher_end_T, teacher_offset_R1),
-        ("student", student_end_S, student_offset_R1),
-    ):
-        falling = np.flatnonzero(_step(end, offset) < 0)
-        if len(falling):
-            row = int(np.searchsorted(offset, falling[0], side="right")) - 1
-            place = int(falling[0] - offset[row])
-            raise AlignmentError(
-                f"example {names_R[row]}: {side} token {place} ends at byte"
-                f" {end[falling[0]]}, before it starts; expected offsets that do not decrease. Was the text"
-                " encoded as one piece?"
-            )
-    student_R = _totals(student_end_S, student_offset_R1)
+    """Raises AlignmentError unless the offsets of each example grow."""
+    if not len(step_T) or step_T.min() >= 0:
+        return
+    falling = int(np.flatnonzero(step_T < 0)[0])
+    row = int(np.searchsorted(offset_R1, falling, side="right")) - 1
+    raise AlignmentError(
+        f"example {names_R[row]}: {side} token {falling - offset_R1[row]} ends at byte"
+        f" {end_T[falling]}, before it starts; expected offsets that do not decrease. Was the text"
+        " encoded as one piece?"
+    )
+
+
+def _check_totals(
+    total_R: Ints, student_R: Ints, teacher_offset_R1: Ints, student_offset_R1: Ints, names_R: Sequence[str]
+) -> None:
+    """Raises AlignmentError unless both sides end at the same byte, and values find a student's token."""
     # A row of student tokens is needed wherever the teacher has values to hand over.
     homeless_R = (np.diff(teacher_offset_R1) > 0) & (np.diff(student_offset_R1) == 0)
     wrong = np.flatnonzero((student_R != total_R) | homeless_R)
@@ -143,9 +147,9 @@ def _step(end_T: npt.NDArray[Any], offset_R1: Ints) -> Ints:
     return step_T
 
 
-def _place(end_T: npt.NDArray[Any], offset_R1: Ints, base_R: Ints) -> _Tokens:
+def _place(end_T: npt.NDArray[Any], step_T: Ints, offset_R1: Ints, base_R: Ints) -> _Tokens:
     end = np.asarray(end_T, dtype=np.int64) + np.repeat(base_R, np.diff(offset_R1))
-    return _Tokens(end - _step(end_T, offset_R1), end)
+    return _Tokens(end - step_T, end)
 
 
 def _spread_bytes(teacher: _Tokens, value_T: Floats, student: _Tokens, difficulty_S: Floats) -> None:

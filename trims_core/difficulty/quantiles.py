@@ -184,9 +184,11 @@ class _Scan:
         """
         halves = np.unique(halves)
         slots = self._slot[halves]
-        known, unknown = slots[slots >= 0], halves[slots < 0]
-        row, low = np.nonzero(self._table.reshape(-1, HALF)[known])
-        tables = [((self._watched[known][row] << 16) | low, self._table.reshape(-1, HALF)[known][row, low])]
+        unknown, tables = halves[slots < 0], [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        for half, slot in zip(halves[slots >= 0], slots[slots >= 0], strict=True):
+            counts = self._table[slot * HALF : (slot + 1) * HALF]
+            low = np.flatnonzero(counts)
+            tables.append(((half << 16) | low, counts[low]))
         unknown = unknown[self.upper[unknown] > np.where(unknown == 0, self.n_zero, 0)]
         if len(unknown):
             tables += [_query_patterns(files, self.name, unknown) for files in self._groups()]

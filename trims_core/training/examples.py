@@ -160,6 +160,7 @@ class _Writing:
             "ids": lost_ids.take(pc.sort_indices(lost_ids))[:_IDS_SHOWN].to_pylist(),
         }
         (folder / _LOST_FILE).write_text(json.dumps(about), encoding="utf-8")
+        pa.default_memory_pool().release_unused()  # Arrow keeps freed pages; a training has other uses
 
     def _append(
         self, columns: ColumnWriter, shard: _Shard, kept_R: npt.NDArray[np.bool_], cuts: RandomCuts
