@@ -62,6 +62,7 @@ class _Sorted:
         folder.mkdir()
         self._folder = folder
         self._dtype = dtype
+        self._uppers: set[int] = set()
         self._n_records = 0
 
     def add(self, key_N: npt.NDArray[np.uint32], other_N: npt.NDArray[Any]) -> None:
@@ -73,14 +74,16 @@ class _Sorted:
             records[name] = values_N[order_N]
         uppers, starts = np.unique(upper_N[order_N], return_index=True)
         for upper, some in zip(uppers, np.split(records, starts[1:]), strict=True):
-            with (self._folder / f"{upper:05d}").open("ab") as file:
+            with (self._folder / f"{upper}").open("ab") as file:
                 file.write(some.tobytes())
+        self._uppers.update(uppers.tolist())
         self._n_records += len(records)
 
     def ranked(self) -> Iterator[tuple[Records, Ints]]:
         """All records in chunks, and their doubled, centred ranks: 2·rank − (n + 1). Removes the files."""
         n_smaller = 0
-        for path in sorted(self._folder.iterdir()):
+        for upper in sorted(self._uppers):
+            path = self._folder / f"{upper}"
             keys, counts = self._counted(path)
             # equal values hold the ranks s + 1 … s + count, of which the mean is s + (count + 1) / 2
             ranks = 2 * (n_smaller + np.cumsum(counts) - counts) + counts - self._n_records
