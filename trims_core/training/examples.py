@@ -91,6 +91,7 @@ def load_examples(
     about = [_VERSION, states, n_buckets, variant.order, seed, max_length]
     folder = scratch / f"examples-{sha256_json(about)[:16]}"
     make_once(folder, _Writing(shards, n_buckets, variant.order, seed, max_length).write)
+    pa.default_memory_pool().release_unused()  # what was written with: Arrow keeps pages that are free
     arrays = {name: map_array(folder, name) for name in _ARRAYS}
     lost = json.loads((folder / _LOST_FILE).read_bytes())
     _tell_lost(lost, len(arrays["length"]), max_length)
@@ -160,7 +161,6 @@ class _Writing:
             "ids": lost_ids.take(pc.sort_indices(lost_ids))[:_IDS_SHOWN].to_pylist(),
         }
         (folder / _LOST_FILE).write_text(json.dumps(about), encoding="utf-8")
-        pa.default_memory_pool().release_unused()  # Arrow keeps freed pages; a training has other uses
 
     def _append(
         self, columns: ColumnWriter, shard: _Shard, kept_R: npt.NDArray[np.bool_], cuts: RandomCuts
