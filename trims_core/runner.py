@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from trims_core.config import TrimsConfig
-from trims_core.errors import InterruptedRunError, ProcessDiedError, TimeLimitError, TrimsError
+from trims_core.errors import InterruptedRunError, LaunchError, ProcessDiedError, TimeLimitError, TrimsError
 from trims_core.graph import Node
 from trims_core.node_process import Job, error_of
 from trims_core.processes import Child, stop_all
@@ -219,8 +219,10 @@ class Worker:
                 self.error = error_of(*what)
 
     def failure(self) -> TrimsError:
-        """Why there is no result."""
-        return self.error or ProcessDiedError(
+        """Why there is no result. One that was killed is worth a retry, one that broke is not."""
+        code = self.child.returncode
+        kind = ProcessDiedError if code is None or code < 0 else LaunchError
+        return self.error or kind(
             f"{self.node}: its process {self.child.ending()}; finished parts are kept, the same command"
             f" continues. {self.child.last_words()}"
         )
