@@ -225,3 +225,4 @@ def test_a_training_has_its_time_to_save_when_its_starter_is_asked_to_end_and_th
         starter.kill()
         starter.wait()
     until_true(lambda: bool(list(begun.glob("train*.saved"))))
+    assert len(list(begun.glob("train*.saved"))) == 1

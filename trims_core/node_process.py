@@ -42,8 +42,6 @@ class Job:
     """0: make the artifact. Others help: they make units that nobody makes yet, and end."""
     gpus: int = 0
     """Slots of this host to hold; 0: leave CUDA_VISIBLE_DEVICES as it is."""
-    logs: str = ""
-    """Folder for logs of further processes."""
 
     def write(self, path: Path) -> None:
         """As a file for the process."""

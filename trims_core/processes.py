@@ -116,6 +116,12 @@ class Child:
         return f"End of {self.log}:\n" + "\n".join(lines[-_TAIL_LINES:])
 
 
+def importing_us(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which a Python child finds this project first, installed or not."""
+    root = str(Path(__file__).resolve().parents[1])
+    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, [root, env.get("PYTHONPATH", "")]))}
+
+
 def stop_all(children: Sequence[Child], grace_s: float, ask: Sequence[Child] | None = None) -> None:
     """Ask children to end, wait that long at most, then kill what is left of them and of their groups.
 

@@ -24,8 +24,8 @@ from trims_core.config import TrimsConfig
 from trims_core.errors import InterruptedRunError, LaunchError, ProcessDiedError, TimeLimitError, TrimsError
 from trims_core.graph import Node
 from trims_core.node_process import Job, error_of
-from trims_core.processes import Child, stop_all
-from trims_core.stage import Progress, Result, find_fresh, interruptible, load_spec, node_key, run_node
+from trims_core.processes import Child, importing_us, stop_all
+from trims_core.stage import Progress, Result, find_cached, interruptible, load_spec, node_key, run_node
 from trims_core.store import Artifact, Store
 
 logger = logging.getLogger(__name__)
@@ -76,8 +76,11 @@ def make(
     spec = load_spec(node.stage)
     key = node_key(store, spec, config, node, parents)
     here = config.runner == "sequential" and not spec.apart
-    if here or find_fresh(store, key, since) is not None:
+    if here:
         return run_node(store, config, node, parents, since=since, progress=progress)
+    found = find_cached(store, spec, config, node, key, since)
+    if found is not None:
+        return found
     wanted = config.resources.of(node.stage)
     references = {role: artifact.ref() for role, artifact in parents.items()}
     job = Job(config.model_dump(mode="json"), node.id, references, since, gpus=wanted.gpus)
@@ -187,15 +190,13 @@ class Worker:
         self._heard = b""
         name = f"worker-{job.share}"
         path = logs / f"{name}.json"
-        replace(job, logs=str(logs)).write(path)
+        job.write(path)
         self.ears, mouth = os.pipe()
-        root = str(Path(__file__).resolve().parents[1])
-        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
         try:
             self.child = Child(
                 [sys.executable, "-m", *MODULE, str(path), str(mouth)],
                 logs / f"{name}.log",
-                {**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"},
+                {**importing_us(os.environ), "PYTHONUNBUFFERED": "1"},
                 grace_s=grace_s,
                 pass_fds=(mouth,),
             )

@@ -232,10 +232,9 @@ def run_node(
     spec = load_spec(node.stage, specs)
     config = pinned(config, store.digests, [node])
     key = node_key(store, spec, config, node, parents)
-    found = find_fresh(store, key, since)
+    found = find_cached(store, spec, config, node, key, since)
     if found is not None:
-        check_gate(spec, config, node, found)
-        return Result(found, "cached", time.perf_counter() - started)
+        return found
     for parent in parents.values():
         store.check(parent)
     with store.begin(key, refresh=since is not None) as place:
@@ -341,7 +340,19 @@ def _counts(spec: StageSpec, record: UnitRecord, since: str | None) -> bool:
     return spec.settled(record) and (since is None or record.made_at >= since)
 
 
-def find_fresh(store: Store, key: StageKey, since: str | None) -> Artifact | None:
+def find_cached(
+    store: Store, spec: StageSpec, config: TrimsConfig, node: Node, key: StageKey, since: str | None
+) -> Result | None:
+    """What there is for a key, under today's gate. Raises: like `Store.find` and the gate."""
+    started = time.perf_counter()
+    found = _fresh(store, key, since)
+    if found is None:
+        return None
+    check_gate(spec, config, node, found)
+    return Result(found, "cached", time.perf_counter() - started)
+
+
+def _fresh(store: Store, key: StageKey, since: str | None) -> Artifact | None:
     """The verified artifact of a key, unless it is older than a refresh wants. Raises: like `Store.find`."""
     if since is None:
         return store.find(key)

@@ -23,7 +23,7 @@ from typing import Any, Final
 from trims_core.config import ScoresConfig
 from trims_core.errors import ConfigError, TeacherError, TeacherUnavailableError
 from trims_core.hub import model_folder
-from trims_core.processes import Child
+from trims_core.processes import Child, importing_us
 from trims_core.teacher.devices import has_cuda
 from trims_core.teacher.limits import Limits
 from trims_core.teacher.protocol import ENGINE_ERROR, Beat, Refused, Reply, Request, Scored, TeacherInfo
@@ -182,10 +182,8 @@ def runs_on_gpu() -> bool:
 
 def child_environment(base: Mapping[str, str], *, on_gpu: bool) -> dict[str, str]:
     """The child's environment: quiet, engine in process, nothing fetched, and what the CPU build needs."""
-    project = str(Path(__file__).resolve().parents[2])
     env = {
-        **base,
-        "PYTHONPATH": os.pathsep.join(filter(None, [project, base.get("PYTHONPATH", "")])),
+        **importing_us(base),
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_NO_USAGE_STATS": "1",

@@ -22,7 +22,7 @@ from typing import Any, Final
 import filelock
 
 from trims_core.errors import LaunchError
-from trims_core.processes import Child
+from trims_core.processes import Child, importing_us
 
 logger = logging.getLogger(__name__)
 
@@ -119,14 +119,11 @@ def _compile(folder: Path, tell: Any) -> None:
 def compile_environment(folder: Path) -> dict[str, str]:
     """Environment in which DeepSpeed finds ninja (beside this Python) and builds into `folder`."""
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    root = str(Path(__file__).resolve().parents[2])
-    python_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     return {
-        **os.environ,
+        **importing_us(os.environ),
         "DS_ACCELERATOR": "cpu",
         "TORCH_EXTENSIONS_DIR": str(folder),
         "PATH": search,
-        "PYTHONPATH": python_path,
     }
 
 
