@@ -197,10 +197,10 @@ def test_after_a_crash_of_everything_the_next_run_starts_and_a_cancel_lets_it_sa
     start(client, served, "train")
     first = until_true(lambda: working(served, "train-trims-s0"), served.told)
     doomed = [process_of(served, word) for word in ("prefect.engine", "worker", "server")]
+    before = served.said().count("the server is back")
     for pid in doomed:
         os.kill(pid, signal.SIGKILL)
-    until_true(lambda: "the server is back" in served.said().rpartition("ready:")[2], served.told)
-    until_true(lambda: is_healthy(served.api_url()), served.told)
+    until_true(lambda: served.said().count("the server is back") > before, served.told)
     run = start(client, served, "train")
 
     def second() -> Path | None:
