@@ -46,7 +46,7 @@ def run_pipeline(
 
     Raises:
         TrimsError: from a stage, or because the Prefect server went away.
-        InterruptedRunError: SIGTERM or Ctrl-C.
+        InterruptedRunError: SIGTERM, Ctrl-C or a cancel in Prefect's UI.
     """
     for name, value in {**_ALWAYS, **({} if verbose else _QUIET)}.items():
         os.environ.setdefault(name, value)
@@ -98,11 +98,11 @@ def configured_api_url(env: Mapping[str, str]) -> str | None:
 def _readable(api_url: str) -> Iterator[None]:
     """Prefect's and the server's ends of a run, as errors of ours."""
     import httpx
-    from prefect.exceptions import ExternalSignal
+    from prefect.exceptions import CancelledRun, ExternalSignal
 
     try:
         yield
-    except ExternalSignal as signal:
+    except (CancelledRun, ExternalSignal) as signal:
         raise InterruptedRunError(
             "interrupted; what was finished is kept, the same command continues"
         ) from signal

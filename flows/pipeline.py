@@ -13,9 +13,12 @@ from typing import Any, TypedDict
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, wait
+from prefect.states import Cancelled
 
 from flows.parameters import Place, SomeSettings
+from tasks.cancelling import ended_by_a_cancel
 from tasks.outages import outlasted
 from tasks.stages import StageResult, with_limit
 from trims_core import runner
@@ -43,7 +46,7 @@ def trims(
     until: Place = "report",
     refresh: list[Place] | None = None,
     settings: SomeSettings = None,
-) -> Run:
+) -> Run | State[Any]:
     """Run the pipeline of a config file.
 
     Args:
@@ -53,15 +56,20 @@ def trims(
         refresh: stages (or nodes) to redo although a valid artifact exists.
         settings: fields in place of the file's; overrides win over them.
     """
-    with outlasted():
-        chosen = load_config(config, overrides or [], given=settings)
-        graph = select(build_graph(chosen), until)
-        redo = refreshed(graph, refresh or [])
-        chosen = pinned(chosen, Store(chosen.store).digests, graph)
-        command = [config, overrides or [], until, refresh or [], settings or {}]
-        with refreshing(Path(chosen.store), command, refresh=bool(redo)) as since:
-            done = run_nodes(chosen, graph, dict.fromkeys(redo, since))
-        return Run(artifacts=done, latest=_publish_latest(chosen, graph, done))
+    with outlasted(), ended_by_a_cancel() as cancelled:
+        try:
+            chosen = load_config(config, overrides or [], given=settings)
+            graph = select(build_graph(chosen), until)
+            redo = refreshed(graph, refresh or [])
+            chosen = pinned(chosen, Store(chosen.store).digests, graph)
+            command = [config, overrides or [], until, refresh or [], settings or {}]
+            with refreshing(Path(chosen.store), command, refresh=bool(redo)) as since:
+                done = run_nodes(chosen, graph, dict.fromkeys(redo, since))
+            return Run(artifacts=done, latest=_publish_latest(chosen, graph, done))
+        except TerminationSignal:
+            if cancelled.is_set():
+                return Cancelled(message="finished units are kept, the next run continues")
+            raise
 
 
 def run_nodes(

@@ -6,19 +6,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fakes import flow_stages, stages
 from fakes.hub import FakeHub
+from prefect import runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact as PrefectArtifact
 from prefect.client.schemas.objects import TaskRun
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import CancelledRun, TerminationSignal
+from prefect.states import Cancelling
 from prefect.utilities.schema_tools.validation import validate
 
 from flows.pipeline import trims
 from tasks import stages as stages_under_prefect
+from tasks.cancelling import POLL_VARIABLE
 from trims_core.config import STAGES, TrimsConfig
 from trims_core.errors import ConfigError, CorpusError, InterruptedRunError, TeacherUnavailableError
 from trims_core.stage import Work
@@ -183,6 +187,30 @@ def test_an_interruption_ends_the_run_and_the_same_run_continues(config: Path) -
             run(config, until="scores")
     finally:
         signal.signal(signal.SIGTERM, before)
+    assert worked_on() == ["corpus"]
+    run(config, until="scores")
+    assert worked_on() == ["scores"]
+
+
+def test_a_cancel_that_no_worker_passes_on_ends_the_run_as_cancelled(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(POLL_VARIABLE, "0.2")
+    cancelled: list[Any] = []
+
+    def cancel(_work: Work) -> None:
+        cancelled.append(UUID(runtime.flow_run.id))
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(cancelled[0], Cancelling(), force=True)
+        time.sleep(30)
+
+    flow_stages.before_scores.append(cancel)
+    began = time.monotonic()
+    with pytest.raises(CancelledRun):
+        run(config, until="scores")
+    assert time.monotonic() - began < 25, "the work went on"
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(cancelled[0]).state_name == "Cancelled"
     assert worked_on() == ["corpus"]
     run(config, until="scores")
     assert worked_on() == ["scores"]
