@@ -6,12 +6,14 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WARM   := $(VENV)/.warmed
 WORKERS ?= 2
+# modules are compiled when they are first imported: most of what is installed never is
+PIP     = --disable-pip-version-check --no-deps --no-compile
 BEAT    = $(BIN)/python scripts/heartbeat.py
 
 export HF_HUB_DISABLE_TELEMETRY = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: demo test lint check setup deps lock clean help
+.PHONY: demo test lint check setup lock clean help
 
 help:
 	@echo "make demo   set up if needed, run configs/demo.yaml, print the report's path"
@@ -22,26 +24,25 @@ help:
 demo: setup
 	$(BIN)/trims run configs/demo.yaml
 
-test: setup $(VENV)/.with-ray lint
+test: $(VENV)/.with-ray
+	@$(MAKE) --no-print-directory -j2 $(WARM) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-lint: setup
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-setup: deps $(STAMP) $(WARM)
-
-deps:
-	@PYTHON=$(PYTHON) sh scripts/deps.sh
+setup: $(WARM)
 
 $(STAMP): $(LOCK) pyproject.toml
+	@PYTHON=$(PYTHON) sh scripts/deps.sh
 	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@$(BEAT) "installing $(LOCK) into $(VENV)" $(VENV)/install.log -- \
-	    $(BIN)/python -m pip install --disable-pip-version-check --no-deps -r $(LOCK)
+	    $(BIN)/python -m pip install $(PIP) -r $(LOCK)
 	@$(BEAT) "installing the project" $(VENV)/install-project.log -- \
-	    $(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	    $(BIN)/python -m pip install $(PIP) --no-build-isolation -e .
 	@touch $@
 
 $(WARM): $(STAMP)
@@ -54,7 +55,7 @@ extras: $(VENV)/.with-ray $(VENV)/.with-eval
 
 $(VENV)/.with-%: locks/cpu-%.txt $(STAMP)
 	@$(BEAT) "installing $<" $(VENV)/install-$*.log -- \
-	    $(BIN)/python -m pip install --disable-pip-version-check --no-deps -r $<
+	    $(BIN)/python -m pip install $(PIP) -r $<
 	@touch $@
 
 lock:

@@ -134,7 +134,6 @@ def settings(folder: Path, metric: str = "nll") -> Any:
                 "path": str(folder / "corpus.parquet"),
                 "prompt_column": "question",
                 "completion_column": "answer",
-                "rows_per_shard": 500,
             },
             "scores": {
                 "teacher": "scale:FakeTeacher",
