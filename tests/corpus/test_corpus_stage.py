@@ -57,7 +57,11 @@ def test_rows_come_in_order_in_shards_of_at_most_the_configured_size(tmp_path: P
     assert rows[3]["completion"] == "6"
     assert {row["source"] for row in rows} == {"a.jsonl"}
     counts = dict(result.artifact.manifest.counts)
-    assert counts == {"n_in": 7, "n_out": 7, "n_rejected": 0, "n_normalised": 1, "n_duplicates": 0}
+    assert counts == {"n_in": 7, "n_out": 7, "n_rejected": 0, "n_left_out": 0} | {
+        "n_normalised": 1,
+        "n_reasoning_dropped": 0,
+        "n_duplicates": 0,
+    }
 
 
 def test_jsonl_gzip_parquet_and_a_hub_data_set_give_the_same_examples(tmp_path: Path) -> None:
@@ -74,13 +78,11 @@ def test_jsonl_gzip_parquet_and_a_hub_data_set_give_the_same_examples(tmp_path: 
 
 
 def test_a_hub_data_set_is_read_with_places(tmp_path: Path, hub: FakeHub) -> None:
-    from trims_core.config import CorpusConfig
-    from trims_core.corpus.problems import Problems
-    from trims_core.corpus.sources import read_rows
+    from trims_core.raw_rows import Columns, Problems, Source, read_rows
 
     commit = hub.commit("datasets/org/data", {"train.jsonl": jsonl(tmp_path / "a", ROWS).read_bytes()})
-    config = CorpusConfig(hub="org/data", prompt_column="q", completion_column="a")
-    rows = list(read_rows(config, Problems()))
+    source = Source(hub="org/data", split="train")
+    rows = list(read_rows(source, Columns(("q", "a")), Problems("corpus")))
     assert [row.values for row in rows] == ROWS
     assert rows[2].place.endswith(f"{commit}/train.jsonl:3")
     assert {row.source for row in rows} == {"org/data[train]"}

@@ -9,15 +9,16 @@ import pytest
 
 from trims_core.config import CorpusConfig
 from trims_core.corpus.examples import Example, content_digest, to_example
-from trims_core.corpus.problems import UnusableRowError
-from trims_core.corpus.sources import RawRow
+from trims_core.raw_rows import Row, UnusableRowError
 
 PAIR = CorpusConfig(path=("x.jsonl",), prompt_column="q", completion_column="a")
 CHAT = CorpusConfig(path=("x.jsonl",))
 
 
 def example(values: Mapping[str, Any], config: CorpusConfig = CHAT) -> Example:
-    return to_example(RawRow("dir/x.jsonl:1", "x.jsonl", values), config)
+    found = to_example(Row("dir/x.jsonl:1", "x.jsonl", values), config)
+    assert found is not None
+    return found
 
 
 def chat(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
