@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from flows import cli_chat, cli_demo, cli_export, cli_generate, cli_run, cli_serve, cli_store
 from trims_core import __version__
 from trims_core.errors import InterruptedRunError, TrimsError
+from trims_core.streams import lenient_output
 
 _CONTINUES = "interrupted; what was finished is kept, the same command continues"
 
@@ -27,6 +28,7 @@ class _ReadableGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
+        lenient_output()
         previous = signal.getsignal(signal.SIGTERM)
         try:
             signal.signal(signal.SIGTERM, _on_sigterm)

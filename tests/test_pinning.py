@@ -16,7 +16,7 @@ from fakes.tiny_teacher import write_tiny_qwen3
 
 from trims_core.benchmarks import get_benchmark
 from trims_core.config import CorpusConfig, ScoresConfig, TaskConfig, TrimsConfig
-from trims_core.corpus.stage import rows_of
+from trims_core.corpus.stage import corpus_rows
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
 from trims_core.graph import build_graph, node_named, select
@@ -103,7 +103,7 @@ def _assistant(revision: str) -> int:
 
 
 def _corpus(revision: str) -> int:
-    (row,) = rows_of(CorpusConfig(hub="org/data", revision=revision), Problems("corpus"))
+    (row,) = corpus_rows(CorpusConfig(hub="org/data", revision=revision), Problems("corpus"))
     return int(row.values["id"][1:])
 
 

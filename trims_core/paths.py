@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from trims_core.errors import ConfigError
+
 _VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 _LONGEST_NAME_BYTES: Final = 255
 _LONGEST_PATH_BYTES: Final = 4095
@@ -34,6 +36,14 @@ def expanded(text: str) -> str:
     if len(data) > _LONGEST_PATH_BYTES or any(len(name) > _LONGEST_NAME_BYTES for name in data.split(b"/")):
         raise ValueError("is longer than a file's name can be")
     return path
+
+
+def path_given(text: str, name: str) -> str:
+    """Like `expanded`, of an option or argument. Raises: ConfigError, naming it."""
+    try:
+        return expanded(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} {text!r:.80}: {error}") from None
 
 
 def located(path: str | Path) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from trims_core.config import TrimsConfig
 from trims_core.errors import ConfigError, nearest_name
+from trims_core.paths import path_given
 from trims_core.plain_values import wrong_values
 from trims_core.text_files import text_of
 from trims_core.yaml_text import yaml_of
@@ -42,7 +43,7 @@ def load_config(
     Raises:
         ConfigError: listing every wrong value with its place, and the nearest name of an unknown key.
     """
-    path = Path(path)
+    path = Path(path_given(str(path), "config"))
     raw = yaml_of(text_of(path, "a YAML file such as configs/demo.yaml"), str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected sections (corpus, scores, …), found {type(raw).__name__}")

@@ -172,7 +172,7 @@ def test_the_same_file_twice_is_all_duplicates(tmp_path: Path) -> None:
 
 
 def test_rows_without_ids_are_duplicates_when_their_content_is_equal(tmp_path: Path) -> None:
-    rows = [{"q": "a", "a": "b"}, {"q": "a", "a": " b"}, {"q": "a", "a": "c"}]
+    rows = [{"q": "a", "a": "b"}, {"q": "a", "a": "\nb "}, {"q": "a", "a": "c"}]
     with pytest.raises(DuplicateIdError, match=r"1 duplicate\(s\)"):
         run(tmp_path, [jsonl(tmp_path / "a.jsonl", rows)])
 

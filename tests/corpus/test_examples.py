@@ -38,9 +38,9 @@ def test_the_last_assistant_turn_is_the_completion() -> None:
     assert found.completion == "d"
 
 
-def test_the_completion_is_normalised_and_stripped_once() -> None:
-    found = example(chat(("user", "e\u0301 "), ("assistant", " e\u0301\n")))
-    assert found.completion == "é"
+def test_the_completion_is_normalised_once() -> None:
+    found = example(chat(("user", "e\u0301 "), ("assistant", "\n \n e\u0301\n")))
+    assert found.completion == " é"
     assert found.normalised
     assert found.messages[0]["content"] == "e\u0301 ", "messages stay as they are given"
 

@@ -173,7 +173,7 @@ def shards_of(examples: Iterator[Example], rows_per_shard: int) -> Iterator[list
 
 def _find_firsts(config: CorpusConfig, problems: Problems) -> None:
     """Says of every copy that is listed where the first row with its id is: reads the input once more."""
-    rows = rows_of(config, _problems())
+    rows = corpus_rows(config, _problems())
     while problems.copies and (row := next(rows, None)) is not None:
         try:
             example = to_example(row, config)
@@ -183,7 +183,7 @@ def _find_firsts(config: CorpusConfig, problems: Problems) -> None:
             problems.first_seen(Copy(example.id, row.place, example.content_digest))
 
 
-def rows_of(config: CorpusConfig, problems: Problems) -> Iterator[Row]:
+def corpus_rows(config: CorpusConfig, problems: Problems) -> Iterator[Row]:
     """The rows of a corpus as its input has them; what cannot be read is noted."""
     source = Source(config.path, config.hub, config.hub_config, config.split, config.revision)
     return read_rows(source, columns_of(config), problems)
@@ -216,7 +216,7 @@ class _Reading:
     def examples(self) -> Iterator[Example]:
         """Usable examples with unseen ids, at most `limit`."""
         limit = self.config.limit
-        for row in rows_of(self.config, self.problems):
+        for row in corpus_rows(self.config, self.problems):
             self.counts["n_in"] += 1
             self._tell(limit)
             try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from trims_core.errors import ConfigError
 from trims_core.hub_data import hub_data
 from trims_core.paths import located
 from trims_core.raw_rows.fields import Unreadable, UnusableRowError
@@ -65,7 +66,11 @@ class Row:
 
 
 def read_rows(source: Source, columns: Columns, problems: Problems) -> Iterator[Row]:
-    """All readable rows in order, read as they are asked for. Raises: ConfigError: what the hub refuses."""
+    """All readable rows in order, read as they are asked for.
+
+    Raises:
+        ConfigError: a file that is not there, or what the hub refuses.
+    """
     if source.path is not None:
         for name in source.path:
             yield from _file_rows(Path(name), Path(name).name, columns, problems)
@@ -80,6 +85,8 @@ def read_rows(source: Source, columns: Columns, problems: Problems) -> Iterator[
 
 
 def _file_rows(path: Path, source: str, columns: Columns, problems: Problems) -> Iterator[Row]:
+    if not path.exists():
+        raise ConfigError(f"{located(path)}: no such file; expected rows. Correct the path in the config")
     if path.name.endswith(".parquet"):
         yield from _parquet_rows(path, source, columns, problems)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
