@@ -28,7 +28,6 @@ class _ReadableGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
-        lenient_output()
         previous = signal.getsignal(signal.SIGTERM)
         try:
             signal.signal(signal.SIGTERM, _on_sigterm)
@@ -95,6 +94,7 @@ app.add_typer(cli_demo.app, name="demo")
 
 def main() -> None:
     """Entry point of the `trims` command."""
+    lenient_output()
     app(prog_name="trims")
 
 

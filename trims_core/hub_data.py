@@ -87,7 +87,7 @@ class HubData:
                     streaming=True,
                     cache_dir=str(folder / ".cache"),
                 )
-            except (OSError, ValueError, RuntimeError) as error:
+            except Exception as error:
                 raise self._refused(error, folder) from error
 
     def _splits(self, folder: Path) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ Shapes: none; everything here is about one or several conversations, the tensors
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,6 @@ from trims_core.plain_values import half_characters
 from trims_core.rendering import Message, Renderer
 from trims_core.students import Student, load_student
 from trims_core.students.tokenizer import token_id
-from trims_core.text_files import json_of
 
 
 @dataclass(frozen=True)
@@ -226,6 +226,8 @@ def _suggested_length(folder: Path) -> int:
     path = folder / "generation_config.json"
     if not path.is_file():
         return GEN_LENGTH
-    found = json_of(path, "a checkpoint's generation settings, or no such file")
-    value = found.get("max_new_tokens") if isinstance(found, dict) else None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")).get("max_new_tokens")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); expected JSON, repair or remove it") from error
     return value if isinstance(value, int) and value > 0 else GEN_LENGTH
