@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from flows import cli_chat, cli_demo, cli_export, cli_generate, cli_run, cli_serve, cli_store
 from trims_core import __version__
 from trims_core.errors import InterruptedRunError, TrimsError
+from trims_core.streams import lenient_output
 
 _CONTINUES = "interrupted; what was finished is kept, the same command continues"
 
@@ -93,6 +94,7 @@ app.add_typer(cli_demo.app, name="demo")
 
 def main() -> None:
     """Entry point of the `trims` command."""
+    lenient_output()
     app(prog_name="trims")
 
 

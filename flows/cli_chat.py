@@ -25,6 +25,7 @@ from flows.console import standard_output
 from flows.option_groups import flattened
 from trims_core.errors import ConfigError, TrimsError
 from trims_core.generation import Conversation, GenerateOptions
+from trims_core.streams import input_lines
 
 EXAMPLES: Final = (
     "Examples:  trims chat data/demo/student   |"
@@ -57,7 +58,7 @@ def chat(
 def _lines(*, interactive: bool) -> Iterator[str]:
     """What the user says, without blank lines, until the end of input or Ctrl-C at the prompt."""
     if not interactive:
-        yield from (line.strip() for line in sys.stdin if line.strip())
+        yield from (line.strip() for line in input_lines() if line.strip())
         return
     import readline  # noqa: F401 - gives input() a history
 

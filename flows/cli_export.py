@@ -17,12 +17,14 @@ import typer
 
 from flows.cli_run import ConfigPath, Overrides
 from flows.console import standard_output
+from flows.option_groups import filled_in
 from trims_core import __version__
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.errors import ConfigError, MissingArtifactError
 from trims_core.graph import Node, build_graph, select
 from trims_core.hub import PROGRAM_FILES, checkpoint_folder
 from trims_core.old_runs import old_results
+from trims_core.paths import path_given
 from trims_core.pinning import pinned
 from trims_core.plan import plan
 from trims_core.settings import load_config
@@ -37,7 +39,9 @@ EXAMPLES: Final = (
 
 def export(
     config: ConfigPath,
-    out: Annotated[Path, typer.Argument(help="Folder to make; must not exist yet.", metavar="OUT")],
+    out: Annotated[
+        Path, typer.Argument(callback=filled_in, help="Folder to make; must not exist yet.", metavar="OUT")
+    ],
     model: Annotated[
         str | None,
         typer.Option(metavar="VARIANT-sSEED", help="Which adapter, such as trims-s0; default: the only one."),
@@ -115,7 +119,8 @@ def _trained(store: Store, settings: TrimsConfig, node: Node, config: str) -> Ar
 
 def _named(store: Store, name: str) -> Artifact:
     """The adapter of a folder, or of a name in the store."""
-    found = store.open(Path(name) if Path(name).is_dir() else store.named(name))
+    folder = Path(path_given(name, "artifact"))
+    found = store.open(folder if folder.is_dir() else store.named(name))
     if found.manifest.stage != "train":
         raise ConfigError(
             f"--artifact {name}: is of stage {found.manifest.stage}; expected one of train"

@@ -14,10 +14,11 @@ import typer
 from rich.console import Console
 
 from flows.console import standard_output
-from flows.option_groups import flattened
+from flows.option_groups import finite, flattened
 from trims_core.errors import ConfigError
 from trims_core.generation import GenerateOptions
 from trims_core.generation.options import option
+from trims_core.streams import input_lines, is_unicode
 
 if TYPE_CHECKING:
     from flows.canvas_view import CanvasView
@@ -62,7 +63,13 @@ class ModelOptions:
 Model = Annotated[str, typer.Argument(help="Checkpoint folder or hub name.", metavar="MODEL")]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")]
 Pace = Annotated[
-    float, typer.Option(min=0.0, metavar="SECONDS", help="At least so long per forward drawn on a terminal.")
+    float,
+    typer.Option(
+        min=0.0,
+        callback=finite,
+        metavar="SECONDS",
+        help="At least so long per forward drawn on a terminal.",
+    ),
 ]
 
 
@@ -96,7 +103,8 @@ def generate(
             answers = assistant.answers(conversations, options, watching)
     if as_json:
         for text, answer in zip(prompts, answers, strict=True):
-            sys.stdout.write(json.dumps(described(text, answer), ensure_ascii=False) + "\n")
+            line = json.dumps(described(text, answer), ensure_ascii=not is_unicode(sys.stdout))
+            sys.stdout.write(f"{line}\n")
         return
     for place, answer in enumerate(answers):
         if headings:
@@ -109,7 +117,7 @@ def _prompts(given: Sequence[str]) -> list[str]:
     """The texts; the one that is - from standard input."""
     if list(given).count("-") > 1:
         raise ConfigError("--prompt - twice: standard input can be read once")
-    texts = [sys.stdin.read().strip() if text == "-" else text for text in given]
+    texts = ["".join(input_lines()).strip() if text == "-" else text for text in given]
     if "" in texts:
         where = "standard input" if given[texts.index("")] == "-" else "--prompt"
         raise ConfigError(f"{where} is empty; expected a text to answer")

@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 
 from flows.console import standard_output
+from flows.option_groups import filled_in
 from flows.tables import plan_table
 from trims_core.config import TrimsConfig
-from trims_core.latest import latest_path, point_latest
+from trims_core.latest import point_latest
 from trims_core.plan import PlanRow, plan
 from trims_core.settings import load_config
 from trims_core.store import Store
@@ -22,7 +23,9 @@ EXAMPLES = (
     "   trims run configs/demo.yaml --set buckets.k=4"
 )
 
-ConfigPath = Annotated[Path, typer.Argument(help="YAML file with the run's settings.", metavar="CONFIG")]
+ConfigPath = Annotated[
+    Path, typer.Argument(callback=filled_in, help="YAML file with the run's settings.", metavar="CONFIG")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a setting; may be repeated.")
 ]
@@ -47,27 +50,27 @@ def run(
     rows = plan(store, settings, until, refresh or [])
     if all(row.state == "hit" for row in rows):
         console.print(plan_table(rows, {"hit": "cached"}))
-        _end(console, store, settings, rows)
+        _say_where(console, store, rows, _newest(settings, rows))
         return
     from flows.embedded import run_pipeline
 
     console.print(plan_table(rows, {"hit": "cached", "miss": "to do", "unknown": "to do"}))
     parameters = {"config": str(config), "overrides": set_ or [], "until": until, "refresh": refresh or []}
-    run_pipeline(parameters, store.root / ".prefect", console, verbose=verbose)
-    _say_where(console, store, settings, rows)
+    done = run_pipeline(parameters, store.root / ".prefect", console, verbose=verbose)
+    _say_where(console, store, rows, done["latest"])
 
 
-def _end(console: Console, store: Store, settings: TrimsConfig, rows: list[PlanRow]) -> None:
-    """Everything was there: the link may still lead to another run of this name."""
+def _newest(settings: TrimsConfig, rows: list[PlanRow]) -> Path | None:
+    """Where the report is, if it was asked for: all is there, but the link may lead to another run's."""
     last = rows[-1]
-    if last.node.stage == "report" and last.fingerprint is not None:
-        point_latest(store.root, settings.name, store.root / "report" / last.fingerprint)
-    _say_where(console, store, settings, rows)
+    if last.node.stage != "report" or last.artifact is None:
+        return None
+    return point_latest(Path(settings.store), settings.name, last.artifact.path)
 
 
-def _say_where(console: Console, store: Store, settings: TrimsConfig, rows: list[PlanRow]) -> None:
-    if rows[-1].node.stage == "report":
-        page = latest_path(Path(settings.store), settings.name) / "index.html"
+def _say_where(console: Console, store: Store, rows: list[PlanRow], report: str | Path | None) -> None:
+    if report is not None:
+        page = Path(report) / "index.html"
         console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     else:
         console.print(f"done until {rows[-1].node.stage}; store: {store.root}", markup=False, soft_wrap=True)

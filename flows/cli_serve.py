@@ -13,6 +13,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from flows.console import standard_output
+from flows.option_groups import filled_in
 from flows.server import STOP_GRACE_S, Server, serving
 from trims_core.errors import ConfigError, InterruptedRunError, TrimsError
 from trims_core.processes import Child
@@ -40,7 +41,9 @@ _SAY_EVERY_S: Final = 5.0
 
 def serve(
     port: Annotated[int, typer.Option(help="Port on loopback; 0: a free one.")] = 4200,
-    home: Annotated[Path, typer.Option(help="Folder of the server's data base and logs.")] = Path(".prefect"),
+    home: Annotated[
+        Path, typer.Option(callback=filled_in, help="Folder of the server's data base and logs.")
+    ] = Path(".prefect"),
     runs: Annotated[int, typer.Option(min=1, help="Runs at a time; further ones wait.")] = 1,
 ) -> None:
     """Start server, worker and deployments; what dies is started again, Ctrl-C stops everything."""

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from flows.cli_run import ConfigPath, Overrides, Refresh, Until
 from flows.console import standard_output
+from flows.option_groups import filled_in
 from flows.tables import plain_table, plan_table
 from trims_core import plan as plans
 from trims_core.config import STAGES, TrimsConfig
@@ -21,7 +22,7 @@ from trims_core.pinning import pinned
 from trims_core.settings import load_config
 from trims_core.store import Artifact, Store
 
-StorePath = Annotated[Path, typer.Argument(help="The store's folder.", metavar="[STORE]")]
+StorePath = Annotated[Path, typer.Argument(callback=filled_in, help="The store's folder.", metavar="[STORE]")]
 StageOption = Annotated[str | None, typer.Option(metavar="STAGE", help="Only this stage.")]
 _DEFAULT_STORE: Final = Path("data/store")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

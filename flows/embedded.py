@@ -18,6 +18,7 @@ from rich.console import Console
 from flows.console import Display, display
 from flows.server import direct_loopback, is_healthy, serving
 from trims_core.errors import InterruptedRunError, TrimsError
+from trims_core.text_files import text_of
 
 _PREPARATION: Final = "prefect server"
 _QUIET: Final = {
@@ -88,7 +89,7 @@ def configured_api_url(env: Mapping[str, str]) -> str | None:
     profiles = Path(env.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
     if not profiles.is_file():
         return None
-    found = tomllib.loads(profiles.read_text(encoding="utf-8"))
+    found = tomllib.loads(text_of(profiles, "Prefect's profiles"))
     active = env.get("PREFECT_PROFILE") or found.get("active", "")
     url = found.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
     return str(url) if url else None

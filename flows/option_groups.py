@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
+
+from trims_core.errors import ConfigError
+from trims_core.paths import path_given
 
 
 def flattened(**panels: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -68,3 +73,17 @@ def _options(group: type[Any], panel: str) -> list[inspect.Parameter]:
 def _value(item: dataclasses.Field[Any], given: Any) -> Any:
     """Repeated options arrive as a list, or as None where there are none; groups hold tuples."""
     return tuple(given or ()) if isinstance(item.default, tuple) else given
+
+
+def finite(parameter: typer.CallbackParam, value: float) -> float:
+    """A callback for numbers. Raises: ConfigError for NaN and infinity."""
+    if not math.isfinite(value):
+        raise ConfigError(f"--{parameter.name} {value}: expected a finite number")
+    return value
+
+
+def filled_in(parameter: typer.CallbackParam, value: Any) -> Any:
+    """A callback for paths: `~` and `$NAME` filled in, where no shell did so. Raises: ConfigError."""
+    if isinstance(value, list | tuple):
+        return [filled_in(parameter, one) for one in value]
+    return None if value is None else Path(path_given(str(value), str(parameter.name)))

@@ -61,7 +61,8 @@ class Server:
         env.pop("PREFECT_API_URL", None)
         command = ["-m", "prefect", "server", "start", "--host", HOST, "--port", str(self.port)]
         words, log = [sys.executable, *command, "--analytics-off"], self.home / "server.log"
-        self._child = Child(words, log, env, grace_s=STOP_GRACE_S)
+        # from its home: the address of its data base could not hold a ? or # of the folder's name
+        self._child = Child(words, log, env, self.home, grace_s=STOP_GRACE_S)
         _wait_until_healthy(self, self._child, waiting)
 
     def ended(self) -> str | None:
@@ -162,7 +163,7 @@ def direct_loopback(env: Mapping[str, str]) -> dict[str, str]:
 
 def _server_only(server: Server, for_one_run: bool) -> Mapping[str, str]:
     url = {"PREFECT_UI_API_URL": server.api_url, "PREFECT_SERVER_UI_API_URL": server.api_url}
-    database = f"sqlite+aiosqlite:///{server.home}/prefect.db"
+    database = "sqlite+aiosqlite:///prefect.db"
     chosen = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database, "PREFECT_SERVER_API_HOST": HOST}
     return {
         **url,

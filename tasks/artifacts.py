@@ -55,7 +55,7 @@ def publish_image(key: str, image: Path, artifact: Artifact, how: str) -> None:
 
 def edge_rows(artifact: Artifact) -> list[dict[str, Any]]:
     """One row per bucket of a bucketing: its size and the difficulties (nats) between which it lies."""
-    edges = json.loads(artifact.file("edges.json").read_text())
+    edges = json.loads(artifact.file("edges.json").read_bytes())
     sizes: list[int] = edges["bucket_sizes"]
     bounds = [edges["max_nats"], *reversed(edges["edges_nats"]), edges["min_nats"]]
     return [
@@ -67,7 +67,7 @@ def edge_rows(artifact: Artifact) -> list[dict[str, Any]]:
 def cell_rows(artifact: Artifact) -> list[dict[str, Any]]:
     """One row per cell of a model's grades: point, n, accuracy with interval, tokens per forward."""
     shown = ("task", "cache", "threshold", "n", "n_correct", "accuracy", "wilson_low", "wilson_high", "tpf")
-    cells: list[dict[str, Any]] = json.loads(artifact.file("cells.json").read_text())
+    cells: list[dict[str, Any]] = json.loads(artifact.file("cells.json").read_bytes())
     return [{name: _rounded(cell.get(name)) for name in shown} for cell in cells]
 
 

@@ -208,7 +208,7 @@ def test_what_the_hub_does_not_know_is_a_setting_to_correct(hub: FakeHub, revisi
     if revision is not None:
         hub.commit(MODEL, FILES)
     with pytest.raises(
-        ConfigError, match=r"org/model: neither a folder here nor a hub model.*Check the name"
+        ConfigError, match=r"org/model: neither a folder in .* nor a hub model.*Check the name"
     ):
         digests_of(None, revision)
 

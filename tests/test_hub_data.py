@@ -13,15 +13,14 @@ import pytest
 from fakes.hub import FakeHub
 
 from trims_core.benchmarks import get_benchmark
-from trims_core.config import CorpusConfig, TaskConfig
-from trims_core.corpus.problems import Problems
-from trims_core.corpus.sources import read_rows
+from trims_core.config import TaskConfig
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
 from trims_core.hub_data import HubData
+from trims_core.raw_rows import Columns, Problems, Source, read_rows
 
 DATA = "datasets/org/data"
-PAIR = {"prompt_column": "question", "completion_column": "answer"}
+PAIR = ("question", "answer")
 CARD = """---
 configs:
 - config_name: main
@@ -59,9 +58,9 @@ def local_digest(*paths: Path) -> str:
 
 def ids(config: str | None = None, split: str = "train") -> list[str]:
     """As the corpus reads them, and as a benchmark does."""
-    corpus = CorpusConfig(hub="org/data", hub_config=config, split=split, **PAIR)
-    problems = Problems()
-    found = [row.values["id"] for row in read_rows(corpus, problems)]
+    source = Source(hub="org/data", hub_config=config, split=split)
+    problems = Problems("corpus")
+    found = [row.values["id"] for row in read_rows(source, Columns(PAIR, ("id",)), problems)]
     assert not problems
     task = TaskConfig(benchmark="demo", hub="org/data", hub_config=config, split=split)
     assert [problem.id for problem in get_benchmark("demo").load(task)] == found

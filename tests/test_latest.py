@@ -40,11 +40,15 @@ def test_left_over_half_made_link_does_not_block(tmp_path: Path, monkeypatch: py
     assert link.is_dir()
 
 
-def test_a_real_folder_in_the_way_is_not_deleted(tmp_path: Path) -> None:
+def test_a_real_folder_in_the_way_is_a_warning_and_not_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (latest_path(tmp_path, "demo") / "mine").mkdir(parents=True)
-    with pytest.raises(OSError, match="demo"):
-        point_latest(tmp_path, "demo", _report(tmp_path, "aa"))
+    report = _report(tmp_path, "aa")
+    assert point_latest(tmp_path, "demo", report) == report
+    assert "demo does not lead to the newest report" in caplog.text
     assert (latest_path(tmp_path, "demo") / "mine").is_dir()
+    assert [path.name for path in (tmp_path / "latest").iterdir()] == ["demo"]
 
 
 def test_the_link_is_there_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

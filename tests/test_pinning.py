@@ -16,14 +16,14 @@ from fakes.tiny_teacher import write_tiny_qwen3
 
 from trims_core.benchmarks import get_benchmark
 from trims_core.config import CorpusConfig, ScoresConfig, TaskConfig, TrimsConfig
-from trims_core.corpus.problems import Problems
-from trims_core.corpus.sources import read_rows
+from trims_core.corpus.stage import corpus_rows
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
 from trims_core.graph import build_graph, node_named, select
 from trims_core.hub import Kind
 from trims_core.pinning import READERS, pinned
 from trims_core.plan import explain, plan
+from trims_core.raw_rows import Problems
 from trims_core.schema import CORPUS, read_table
 from trims_core.settings import parse_config
 from trims_core.stage import Result, load_spec, main, run_node
@@ -103,7 +103,7 @@ def _assistant(revision: str) -> int:
 
 
 def _corpus(revision: str) -> int:
-    (row,) = read_rows(CorpusConfig(hub="org/data", revision=revision), Problems())
+    (row,) = corpus_rows(CorpusConfig(hub="org/data", revision=revision), Problems("corpus"))
     return int(row.values["id"][1:])
 
 

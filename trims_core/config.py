@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from trims_core.errors import nearest_name
+from trims_core.paths import expanded
 from trims_core.points import MEANINGS, CacheName, RuleName
 
 StageName = Literal["corpus", "scores", "aligned", "buckets", "train", "sweep", "grades", "report"]
@@ -41,19 +42,35 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str | int | float) else value
 
 
+def _tuples(value: object) -> object:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _path(value: object) -> object:
+    return expanded(value) if isinstance(value, str) else value
+
+
 Pads = Literal["hidden", "last", "standard", "none"]
 Order = Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"]
 LossWeight = Literal[
     "inverse_t", "inverse_t_all", "uniform", "inverse_p", "balanced", "bucket_profile", "cart"
 ]
-Paths = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+FilePath = Annotated[str, BeforeValidator(_path)]
+"""A file or folder: `~` and `$NAME` are filled in, and a relative one starts at the working folder."""
+Paths = Annotated[tuple[FilePath, ...], BeforeValidator(_as_tuple)]
 TokenName = str | Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """Base of all settings: immutable, unknown keys refused."""
+    """Base of all settings: immutable; unknown keys and values of other types refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _lists(cls, value: object) -> object:
+        """YAML and JSON have lists where settings have tuples."""
+        return _tuples(value)
 
     def result_fields(self) -> dict[str, Any]:
         """The fields that change results, as JSON-able values, nested sections included."""
@@ -101,6 +118,10 @@ class CorpusConfig(Section):
     """Where it is absent, ids are a hash of the content."""
     system_prompt: str | None = None
     """Put before conversations that have no system message."""
+    reasoning: Literal["refuse", "think", "drop"] = "refuse"
+    """Reasoning that stands beside the content of assistant turns (reasoning_content, thinking). think: the
+    answer begins with it, in lines of its own between <think> and </think>; that of earlier turns is left
+    out, as the templates of such models do. drop: all of it is left out. What is left out is counted."""
     on_duplicate: Literal["error", "first"] = "error"
     limit: Annotated[int, Field(ge=1)] | None = None
     rows_per_shard: Annotated[int, Field(ge=1)] = 1024
@@ -123,7 +144,7 @@ class ScoresConfig(Section):
     """`vllm` (offline engine in a child process), `transformers`, a user's `package.module:Class`, or a
     control for ablations: `student` (a masked diffusion checkpoint, the whole completion masked) or
     `unigram` (token counts of the corpus; `model` gives tokenizer and limits only)."""
-    model: Annotated[str, BY_DIGEST]
+    model: Annotated[FilePath, BY_DIGEST]
     """A local checkpoint folder or a hub name."""
     revision: Annotated[str | None, BY_DIGEST] = None
     """Of a hub model; a user's class gets the full commit it stands for, from which the key is made."""
@@ -173,7 +194,7 @@ class BucketsConfig(Section):
 class StudentConfig(Section):
     """The masked diffusion model that is tuned."""
 
-    model: Annotated[str, BY_DIGEST]
+    model: Annotated[FilePath, BY_DIGEST]
     revision: Annotated[str | None, BY_DIGEST] = None
     family: Literal["auto", "dream", "llada"] = "auto"
     """auto: what the checkpoint's config.json says (Dream-Coder and DiffuCoder are dream)."""
@@ -257,7 +278,7 @@ class LaunchConfig(Section):
     """How training processes are started; another topology gives the same result up to rounding."""
 
     processes: Annotated[int, Field(ge=1)] = 1
-    hostfile: str | None = None
+    hostfile: FilePath | None = None
     master_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0: a free port."""
     grace_s: Annotated[float, Field(gt=0)] = 60.0
@@ -293,7 +314,7 @@ class TrainingConfig(Section):
     save_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
     """How often a checkpoint is kept: what a crash may cost."""
     gradient_checkpointing: Annotated[bool, OPERATIONAL] = False
-    deepspeed: Annotated[str | None, BY_DIGEST] = None
+    deepspeed: Annotated[FilePath | None, BY_DIGEST] = None
     """A DeepSpeed JSON file; default: configs/deepspeed/zero2.json's settings, built in."""
     report_to: Annotated[
         tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...],
@@ -301,7 +322,7 @@ class TrainingConfig(Section):
         OPERATIONAL,
     ] = ()
     """Experiment trackers to report to while training; metrics.jsonl is written whatever is chosen."""
-    logging_dir: Annotated[str, OPERATIONAL] = "runs"
+    logging_dir: Annotated[FilePath, OPERATIONAL] = "runs"
     """Folder of TensorBoard's files, in sub-folders <name>/<variant>-s<seed>."""
     launch: Annotated[LaunchConfig, OPERATIONAL] = Field(default_factory=LaunchConfig)
 
@@ -525,7 +546,7 @@ class TrimsConfig(Section):
     """A whole run."""
 
     name: Name
-    store: Annotated[str, OPERATIONAL] = "data/store"
+    store: Annotated[FilePath, OPERATIONAL] = "data/store"
     runner: Annotated[Literal["sequential", "processes", "ray"], OPERATIONAL] = "sequential"
     """Where nodes are made: one after the other; those that do not depend on each other at the same time, in
     processes of this host; or on the hosts of a Ray cluster that share the store."""

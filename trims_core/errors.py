@@ -26,7 +26,8 @@
     ├── ReportError               a report refuses to render
     └── InterruptedRunError       SIGTERM or Ctrl-C; the same command continues   (retryable)
 
-A message says what was wrong (value, place), what was expected and what to do. `retryable` tells an
+A message says what was wrong (value, place), what was expected and what to do. Half a surrogate pair, which
+an input may hold, is written out in it, so that a message can always be encoded. `retryable` tells an
 orchestrator whether running the same command again can help; `exit_code` is what a process ends with.
 """
 
@@ -49,6 +50,9 @@ class TrimsError(Exception):
 
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message.encode(errors="backslashreplace").decode())
 
 
 class ConfigError(TrimsError):

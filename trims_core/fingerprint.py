@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 from trims_core.errors import ConfigError
 from trims_core.hub import TOKENIZER_FILES, Kind, Listing, commit_of, fetch, files_of, matches
+from trims_core.paths import located
 
 logger = logging.getLogger(__name__)
 
@@ -302,12 +303,12 @@ class Digests:
             return self._files.sha256(path)
         except OSError as error:
             raise ConfigError(
-                f"{path}: cannot be read ({error.strerror}); expected a file. Correct the path in the config"
+                f"{located(path)}: cannot be read ({error.strerror}); expected a file. Correct the path"
             ) from error
 
     def _tree(self, folder: Path, patterns: Sequence[str], without: Sequence[str]) -> str:
         if not folder.is_dir():
-            raise ConfigError(f"{folder}: no such folder. Correct the path in the config")
+            raise ConfigError(f"{located(folder)}: no such folder. Correct the path in the config")
         listing = {}
         for parent, folders, names in os.walk(folder):
             folders[:] = sorted(name for name in folders if not matches(name, without))

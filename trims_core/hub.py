@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from trims_core.errors import ConfigError
+from trims_core.paths import located
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,9 @@ def commit_of(kind: Kind, name: str, revision: str | None, known: str | None = N
     from huggingface_hub import HfApi, constants
 
     if not _NAME.match(name):
-        raise ConfigError(f"{name}: no such folder, and not a hub name such as org/name. Correct the config")
+        raise ConfigError(
+            f"{located(name)}: no such folder, and not a hub name such as org/name. Correct the config"
+        )
     if revision is not None and _COMMIT.match(revision):
         return revision
     cached = _folder(kind, name) / "refs" / (revision or "main")
@@ -235,7 +238,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _unknown(kind: Kind, name: str, revision: str | None, why: object) -> ConfigError:
     return ConfigError(
-        f"{name}: neither a folder here nor a hub {kind} that could be fetched (revision"
+        f"{name}: neither a folder in {Path.cwd()} nor a hub {kind} that could be fetched (revision"
         f" {revision or 'main'}: {_first_line(why)}). Check the name, the network and HF_HUB_OFFLINE, or set"
         " the path of a local copy"
     )

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from trims_core.errors import ConfigError
 from trims_core.hub import commit_of, fetch, files_of, local_copy
+from trims_core.text_files import text_of
 
 CARDS: Final = ("README.md", ".huggingface.yaml", "dataset_infos.json")
 """What decides, beside names, which files are read and how."""
@@ -69,7 +70,8 @@ class HubData:
         card, *others = (self._cards() / name for name in CARDS)
         about = (metadata_load(card) if card.is_file() else None) or {}
         found = {name: about[name] for name in _PARSING if name in about}
-        return found | {path.name: path.read_text() for path in others if path.is_file()}
+        expected = "what a data set says of its files"
+        return found | {path.name: text_of(path, expected) for path in others if path.is_file()}
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
         """Its rows as `datasets` reads them. Raises: ConfigError."""
@@ -87,7 +89,7 @@ class HubData:
                     streaming=True,
                     cache_dir=str(folder / ".cache"),
                 )
-            except (OSError, ValueError, RuntimeError) as error:
+            except Exception as error:
                 raise self._refused(error, folder) from error
 
     def _splits(self, folder: Path) -> dict[str, list[str]]:

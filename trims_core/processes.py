@@ -53,7 +53,7 @@ class Child:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=dict(env),
+                    env={**env, "PYTHONIOENCODING": "utf-8"},  # of its log, whatever a terminal has
                     cwd=cwd,
                     start_new_session=True,
                     pass_fds=(theirs, *pass_fds),

@@ -40,7 +40,10 @@ CORPUS: Final = Table(
     pa.schema(
         [("id", pa.string()), ("messages", _MESSAGES), ("completion", pa.string()), ("source", pa.string())]
     ),
-    {"completion": "NFC-normalised, stripped", "source": "file name of the input, or data set"},
+    {
+        "completion": "NFC, no blank lines in front, no white space behind",
+        "source": "file name of the input, or data set",
+    },
     unique="id",
 )
 CORPUS_TEXT: Final = ("id", "messages", "completion")

@@ -1,6 +1,7 @@
 """Reading a run's settings: YAML < environment < `settings` < `--set`, every problem reported at once.
 
 The environment is `TRIMS_<SECTION>__<FIELD>` (`TRIMS_TRAIN__LORA__R=16`) and `TRIMS_STORE`; values are YAML.
+A value has the type that is expected or is refused: nothing is converted but whole numbers to fractions.
 """
 
 from __future__ import annotations
@@ -8,13 +9,24 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from trims_core.config import TrimsConfig
 from trims_core.errors import ConfigError, nearest_name
+from trims_core.paths import path_given
+from trims_core.plain_values import wrong_values
+from trims_core.text_files import text_of
+from trims_core.yaml_text import yaml_of
+
+_HINTS: Final = {
+    "string_type": "put it in quotes",
+    "bool_type": "write true or false, without quotes",
+    "int_type": "write a whole number in decimal digits, without quotes",
+    "float_type": "write a number in decimal digits, without quotes",
+}
+"""What to do about a value of another type."""
 
 
 def load_config(
@@ -31,13 +43,8 @@ def load_config(
     Raises:
         ConfigError: listing every wrong value with its place, and the nearest name of an unknown key.
     """
-    path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; expected a YAML file such as configs/demo.yaml") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    path = Path(path_given(str(path), "config"))
+    raw = yaml_of(text_of(path, "a YAML file such as configs/demo.yaml"), str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected sections (corpus, scores, …), found {type(raw).__name__}")
     for key, value in _from_environment(os.environ if env is None else env).items():
@@ -47,17 +54,20 @@ def load_config(
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: expected a.b=value")
-        _put(raw, key.strip(), _yaml_value(value, f"--set {text}"))
+        _put(raw, key.strip(), yaml_of(value, f"--set {text}"))
     return parse_config(raw, source=str(path))
 
 
 def parse_config(raw: Mapping[str, Any], source: str = "settings") -> TrimsConfig:
     """The validated settings of a plain mapping. Raises: ConfigError, all problems in one message."""
-    try:
-        return TrimsConfig.model_validate(raw)
-    except ValidationError as error:
-        lines = [f"  {_explain(problem)}" for problem in error.errors()]
-        raise ConfigError(f"{source}: {len(lines)} wrong setting(s):\n" + "\n".join(lines)) from None
+    lines = list(wrong_values(raw))
+    if not lines:
+        try:
+            return TrimsConfig.model_validate(raw)
+        except ValidationError as error:
+            lines = [_explain(problem) for problem in error.errors()]
+    shown = "".join(f"\n  {line}" for line in lines)
+    raise ConfigError(f"{source}: {len(lines)} wrong setting(s):{shown}")
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
@@ -66,15 +76,8 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
         if name == "TRIMS_STORE":
             found["store"] = value
         elif name.startswith("TRIMS_") and "__" in name:
-            found[name.removeprefix("TRIMS_").lower().replace("__", ".")] = _yaml_value(value, name)
+            found[name.removeprefix("TRIMS_").lower().replace("__", ".")] = yaml_of(value, name)
     return found
-
-
-def _yaml_value(text: str, place: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{place}: the value is not valid YAML: {error}") from error
 
 
 def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
@@ -107,7 +110,10 @@ def _explain(problem: Any) -> str:
         return f"{place}: missing"
     message = problem["msg"].removeprefix("Value error, ")
     value = problem["input"]
-    return f"{place}: {message}" + ("" if isinstance(value, dict | BaseModel) else f" (found {value!r})")
+    if isinstance(value, dict | BaseModel):
+        return f"{place}: {message}"
+    hint = _HINTS.get(problem["type"], "")
+    return f"{place}: {message} (found {value!r})" + (f"; {hint}" if hint else "")
 
 
 def _names_at(location: tuple[int | str, ...]) -> list[str]:

@@ -56,6 +56,7 @@ from trims_core.store import (
     refreshing,
     utc_now,
 )
+from trims_core.streams import lenient_output
 
 logger = logging.getLogger(__name__)
 
@@ -516,6 +517,7 @@ def main(arguments: Sequence[str] | None = None, specs: Mapping[str, StageSpec] 
     parser.add_argument("--node", help="which one, for stages made once per model (train/trims-s0)")
     parser.add_argument("--refresh", action="store_true", help="make it although it exists")
     options = parser.parse_args(arguments)
+    lenient_output()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         with interruptible(options.node or options.stage):

@@ -72,5 +72,5 @@ def test_a_row_without_the_sentence_names_file_and_line(tmp_path: Path) -> None:
     path.write_text(
         '{"question": "Q?", "answer": "The answer is 1."}\n\n{"question": "Q?", "answer": "one"}\n'
     )
-    with pytest.raises(CorpusError, match=r"test\.jsonl:3: expected a number or .* found 'one'"):
+    with pytest.raises(CorpusError, match=r"test\.jsonl:3: 'answer' is 'one'; expected a number"):
         DEMO.load(TaskConfig(benchmark="demo", path=str(path)))

@@ -46,17 +46,19 @@ def test_all_broken_rows_are_listed_with_their_lines(tmp_path: Path) -> None:
     with pytest.raises(CorpusError) as caught:
         _load(path)
     message = str(caught.value)
-    assert "4 rows cannot be used" in message
-    assert "a.jsonl:1: expected text in 'question', found int 5" in message
+    assert "4 row(s) cannot be used" in message
+    assert "a.jsonl:1: 'question' is int 5; expected text" in message
     assert "a.jsonl:2: not valid JSON" in message
-    assert "a.jsonl:3: expected a JSON object, found list" in message
+    assert "a.jsonl:3: a JSON list; expected one object" in message
     assert "a.jsonl:4: " in message
 
 
 def test_an_id_that_occurs_twice_names_both_places(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(LINES)
     (tmp_path / "b.jsonl").write_text(LINES)
-    with pytest.raises(DuplicateIdError, match=r"'p0' occurs at .*a\.jsonl:1 and at .*b\.jsonl:1"):
+    with pytest.raises(
+        DuplicateIdError, match=r"b\.jsonl:1: id 'p0' was already used at .*a\.jsonl:1, with the same"
+    ):
         _load(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
 
 
@@ -64,10 +66,11 @@ def test_an_id_that_occurs_twice_names_both_places(tmp_path: Path) -> None:
     ("name", "content", "error", "message"),
     [
         ("a.jsonl", b"", CorpusError, "no problems"),
-        ("a.csv", b"x", ConfigError, r"unknown kind of file; known: \.jsonl"),
+        ("a.csv", b"x", CorpusError, r"unknown kind of file; expected \.jsonl"),
         ("a.jsonl.gz", gzip.compress(LINES.encode())[:60], CorpusError, "damaged"),
         ("a.jsonl.gz", b"plain", CorpusError, "damaged"),
-        ("a.jsonl", b"\xff\xfe", CorpusError, "damaged"),
+        ("a.jsonl", b"\xff\xfe", CorpusError, "UTF-16"),
+        ("a.jsonl", b"\xe9", CorpusError, r"a\.jsonl:1: not UTF-8"),
         ("a.parquet", b"PAR1 no", CorpusError, "damaged"),
     ],
 )

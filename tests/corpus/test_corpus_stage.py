@@ -57,7 +57,11 @@ def test_rows_come_in_order_in_shards_of_at_most_the_configured_size(tmp_path: P
     assert rows[3]["completion"] == "6"
     assert {row["source"] for row in rows} == {"a.jsonl"}
     counts = dict(result.artifact.manifest.counts)
-    assert counts == {"n_in": 7, "n_out": 7, "n_rejected": 0, "n_normalised": 1, "n_duplicates": 0}
+    assert counts == {"n_in": 7, "n_out": 7, "n_rejected": 0, "n_left_out": 0} | {
+        "n_normalised": 1,
+        "n_reasoning_dropped": 0,
+        "n_duplicates": 0,
+    }
 
 
 def test_jsonl_gzip_parquet_and_a_hub_data_set_give_the_same_examples(tmp_path: Path) -> None:
@@ -74,13 +78,11 @@ def test_jsonl_gzip_parquet_and_a_hub_data_set_give_the_same_examples(tmp_path: 
 
 
 def test_a_hub_data_set_is_read_with_places(tmp_path: Path, hub: FakeHub) -> None:
-    from trims_core.config import CorpusConfig
-    from trims_core.corpus.problems import Problems
-    from trims_core.corpus.sources import read_rows
+    from trims_core.raw_rows import Columns, Problems, Source, read_rows
 
     commit = hub.commit("datasets/org/data", {"train.jsonl": jsonl(tmp_path / "a", ROWS).read_bytes()})
-    config = CorpusConfig(hub="org/data", prompt_column="q", completion_column="a")
-    rows = list(read_rows(config, Problems()))
+    source = Source(hub="org/data", split="train")
+    rows = list(read_rows(source, Columns(("q", "a")), Problems("corpus")))
     assert [row.values for row in rows] == ROWS
     assert rows[2].place.endswith(f"{commit}/train.jsonl:3")
     assert {row.source for row in rows} == {"org/data[train]"}
@@ -170,7 +172,7 @@ def test_the_same_file_twice_is_all_duplicates(tmp_path: Path) -> None:
 
 
 def test_rows_without_ids_are_duplicates_when_their_content_is_equal(tmp_path: Path) -> None:
-    rows = [{"q": "a", "a": "b"}, {"q": "a", "a": " b"}, {"q": "a", "a": "c"}]
+    rows = [{"q": "a", "a": "b"}, {"q": "a", "a": "\nb "}, {"q": "a", "a": "c"}]
     with pytest.raises(DuplicateIdError, match=r"1 duplicate\(s\)"):
         run(tmp_path, [jsonl(tmp_path / "a.jsonl", rows)])
 

@@ -17,21 +17,23 @@ from hypothesis import strategies as st
 from trims_core.config import CorpusConfig
 from trims_core.corpus import stage
 from trims_core.corpus.examples import Example, to_example
-from trims_core.corpus.sources import RawRow
 from trims_core.corpus.stage import begin, maker, shards_of
+from trims_core.raw_rows import Row
 from trims_core.stage import Work
 from trims_core.store.units import Attempt
 
 CONFIG = CorpusConfig(path=("x.jsonl",), prompt_column="q", completion_column="a")
 
 
-def raw(row_id: str) -> RawRow:
-    return RawRow(f"x.jsonl:{row_id}", "x.jsonl", {"id": row_id, "q": "?", "a": row_id})
+def raw(row_id: str) -> Row:
+    return Row(f"x.jsonl:{row_id}", "x.jsonl", {"id": row_id, "q": "?", "a": row_id})
 
 
 @cache
 def example(row_id: str) -> Example:
-    return to_example(raw(row_id), CONFIG)
+    found = to_example(raw(row_id), CONFIG)
+    assert found is not None
+    return found
 
 
 def shards(ids: list[str], rows_per_shard: int) -> list[tuple[str, ...]]:
@@ -96,11 +98,12 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Live:
     """Counts the examples of an input of 5,000 rows."""
     found = Live()
 
-    def rows(*_: Any) -> Iterator[RawRow]:
+    def rows(*_: Any) -> Iterator[Row]:
         return (raw(f"r{i}") for i in range(5_000))
 
-    def watched(row: RawRow, config: CorpusConfig) -> Example:
+    def watched(row: Row, config: CorpusConfig) -> Example:
         one = to_example(row, config)
+        assert one is not None
         example = Tracked(*(getattr(one, name) for name in Example.__slots__))
         found.add(example)
         return example

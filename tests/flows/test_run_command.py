@@ -33,9 +33,11 @@ def trims(env: dict[str, str], *words: str | Path) -> subprocess.CompletedProces
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_a_run_is_shown_interrupted_and_finished_by_the_same_command(
+def test_a_run_is_shown_interrupted_and_finished_by_the_same_command_wherever_its_store_is(
     config: Path, home: dict[str, str]
 ) -> None:
+    store = config.parent / "st?re #1 %41"
+    home |= {"TRIMS_STORE": str(store), "PYTHONIOENCODING": "latin-1"}
     stopped = trims({**home, "TRIMS_FAULT": "fake.before_shard:term:2"}, "run", config)
     assert stopped.returncode == 143, stopped.stdout + stopped.stderr
     assert stopped.stderr == "error: interrupted; what was finished is kept, the same command continues\n"
@@ -45,6 +47,8 @@ def test_a_run_is_shown_interrupted_and_finished_by_the_same_command(
     said = done.stdout.splitlines()
     assert "corpus: cached" in said
     assert any(line.startswith("scores: made in ") for line in said)
-    assert said[-1] == f"report: {config.parent / 'store' / 'latest' / 'tiny' / 'index.html'}"
-    with server._free_home(config.parent / "store" / ".prefect") as free:
+    assert said[-1] == f"report: {store / 'latest' / 'tiny' / 'index.html'}"
+    with server._free_home(store / ".prefect") as free:
         assert free.name == "home-0"
+        assert (free / "prefect.db").is_file()
+    assert not list(config.parent.glob("st"))

@@ -130,4 +130,4 @@ except ConfigError as error:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
     assert found.returncode == 1
-    assert found.stderr.startswith("owner/other: neither a folder here nor a hub model"), found.stderr
+    assert found.stderr.startswith("owner/other: neither a folder in "), found.stderr

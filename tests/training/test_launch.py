@@ -163,7 +163,7 @@ def test_the_shipped_deepspeed_file_is_the_built_in_default(project_root):
     ("text", "message"),
     [
         (None, "no such file"),
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[]", "JSON object"),
         ('{"zero_optimization": {"stage": 4}}', "stage 4"),
     ],

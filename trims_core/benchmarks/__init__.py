@@ -2,7 +2,7 @@
 
 from trims_core.benchmarks.benchmark import Benchmark, Problem
 from trims_core.benchmarks.registry import BENCHMARKS, get_benchmark
-from trims_core.benchmarks.sources import Source
 from trims_core.benchmarks.tasks import load_tasks, task_digests
+from trims_core.raw_rows import Source
 
 __all__ = ["BENCHMARKS", "Benchmark", "Problem", "Source", "get_benchmark", "load_tasks", "task_digests"]

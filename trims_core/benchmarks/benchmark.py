@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
 
-from trims_core.benchmarks.sources import BrokenRowError, Row, Source, read_rows
 from trims_core.config import TaskConfig
-from trims_core.errors import CorpusError, DuplicateIdError
-
-_SHOWN_AT_MOST = 10
+from trims_core.errors import CorpusError
+from trims_core.raw_rows import Columns, Copy, Problems, Row, Source, UnusableRowError, read_rows
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class Benchmark(ABC):
     """What judges its answers, by name; benchmarks that share a grader give it the same name."""
     grader_version: ClassVar[int]
     """Raised whenever `extract` or `grade` may judge an answer differently."""
+    columns: ClassVar[Columns]
+    """What is read of a row."""
     default_source: ClassVar[Source]
     """Used where the task names neither a path nor a hub data set."""
 
@@ -54,36 +54,29 @@ class Benchmark(ABC):
         """
         source = self.source(task)
         problems: list[Problem] = []
-        broken: list[str] = []
-        places: dict[str, str] = {}
-        rows: Iterator[Row] = islice(read_rows(source), task.limit)
+        wrong, firsts = Problems(self.name), dict[str, Copy]()
+        rows: Iterator[Row] = islice(read_rows(source, self.columns, wrong), task.limit)
         for number, row in enumerate(rows):
             try:
-                problem = self.problem(row.values(), number)
-            except BrokenRowError as error:
-                broken.append(f"{row.place}: {error}")
+                problem = self.problem(row.values, number)
+            except UnusableRowError as error:
+                wrong.unusable(row.place, error.what, error.remedy)
                 continue
-            if problem.id in places:
-                raise DuplicateIdError(
-                    f"{self.name}: id {problem.id!r} occurs at {places[problem.id]} and at {row.place};"
-                    " expected every problem once. Remove one of them"
-                )
-            places[problem.id] = row.place
+            copy = Copy(problem.id, row.place, repr(problem))
+            if problem.id in firsts:
+                wrong.duplicate(copy)
+                wrong.first_seen(firsts[problem.id])
+            firsts.setdefault(problem.id, copy)
             problems.append(problem)
-        if broken:
-            more = f"\n  … and {len(broken) - _SHOWN_AT_MOST} more" if len(broken) > _SHOWN_AT_MOST else ""
-            raise CorpusError(
-                f"{self.name}: {len(broken)} rows cannot be used; correct or remove them:\n  "
-                + "\n  ".join(broken[:_SHOWN_AT_MOST])
-                + more
-            )
+        if wrong:
+            raise wrong.error()
         if not problems:
             raise CorpusError(f"{self.name}: no problems in {source.text()}; expected at least one")
         return problems
 
     @abstractmethod
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:
-        """One row as a problem; `number` counts the rows from 0. Raises: BrokenRowError."""
+        """One row as a problem; `number` counts the rows from 0. Raises: UnusableRowError."""
 
     @abstractmethod
     def extract(self, text: str) -> str | None:
@@ -92,12 +85,3 @@ class Benchmark(ABC):
     def grade(self, text: str, gold: str) -> bool:
         """Whether the text's answer is exactly the normalised gold answer."""
         return self.extract(text) == gold
-
-
-def text_field(row: Mapping[str, Any], name: str) -> str:
-    """A column that must hold text. Raises: BrokenRowError."""
-    value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
-        found = f"found {type(value).__name__} {value!r:.60}" if name in row else f"has only {sorted(row)}"
-        raise BrokenRowError(f"expected text in {name!r}, {found}")
-    return value

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from trims_core.benchmarks.benchmark import Benchmark, Problem, text_field
+from trims_core.benchmarks.benchmark import Benchmark, Problem
 from trims_core.benchmarks.numbers import normalised
-from trims_core.benchmarks.sources import BrokenRowError, Source
+from trims_core.raw_rows import Columns, Source, UnusableRowError, id_in, text_in
 
 _ANSWER: Final = re.compile(r"The answer is (-?\d[\d,]*(?:\.\d+)?)\.")
 _SHIPPED: Final = Path(__file__).resolve().parents[2] / "data" / "demo" / "test.jsonl"
@@ -25,17 +25,18 @@ class Demo(Benchmark):
     name: ClassVar[str] = "demo"
     grader: ClassVar[str] = "last_answer_sentence"
     grader_version: ClassVar[int] = 1
+    columns: ClassVar[Columns] = Columns(("question", "answer"), ("id",))
     default_source: ClassVar[Source] = Source(path=(str(_SHIPPED),))
 
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:
-        answer = text_field(row, "answer")
+        answer = text_in(row, "answer", blank=False)
         gold = normalised(answer) or self.extract(answer)
         if gold is None:
-            raise BrokenRowError(
-                f"expected a number or \"… The answer is N.\" in 'answer', found {answer!r:.60}"
+            raise UnusableRowError(
+                f"'answer' is {answer!r:.60}", 'expected a number, or a text that ends in "The answer is N."'
             )
-        message = {"role": "user", "content": text_field(row, "question")}
-        return Problem(str(row.get("id", f"demo-{number:05d}")), (message,), gold)
+        message = {"role": "user", "content": text_in(row, "question", blank=False)}
+        return Problem(id_in(row, "id") or f"demo-{number:05d}", (message,), gold)
 
     def extract(self, text: str) -> str | None:
         found = _ANSWER.findall(text)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from trims_core.benchmarks.benchmark import Benchmark, Problem, text_field
+from trims_core.benchmarks.benchmark import Benchmark, Problem
 from trims_core.benchmarks.numbers import NUMBER, last_number, normalised
-from trims_core.benchmarks.sources import BrokenRowError, Source
+from trims_core.raw_rows import Columns, Source, UnusableRowError, id_in, text_in
 
 _MARK: Final = "####"
 
@@ -26,15 +26,18 @@ class Gsm8k(Benchmark):
     name: ClassVar[str] = "gsm8k"
     grader: ClassVar[str] = "gsm8k_number"
     grader_version: ClassVar[int] = 1
+    columns: ClassVar[Columns] = Columns(("question", "answer"), ("id",))
     default_source: ClassVar[Source] = Source(hub="openai/gsm8k", hub_config="main")
 
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:
-        answer = text_field(row, "answer")
+        answer = text_in(row, "answer", blank=False)
         gold = self.extract(answer) if _MARK in answer else None
         if gold is None:
-            raise BrokenRowError(f'expected an answer with a number behind "{_MARK}", found {answer[-40:]!r}')
-        message = {"role": "user", "content": text_field(row, "question")}
-        return Problem(str(row.get("id", f"gsm8k-{number:05d}")), (message,), gold)
+            raise UnusableRowError(
+                f"'answer' ends in {answer[-40:]!r}", f'expected a number behind "{_MARK}"'
+            )
+        message = {"role": "user", "content": text_in(row, "question", blank=False)}
+        return Problem(id_in(row, "id") or f"gsm8k-{number:05d}", (message,), gold)
 
     def extract(self, text: str) -> str | None:
         _, mark, behind = text.rpartition(_MARK)

@@ -1,7 +1,7 @@
 """One raw row → one checked example: the conversation before the answer, and the answer.
 
-The completion is NFC-normalised and stripped once, here; every later stage sees the same bytes. Messages are
-kept as given. Roles are system, user and assistant; the last assistant turn is the completion.
+The completion is normalised once, here; every later stage sees the same bytes. Messages are kept as given.
+Roles are system, user and assistant; the last assistant turn is the completion.
 """
 
 from __future__ import annotations
@@ -9,16 +9,23 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from trims_core.config import CorpusConfig
-from trims_core.corpus.problems import UnusableRowError
-from trims_core.corpus.sources import RawRow
+from trims_core.corpus.turns import (
+    REFUSED_BESIDE_MESSAGES,
+    REFUSED_IN_ROWS,
+    Turn,
+    check_row,
+    turns_of,
+)
 from trims_core.fingerprint import sha256_json
+from trims_core.raw_rows import Columns, Row, UnusableRowError, id_in, text_in
+from trims_core.raw_rows.fields import field_in
 
-ROLES: Final = ("system", "user", "assistant")
 _ID_DIGITS: Final = 32
-_TOOL_KEYS: Final = ("tool_calls", "function_call")
+_NO_COLUMN: Final = "set corpus.messages_column, or prompt_column and completion_column"
+_THINK: Final = "<think>"
 
 Message = dict[str, str]
 
@@ -32,28 +39,42 @@ class Example:
     completion: str
     source: str
     normalised: bool
-    """Whether NFC or stripping changed the completion."""
+    """Whether normalising changed the completion."""
     content_digest: str
     """Of the normalised text, whatever the id is."""
+    n_reasoning_dropped: int = 0
+    """Turns whose reasoning is in no text."""
+    unread: tuple[str, ...] = ()
+    """Fields of its messages that were filled in and mean nothing here."""
 
 
-def to_example(row: RawRow, config: CorpusConfig) -> Example:
-    """The example a row holds.
+def columns_of(config: CorpusConfig) -> Columns:
+    """What is read of a row."""
+    if config.prompt_column is not None and config.completion_column is not None:
+        return Columns((config.prompt_column, config.completion_column), (config.id_column, *REFUSED_IN_ROWS))
+    also = (config.id_column, *REFUSED_IN_ROWS, *REFUSED_BESIDE_MESSAGES)
+    return Columns((config.messages_column,), also)
+
+
+def to_example(row: Row, config: CorpusConfig) -> Example | None:
+    """The example a row holds; None where the row says that its answer is not to be trained on.
 
     Raises:
-        UnusableRowError: wrong types or roles, no answer, an empty one, text that is not Unicode.
+        UnusableRowError: wrong types or roles, no answer, an empty one, text that is not Unicode, or fields
+            that would change the conversation in a way that is not supported.
     """
-    if config.prompt_column is not None and config.completion_column is not None:
-        messages = [{"role": "user", "content": _text(row.values, config.prompt_column)}]
-        raw_completion = _text(row.values, config.completion_column)
-    else:
-        messages, raw_completion = _split_conversation(row.values, config.messages_column)
+    turns = _turns(row, config)
+    if turns[-1].trained is False:
+        return None
+    n_dropped = _n_reasoning_dropped(turns, config)
+    raw_completion = _answer(turns[-1], config)
+    messages = [turn.message for turn in turns[:-1]]
     if config.system_prompt is not None and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": config.system_prompt}, *messages]
     completion = normalise(raw_completion)
     if not completion:
         raise UnusableRowError("the completion is empty", "write an answer or delete the row")
-    given = _given_id(row.values, config.id_column)
+    given = id_in(row.values, config.id_column)
     digest = content_digest(messages, completion)
     return Example(
         id=digest if given is None else given,
@@ -62,91 +83,55 @@ def to_example(row: RawRow, config: CorpusConfig) -> Example:
         source=row.source,
         normalised=completion != raw_completion,
         content_digest=digest,
+        n_reasoning_dropped=n_dropped,
+        unread=tuple(name for turn in turns for name in turn.unread),
     )
 
 
 def normalise(text: str) -> str:
-    """NFC, without white space at both ends."""
-    return unicodedata.normalize("NFC", text).strip()
+    """NFC, without blank lines in front and white space behind; the first line keeps its indentation."""
+    text = unicodedata.normalize("NFC", text).rstrip()
+    in_front = text[: len(text) - len(text.lstrip())]
+    return text[max(in_front.rfind("\n"), in_front.rfind("\r")) + 1 :]
 
 
 def content_digest(messages: Sequence[Mapping[str, str]], completion: str) -> str:
     """Hex id of an example's normalised content; the id where the input gives none."""
-    turns = [[message["role"], normalise(message["content"])] for message in messages]
+    turns = [
+        [message["role"], unicodedata.normalize("NFC", message["content"]).strip()] for message in messages
+    ]
     return sha256_json([turns, completion])[:_ID_DIGITS]
 
 
-def _split_conversation(values: Mapping[str, Any], column: str) -> tuple[list[Message], str]:
-    turns = _column(values, column)
-    if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
+def _turns(row: Row, config: CorpusConfig) -> list[Turn]:
+    check_row(row.values, REFUSED_IN_ROWS)
+    if config.prompt_column is not None and config.completion_column is not None:
+        pair = (config.prompt_column, config.completion_column)
+        prompt, completion = (text_in(row.values, column, _NO_COLUMN) for column in pair)
+        return [Turn("user", prompt), Turn("assistant", completion)]
+    check_row(row.values, REFUSED_BESIDE_MESSAGES)
+    return turns_of(field_in(row.values, config.messages_column, _NO_COLUMN), config.messages_column)
+
+
+def _n_reasoning_dropped(turns: Sequence[Turn], config: CorpusConfig) -> int:
+    """How many turns lose their reasoning. Raises: UnusableRowError where the settings do not say so."""
+    reasoning = [number for number, turn in enumerate(turns, start=1) if turn.reasoning]
+    if reasoning and config.reasoning == "refuse":
         raise UnusableRowError(
-            f"{column!r} is {_kind(turns)}",
-            "expected a list of {role, content}, at least a user and an assistant",
+            f"turn {reasoning[-1]} has its reasoning beside its content",
+            "set corpus.reasoning: think to make it part of the answer, or drop to leave it out",
         )
-    messages = [_message(turn, number) for number, turn in enumerate(turns, start=1)]
-    roles = [message["role"] for message in messages]
-    if "assistant" not in roles:
-        raise UnusableRowError(f"no assistant turn (roles {roles})", "the last turn must be the answer")
-    if roles[-1] != "assistant":
+    return sum(number < len(turns) or config.reasoning == "drop" for number in reasoning)
+
+
+def _answer(turn: Turn, config: CorpusConfig) -> str:
+    """The last turn's text, its reasoning in front where that is wanted."""
+    if not turn.reasoning or config.reasoning != "think":
+        return turn.content
+    if turn.content.lstrip().startswith(_THINK):
         raise UnusableRowError(
-            f"a {roles[-1]} turn after the last assistant turn", "delete what follows the answer"
+            f"the answer begins with {_THINK} and has its reasoning beside it too",
+            "delete one of them, or set corpus.reasoning: drop",
         )
-    if "user" not in roles[:-1]:
-        raise UnusableRowError("no user turn before the answer", "add the question it answers")
-    if "system" in roles[1:]:
-        raise UnusableRowError("a system turn that is not the first", "move it to the front")
-    return messages[:-1], messages[-1]["content"]
-
-
-def _message(turn: Any, number: int) -> Message:
-    if not isinstance(turn, Mapping) or "role" not in turn or "content" not in turn:
-        found = f"keys {', '.join(map(str, turn))}" if isinstance(turn, Mapping) else _kind(turn)
-        raise UnusableRowError(f"turn {number} has {found}", "expected role and content")
-    role = turn["role"]
-    if role not in ROLES:
-        raise UnusableRowError(f"turn {number} has the role {role!r}", f"expected {', '.join(ROLES)}")
-    if any(turn.get(key) for key in _TOOL_KEYS):
-        raise UnusableRowError(f"turn {number} calls a tool", "tool calls are not supported; delete the row")
-    return {"role": role, "content": _checked(turn["content"], f"the content of turn {number}")}
-
-
-def _text(values: Mapping[str, Any], column: str) -> str:
-    return _checked(_column(values, column), repr(column))
-
-
-def _checked(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise UnusableRowError(f"{name} is {_kind(value)}", "expected text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UnusableRowError(f"{name} holds half a surrogate pair", "write the character itself") from None
-    return value
-
-
-def _column(values: Mapping[str, Any], column: str) -> Any:
-    if column not in values:
-        raise UnusableRowError(
-            f"no column {column!r} (found {', '.join(map(str, values)) or 'nothing'})",
-            "set corpus.messages_column, or prompt_column and completion_column",
-        )
-    return values[column]
-
-
-def _given_id(values: Mapping[str, Any], column: str) -> str | None:
-    value = values.get(column)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise UnusableRowError(f"the id in {column!r} is {_kind(value)}", "expected text or a whole number")
-    text = _checked(str(value), f"the id in {column!r}")
-    if not text.strip():
-        raise UnusableRowError(f"the id in {column!r} is empty", "give one, or drop the column")
-    return text
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 40 else text[:40] + '…'}"
+    reasoning, content = turn.reasoning.strip("\n"), turn.content.lstrip("\n")
+    return f"{_THINK}\n{reasoning}\n</think>\n\n{content}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,21 +24,30 @@ from typing import Final
 
 from trims_core._faults import fault_point
 from trims_core.config import CorpusConfig
-from trims_core.corpus.examples import Example, to_example
+from trims_core.corpus.examples import Example, columns_of, to_example
 from trims_core.corpus.ids import SeenIds
-from trims_core.corpus.problems import Copy, Problems, UnusableRowError
-from trims_core.corpus.sources import read_rows
 from trims_core.errors import CorpusError
 from trims_core.fingerprint import Digests, canonical_json
+from trims_core.raw_rows import Copy, Problems, Row, Source, UnusableRowError, read_rows
 from trims_core.schema import CORPUS, write_table
 from trims_core.stage import Make, Outcome, Progress, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = 2
+VERSION: Final = 3
 TABLE_FILE: Final = "corpus.parquet"
 _TELL_EVERY_S: Final = 2.0
+_MOST_UNREAD: Final = 20
+_COUNTED: Final = (
+    "n_in",
+    "n_out",
+    "n_rejected",
+    "n_left_out",
+    "n_normalised",
+    "n_reasoning_dropped",
+    "n_duplicates",
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class Facts:
     shards: tuple[str, ...]
     """Per shard hex sha256 over the rows as they will be stored."""
     counts: Mapping[str, int]
+    unread: Mapping[str, int]
+    """Field of messages that means nothing here → messages that have it."""
 
 
 def inputs(config: CorpusConfig, digests: Digests) -> dict[str, str]:
@@ -72,8 +84,11 @@ def begin(work: Work) -> Facts:
         _find_firsts(config, reading.problems)
         raise reading.problems.error()
     if reading.counts["n_out"] == 0:
-        raise CorpusError("corpus: no examples in the input; expected at least one. Check corpus.path")
-    return Facts(shards, reading.counts)
+        raise CorpusError(
+            f"corpus: no examples in the input ({reading.counts['n_left_out']} answers have weight 0);"
+            " expected at least one. Check corpus.path"
+        )
+    return Facts(shards, reading.counts, reading.unread)
 
 
 def units(_work: Work, facts: Facts) -> list[Unit]:
@@ -112,8 +127,13 @@ def maker(work: Work, _facts: Facts, _waiting: Sequence[Unit], _done: Sequence[U
 def finish(work: Work, facts: Facts, done: Mapping[str, UnitRecord]) -> Outcome:
     """Counts and card."""
     counts, sources = facts.counts, _sources(work.settings)
-    info = {"n_normalised": counts["n_normalised"], "n_shards": len(done), "sources": sources}
-    return Outcome(counts=counts, info=info, card=_card(sources, counts, len(done)))
+    info = {
+        "n_normalised": counts["n_normalised"],
+        "n_shards": len(done),
+        "sources": sources,
+        "unread_fields": dict(facts.unread),
+    }
+    return Outcome(counts=counts, info=info, card=_card(sources, facts, len(done)))
 
 
 SPEC: Final = StageSpec(
@@ -153,13 +173,24 @@ def shards_of(examples: Iterator[Example], rows_per_shard: int) -> Iterator[list
 
 def _find_firsts(config: CorpusConfig, problems: Problems) -> None:
     """Says of every copy that is listed where the first row with its id is: reads the input once more."""
-    rows = read_rows(config, Problems())
+    rows = corpus_rows(config, _problems())
     while problems.copies and (row := next(rows, None)) is not None:
         try:
             example = to_example(row, config)
         except UnusableRowError:
             continue
-        problems.first_seen(Copy(example.id, row.place, example.content_digest))
+        if example is not None:
+            problems.first_seen(Copy(example.id, row.place, example.content_digest))
+
+
+def corpus_rows(config: CorpusConfig, problems: Problems) -> Iterator[Row]:
+    """The rows of a corpus as its input has them; what cannot be read is noted."""
+    source = Source(config.path, config.hub, config.hub_config, config.split, config.revision)
+    return read_rows(source, columns_of(config), problems)
+
+
+def _problems() -> Problems:
+    return Problems("corpus", instead=", or set corpus.on_duplicate: first")
 
 
 def _digest(rows: Sequence[Example]) -> str:
@@ -176,23 +207,16 @@ class _Reading:
 
     config: CorpusConfig
     progress: Progress
-    problems: Problems = field(default_factory=Problems)
-    counts: dict[str, int] = field(
-        default_factory=lambda: {
-            "n_in": 0,
-            "n_out": 0,
-            "n_rejected": 0,
-            "n_normalised": 0,
-            "n_duplicates": 0,
-        }
-    )
+    problems: Problems = field(default_factory=lambda: _problems())
+    counts: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(_COUNTED, 0)))
+    unread: Counter[str] = field(default_factory=Counter)
     _seen: SeenIds = field(default_factory=SeenIds)
     _told_at: float = 0.0
 
     def examples(self) -> Iterator[Example]:
         """Usable examples with unseen ids, at most `limit`."""
         limit = self.config.limit
-        for row in read_rows(self.config, self.problems):
+        for row in corpus_rows(self.config, self.problems):
             self.counts["n_in"] += 1
             self._tell(limit)
             try:
@@ -200,13 +224,23 @@ class _Reading:
             except UnusableRowError as problem:
                 self.problems.unusable(row.place, problem.what, problem.remedy)
                 continue
+            if example is None:
+                self.counts["n_left_out"] += 1
+                continue
             if self._is_duplicate(example, row.place):
                 continue
-            self.counts["n_out"] += 1
-            self.counts["n_normalised"] += example.normalised
+            self._count(example)
             yield example
             if limit is not None and self.counts["n_out"] >= limit:
                 return
+
+    def _count(self, example: Example) -> None:
+        self.counts["n_out"] += 1
+        self.counts["n_normalised"] += example.normalised
+        self.counts["n_reasoning_dropped"] += example.n_reasoning_dropped
+        for name in example.unread:
+            if name in self.unread or len(self.unread) < _MOST_UNREAD:
+                self.unread[name] += 1
 
     def _is_duplicate(self, example: Example, place: str) -> bool:
         if self._seen.add(example.id):
@@ -231,13 +265,18 @@ def _sources(config: CorpusConfig) -> list[str]:
     return [f"{config.hub} {config.hub_config or ''} {config.split}@{config.revision or 'main'}"]
 
 
-def _card(sources: Sequence[str], counts: Mapping[str, int], n_shards: int) -> str:
-    return "\n".join(
-        [
-            f"{counts['n_out']} examples in {n_shards} shard(s), from {', '.join(sources)}.",
-            "",
-            f"- rows read: {counts['n_in']}",
-            f"- completions changed by NFC or stripping: {counts['n_normalised']}",
-            f"- duplicates left out: {counts['n_duplicates']}",
-        ]
-    )
+def _card(sources: Sequence[str], facts: Facts, n_shards: int) -> str:
+    counts = facts.counts
+    lines = [
+        f"{counts['n_out']} examples in {n_shards} shard(s), from {', '.join(sources)}.",
+        "",
+        f"- rows read: {counts['n_in']}",
+        f"- rows left out, whose answers have weight 0: {counts['n_left_out']}",
+        f"- completions changed by NFC, blank lines or trailing space: {counts['n_normalised']}",
+        f"- turns whose reasoning was left out: {counts['n_reasoning_dropped']}",
+        f"- duplicates left out: {counts['n_duplicates']}",
+    ]
+    if facts.unread:
+        found = ", ".join(f"{name} ({count})" for name, count in sorted(facts.unread.items()))
+        lines.append(f"- fields of messages that are not read: {found}")
+    return "\n".join(lines)

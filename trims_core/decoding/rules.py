@@ -10,6 +10,7 @@ Shapes: B sequences, G canvas positions.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -145,8 +146,8 @@ class Factor(RevealRule):
 
     def check(self, gen_length: int, block_length: int, cache: str) -> None:
         super().check(gen_length, block_length, cache)
-        if self.factor <= 0:
-            raise ConfigError(f"factor {self.factor}: expected above 0")
+        if not 0 < self.factor < math.inf:
+            raise ConfigError(f"factor {self.factor}: expected a finite number above 0")
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -177,8 +178,8 @@ class EntropyThreshold(RevealRule):
 
     def check(self, gen_length: int, block_length: int, cache: str) -> None:
         super().check(gen_length, block_length, cache)
-        if self.tau < 0:
-            raise ConfigError(f"entropy threshold {self.tau}: expected 0 nats or more")
+        if not 0 <= self.tau < math.inf:
+            raise ConfigError(f"entropy threshold {self.tau}: expected a finite number of nats, 0 or more")
 
     @property
     def reads_confidence(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from trims_core.errors import ConfigError
@@ -37,11 +38,11 @@ class Sampling:
 
     def check(self) -> None:
         """Raises ConfigError for a value outside its range."""
-        if self.temperature < 0:
-            raise ConfigError(f"temperature {self.temperature}: expected 0 or more")
+        if not 0 <= self.temperature < math.inf:
+            raise ConfigError(f"temperature {self.temperature}: expected a finite number, 0 or more")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p {self.top_p}: expected above 0 and up to 1")
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k {self.top_k}: expected at least 1")
-        if self.guidance < 0:
-            raise ConfigError(f"guidance {self.guidance}: expected 0 or more")
+        if not 0 <= self.guidance < math.inf:
+            raise ConfigError(f"guidance {self.guidance}: expected a finite number, 0 or more")

@@ -13,10 +13,12 @@ from typing import Any
 
 from trims_core.decoding import CACHES, Decoded, DecodeSettings, Sampling, decode
 from trims_core.decoding.engine import Watch, texts_of
-from trims_core.errors import ConfigError
+from trims_core.errors import ConfigError, InputError
 from trims_core.generation.named_rules import BLOCK_LENGTH, RuleKind, make_rule
 from trims_core.generation.options import GEN_LENGTH, GenerateOptions
 from trims_core.hub import checkpoint_folder
+from trims_core.paths import path_given
+from trims_core.plain_values import half_characters
 from trims_core.rendering import Message, Renderer
 from trims_core.students import Student, load_student
 from trims_core.students.tokenizer import token_id
@@ -101,12 +103,12 @@ class Assistant:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if dtype == "auto" and torch.device(device).type == "cpu":
             dtype = "float32"
-        folder = checkpoint_folder(model, revision)
+        folder = checkpoint_folder(path_given(model, "model"), revision)
         student = load_student(
             str(folder),
             dtype=dtype,
             device=device,
-            adapter=None if adapter is None else Path(adapter),
+            adapter=None if adapter is None else Path(path_given(str(adapter), "adapter")),
             load_in_4bit=load_in_4bit,
         )
         if adapter is not None and dtype == "float32" and not load_in_4bit:
@@ -133,8 +135,10 @@ class Assistant:
         Raises:
             ConfigError: options that do not fit together, or a prompt too long for the context.
             CorpusError: the chat template refuses a conversation.
+            InputError: a text that is not Unicode.
         """
         kind = options.rule_kind()
+        _check_text(conversations, options)
         prompts = self.renderer.prompts(conversations)
         settings = self._settings(options, kind, max(map(len, prompts), default=0))
         found = decode(self.student, prompts, settings, watch=watch)
@@ -204,6 +208,17 @@ class Assistant:
                 )
             found.add(number)
         return frozenset(found)
+
+
+def _check_text(conversations: Sequence[Sequence[Message]], options: GenerateOptions) -> None:
+    """Raises InputError for half a surrogate pair, as bytes of another encoding become on a command line."""
+    texts = [(message["role"], message["content"]) for messages in conversations for message in messages]
+    for name, text in (*texts, *(("stop", text) for text in options.stop)):
+        if half_characters(text):
+            raise InputError(
+                f"{name} text {text!r:.60}: holds half a surrogate pair; expected Unicode text. Write the"
+                " character itself, in the terminal's encoding"
+            )
 
 
 def _suggested_length(folder: Path) -> int:

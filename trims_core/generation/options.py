@@ -5,6 +5,7 @@ An option that the chosen rule does not read is refused, never ignored. Importin
 
 from __future__ import annotations
 
+import math
 import types
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
@@ -64,8 +65,8 @@ class GenerateOptions:
         """What there is to know about the chosen rule.
 
         Raises:
-            ConfigError: an unknown rule or cache, an option that the rule does not read, a length below 1, or
-                a single text where several are expected.
+            ConfigError: an unknown rule or cache, an option that the rule does not read, a length below 1, a
+                number that is not finite, or a single text where several are expected.
         """
         if self.rule not in RULES:
             raise ConfigError(f"rule {self.rule!r}: no such rule; {nearest_name(self.rule, RULES)}")
@@ -74,6 +75,10 @@ class GenerateOptions:
         for name in ("gen_length", "block_length", "steps"):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise ConfigError(f"{name} {number}: expected at least 1, or none for the default")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{item.name} {value}: expected a finite number")
         for name in ("suppress", "begin_suppress", "stop"):
             if isinstance(text := getattr(self, name), str):
                 raise ConfigError(f"{name} {text!r}: expected a tuple of texts, such as ({text!r},)")

@@ -34,6 +34,7 @@ from trims_core.errors import (
 from trims_core.ports import reserved_port
 from trims_core.processes import Child, stop_all
 from trims_core.stage import Progress
+from trims_core.text_files import text_of
 from trims_core.training.checkpoint import check_world_size, find_complete_checkpoint
 from trims_core.training.journal import read_progress
 from trims_core.training.loggers import check_loggers
@@ -68,9 +69,8 @@ def count_processes(launch: LaunchConfig) -> int:
     if launch.hostfile is None:
         return launch.processes
     path = Path(launch.hostfile)
-    if not path.is_file():
-        raise ConfigError(f"train.launch.hostfile: {path}: no such file; expected lines `host slots=N`")
-    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    text = text_of(path, "train.launch.hostfile to name a file with lines `host slots=N`")
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     slots = [re.fullmatch(r"\S+\s+slots=(\d+)", line) for line in lines if line]
     if not slots or not all(slots):
         raise ConfigError(f"train.launch.hostfile: {path}: expected lines `host slots=N`, found {lines[:3]}")

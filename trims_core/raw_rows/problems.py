@@ -11,15 +11,6 @@ LISTED: Final = 20
 """Problems named in a message; the rest is counted."""
 
 
-class UnusableRowError(Exception):
-    """One row cannot become an example; caught by the reader and collected."""
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.remedy = remedy
-
-
 @dataclass(frozen=True)
 class Copy:
     """A row whose id is that of an earlier one."""
@@ -33,6 +24,10 @@ class Copy:
 class Problems:
     """Rows that cannot be used, and ids that occur twice."""
 
+    about: str
+    """What the rows are of, for messages: `corpus`, or a benchmark's name."""
+    instead: str = ""
+    """What else can be done about copies than to delete them."""
     lines: list[str] = field(default_factory=list)
     n_unusable: int = 0
     n_duplicates: int = 0
@@ -69,12 +64,12 @@ class Problems:
         more = f"\n  … and {total - len(self.lines)} more" if total > len(self.lines) else ""
         if self.n_unusable == 0:
             return DuplicateIdError(
-                f"corpus: {total} duplicate(s); expected every id once:{shown}{more}\n"
-                "Delete the copies or give them other ids, or set corpus.on_duplicate: first"
+                f"{self.about}: {total} duplicate(s); expected every id once:{shown}{more}\n"
+                f"Delete the copies or give them other ids{self.instead}"
             )
-        head = f"corpus: {self.n_unusable} row(s) cannot be used"
+        head = f"{self.about}: {self.n_unusable} row(s) cannot be used"
         if self.n_duplicates:
-            head += f" and {self.n_duplicates} duplicate(s) (see corpus.on_duplicate)"
+            head += f" and {self.n_duplicates} duplicate(s)"
         return CorpusError(f"{head}; expected none. Correct or delete them:{shown}{more}")
 
     def _note(self, line: str) -> None:
