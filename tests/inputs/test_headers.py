@@ -138,7 +138,9 @@ def test_templates_without_answers_or_with_another_conversation_are_refused(tmp_
     silent = "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"
     with pytest.raises(ConfigError, match=r"the assistant's text is not in .*scores\.template_file"):
         renderer(tmp_path, silent)
-    with pytest.raises(ConfigError, match=r"does not render a question and its answer: .*Expected an expression"):
+    with pytest.raises(
+        ConfigError, match=r"does not render a question and its answer: .*Expected an expression"
+    ):
         renderer(tmp_path, "{% for %}")
     other = "{{ 'asked' if add_generation_prompt else 'done' }}" + CHATML
     refused = renderer(tmp_path, other).rows([ASKED], ["4"]).refused
