@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trims_core.config import TemplateConfig
-from trims_core.errors import ConfigError, nearest_name
+from trims_core.errors import ConfigError, TrimsError, nearest_name
 from trims_core.fingerprint import Digests
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ class Sample(NamedTuple):
     """What a conversation begins with, up to the question."""
     tail: str
     """All that stands behind the answer."""
-    always_asks: bool
-    """Whether the header for a next answer stands behind every conversation, asked for or not."""
+    gap: str | None
+    """Where the header for a next answer stands behind every conversation, asked for or not: what is between
+    the answer and a second question, the header of that question included."""
 
 
 class ChatTemplate:
@@ -153,7 +154,8 @@ class ChatTemplate:
         try:
             finished = self._render([question, answer], generation=False)
             asked = self._render([question], generation=True)
-            unasked = self._render([question], generation=False)
+            always_asks = asked == self._render([question], generation=False)
+            goes_on = self._render([question, answer, question], generation=False) if always_asks else ""
         except RefusedByTemplateError as refusal:
             raise ConfigError(
                 f"{self._failing} a question and its answer: {refusal}. {self._remedy}"
@@ -164,7 +166,8 @@ class ChatTemplate:
                 f"{self._failing} a finished turn: the assistant's text is not in what it makes of one;"
                 f" expected every message's content. {self._remedy}"
             )
-        return Sample(before.partition(_QUESTION)[0], tail, asked == unasked)
+        gap = goes_on.rpartition(_ANSWER)[2].partition(_QUESTION)[0] if always_asks else None
+        return Sample(before.partition(_QUESTION)[0], tail, gap)
 
     @property
     def _failing(self) -> str:
@@ -194,9 +197,11 @@ class ChatTemplate:
         known = set(_WORD.findall(self._source))
         for name in keywords:
             if name not in known:
+                near = nearest_name(name, sorted(known))
                 raise ConfigError(
                     f"{self.section}.template.{name}: the chat template of {self.name} does not read it;"
-                    f" {nearest_name(name, sorted(known))} Correct the name or leave it out"
+                    f" {near if near.endswith('?') else 'expected a name that its text has.'}"
+                    " Correct the name or leave it out"
                 )
 
     def _render(self, messages: Sequence[Message], *, generation: bool) -> str:
@@ -210,6 +215,8 @@ class ChatTemplate:
                     **self._keywords,
                 )
             )
+        except TrimsError:  # a signal's
+            raise
         except Exception as error:  # a template is a program: whatever it raises is how it refuses
             roles = [message.get("role") for message in messages]
             raise RefusedByTemplateError(f"roles {roles}: {first_line(error)}") from error

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from trims_core.chat_template import ChatTemplate, Form, Message, RefusedByTemplateError, first_line
+from trims_core.chat_template import ChatTemplate, Form, Message, RefusedByTemplateError, Sample, first_line
 from trims_core.config import TemplateConfig
 from trims_core.errors import AlignmentError, ConfigError, CorpusError
 from trims_core.hub import TOKENIZER_FILES, checkpoint_folder
@@ -292,15 +292,12 @@ class Renderer:
         sample = self._template.sample
         ids = self._ids_behind_text(sample.tail)
         ends_at = next((place for place, one in enumerate(ids) if self._is_marker(one)), None)
-        eos, bos = self._tokenizer.eos_token_id, self._tokenizer.bos_token_id
+        eos = self._tokenizer.eos_token_id
         if ends_at is not None:
-            opening = _ids_of(self._prompt_backend, [sample.opening])[0]
-            first = next((one for one in opening if one not in (eos, bos)), None)
-            opens = ends_at == 0 and ids[0] == first
-            if not opens:  # else it is the header of a next turn, and nothing ends this one
+            if not self._is_next_header(ids[: ends_at + 1], sample):
                 return tuple(ids[: ends_at + 1])
         elif sample.tail.strip():
-            if sample.always_asks:
+            if sample.gap is not None:
                 raise ConfigError(
                     f"{self._template.name}: {sample.tail!r} stands behind a finished turn, where its end"
                     " cannot be told from the header of the next; expected a chat template that honours"
@@ -313,6 +310,14 @@ class Renderer:
                 " eos_token; set one in tokenizer_config.json"
             )
         return (int(eos),)
+
+    def _is_next_header(self, ids: list[int], sample: Sample) -> bool:
+        """Whether a first marker behind a finished turn opens the next one, and nothing ends this one."""
+        ends = (self._tokenizer.eos_token_id, self._tokenizer.bos_token_id)
+        opening = _ids_of(self._prompt_backend, [sample.opening])[0]
+        opens_all = len(ids) == 1 and ids[0] == next((one for one in opening if one not in ends), None)
+        # where a header is always there, an end is what a question behind the answer leaves of it
+        return opens_all or (sample.gap is not None and self._ids_behind_text(sample.gap)[: len(ids)] != ids)
 
     def _ids_behind_text(self, text: str) -> list[int]:
         """Ids of a text that follows a word: without the space that some tokenizers put before every text."""

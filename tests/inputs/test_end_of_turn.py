@@ -54,6 +54,13 @@ def test_the_next_header_is_no_end(tmp_path: Path) -> None:
         "{{ '<|im_start|>assistant\\n' }}"
     )
     assert renderer(tmp_path, template, **EOS, added=["<|im_start|>"]).end_text == "<eos>"
+    named = template.replace("<|im_start|>' + m['role'] + '", "<|' + m['role'] + '|>").replace(
+        "<|im_start|>assistant", "<|assistant|>"
+    )
+    tokens: dict[str, Any] = {**EOS, "added": ["<|user|>", "<|assistant|>", "<|end|>"]}
+    assert renderer(tmp_path / "named", named, **tokens).end_text == "<eos>"
+    ended = named.replace("m['content']", "m['content'] + '<|end|>'")
+    assert renderer(tmp_path / "ended", ended, **tokens).end_text == "<|end|>"
     with pytest.raises(ConfigError, match=r"cannot be told from the header of the next.*template_file"):
         renderer(tmp_path / "plain", template, **EOS)
 
