@@ -105,7 +105,7 @@ def measure(n_rows: int, runs: int) -> dict[str, Any]:
     blocks = []
     for start in range(0, n_rows, ROWS_AT_ONCE):
         some = texts[start : start + ROWS_AT_ONCE]
-        teacher, student = (one.completion_rows(some).with_end(one.end_of_turn_id) for one in renderers)
+        teacher, student = (one.completion_rows(some).with_end(one.end_ids) for one in renderers)
         value_T = rng.lognormal(-2.0, 2.0, len(teacher.ids_T)).astype(np.float32).astype(np.float64)
         blocks.append((some, names[start : start + ROWS_AT_ONCE], teacher, value_T, student))
     n_tokens = sum(len(block[-1].ids_T) for block in blocks)
@@ -131,7 +131,7 @@ def measure(n_rows: int, runs: int) -> dict[str, Any]:
         return found
 
     def tokenize(block: Any) -> Any:
-        return renderers[1].completion_rows(block[0], block[1]).with_end(renderers[1].end_of_turn_id)
+        return renderers[1].completion_rows(block[0], block[1]).with_end(renderers[1].end_ids)
 
     backend = tokenizer.backend_tokenizer
     contenders: dict[str, Callable[[], Any]] = {

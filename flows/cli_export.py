@@ -19,6 +19,7 @@ from flows.cli_run import ConfigPath, Overrides
 from flows.console import standard_output
 from flows.option_groups import filled_in
 from trims_core import __version__
+from trims_core.chat_template import template_text
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.errors import ConfigError, MissingArtifactError
 from trims_core.graph import Node, build_graph, select
@@ -159,6 +160,9 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path) -> None
     )
     dtype = student.model.dtype
     merged = student.model.float().merge_and_unload().to(dtype)
+    own_template = template_text(student_config, "student")
+    if own_template is not None:  # so that the copy's prompts are those of the training
+        student.tokenizer.chat_template = own_template
     save_official(merged, student.family.config, student.tokenizer, out)
     _copy_companions(student_config, out)
     (out / "README.md").write_text(_card(student_config, artifact), encoding="utf-8")

@@ -18,6 +18,7 @@ from flows.option_groups import finite, flattened
 from trims_core.errors import ConfigError
 from trims_core.generation import GenerateOptions
 from trims_core.generation.options import option
+from trims_core.settings import template_config
 from trims_core.streams import input_lines, is_unicode
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class ModelOptions:
     dtype: str = option("auto", "Torch dtype; auto: the weights' own on a GPU, float32 on a CPU.")
     device: str = option("auto", "Torch device; auto: the GPU if there is one.")
     load_in_4bit: bool = option(False, "Quantise linear layers to NF4 (needs bitsandbytes).")
+    template_file: str | None = option(None, "Jinja file in place of the family's chat template.")
+    template: tuple[str, ...] = option(
+        (), "Keyword of the chat template, as in enable_thinking=false; may be repeated."
+    )
 
     def load(self, model: str) -> Assistant:
         """The student, ready to answer."""
@@ -57,6 +62,7 @@ class ModelOptions:
             dtype=self.dtype,
             device=self.device,
             load_in_4bit=self.load_in_4bit,
+            template=template_config(self.template, self.template_file),
         )
 
 

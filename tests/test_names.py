@@ -53,6 +53,7 @@ POOL = (
     False,
     *NUMBERS,
     "other",
+    "2030-01-02",
     "bfloat16",
     ["other"],
     [0.3],

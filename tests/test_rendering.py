@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trims_core.errors import AlignmentError, ConfigError, CorpusError
-from trims_core.rendering import Encoded, EncodedRows, Renderer, load_tokenizer
+from trims_core.rendering import Renderer, load_tokenizer
+from trims_core.token_bytes import Encoded, EncodedRows
 
 HARD_TEXTS = (
     "é 你好 𝒳 \ufffd e \x00 end",
@@ -104,19 +105,19 @@ def test_any_normalised_text_is_covered(byte_renderer: Renderer, text: str) -> N
 
 def test_a_special_token_written_in_a_completion_is_text(published: Renderer) -> None:
     encoded = published.completion("a<|endoftext|>b<|im_end|>")
-    assert published.end_of_turn_id not in encoded.ids
+    assert published._tokenizer.eos_token_id not in encoded.ids
     assert_covers(encoded, "a<|endoftext|>b<|im_end|>")
 
 
 def test_the_end_of_turn_is_the_templates_not_the_eos(byte_renderer: Renderer, tmp_path: Path) -> None:
-    assert byte_renderer._tokenizer.convert_ids_to_tokens(byte_renderer.end_of_turn_id) == "<|im_end|>"
+    assert byte_renderer._tokenizer.convert_ids_to_tokens(byte_renderer.end_ids[0]) == "<|im_end|>"
     llada_like = (
         "{% for m in messages %}{{ '<|im_start|>' + m['role'] + m['content'] | trim + '<|endoftext|>' }}"
         "{% endfor %}"
         "{{ '<|im_start|>assistant' }}"
     )
     always_header = Renderer(load_tokenizer(str(write_tokenizer(tmp_path, llada_like))))
-    assert always_header._tokenizer.convert_ids_to_tokens(always_header.end_of_turn_id) == "<|endoftext|>"
+    assert always_header._tokenizer.convert_ids_to_tokens(always_header.end_ids[0]) == "<|endoftext|>"
 
 
 def test_prompts_end_with_the_generation_header(byte_renderer: Renderer) -> None:
@@ -223,7 +224,7 @@ def test_rows_are_flat_and_an_end_repeats_the_last_offset(byte_renderer: Rendere
     texts = ["ab", "", "é"]
     rows = byte_renderer.completion_rows(texts)
     assert rows.offset_R1.tolist() == [0, 2, 2, 4] and rows.byte_end_T.tolist() == [1, 2, 1, 2]
-    ended = rows.with_end(7)
+    ended = rows.with_end([7])
     assert ended.offset_R1.tolist() == [0, 3, 4, 7]
     assert ended.byte_end_T.tolist() == [1, 2, 2, 0, 1, 2, 2]
     assert ended.ids_T[[2, 3, 6]].tolist() == [7, 7, 7]

@@ -7,9 +7,18 @@ budgets); they do not change results and never enter a fingerprint. Every other 
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    field_validator,
+    model_validator,
+)
 
 from trims_core.errors import nearest_name
 from trims_core.paths import expanded
@@ -48,6 +57,34 @@ def _tuples(value: object) -> object:
 
 def _path(value: object) -> object:
     return expanded(value) if isinstance(value, str) else value
+
+
+def _as_iso_date(value: object) -> str:
+    """A day as text. Raises: ValueError."""
+    try:
+        return date.fromisoformat(str(value)).isoformat()
+    except ValueError:
+        raise ValueError(f"{value!r} is no day; expected YYYY-MM-DD, such as 2024-07-26") from None
+
+
+_TAKEN_KEYWORDS: Final = (
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "documents",
+    "max_length",
+    "messages",
+    "padding",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
+    "strftime_now",
+    "tokenize",
+    "tokenizer_kwargs",
+    "tools",
+    "truncation",
+)
 
 
 Pads = Literal["hidden", "last", "standard", "none"]
@@ -137,7 +174,45 @@ class CorpusConfig(Section):
         return self
 
 
-class ScoresConfig(Section):
+class TemplateConfig(Section):
+    """How conversations become prompts: the chat template, its keywords and its today (docs/data.md)."""
+
+    template: dict[str, JsonValue] = Field(default_factory=dict)
+    """Keywords that the chat template reads, such as {enable_thinking: false}."""
+    template_file: Annotated[FilePath | None, BY_DIGEST] = None
+    """A Jinja file in place of the checkpoint's own template, for base models without one."""
+    template_date: Annotated[str, BeforeValidator(_as_iso_date)] = "2024-07-26"
+    """Today, as templates see it that write a date into the prompt: YYYY-MM-DD."""
+
+    @model_validator(mode="after")
+    def _free_keywords(self) -> Self:
+        taken = sorted(set(self.template) & set(_TAKEN_KEYWORDS))
+        if taken:
+            raise ValueError(
+                f"template.{taken[0]}: given to every template already, or decides more than its text;"
+                " expected keywords of the template's own. Leave it out; template_file changes the template,"
+                " template_date its date"
+            )
+        return self
+
+    def result_fields(self) -> dict[str, Any]:
+        """What is set of the template, and everything else."""
+        fields = super().result_fields()
+        unset = [name for name in ("template", "template_date") if name not in self._set_of_template()]
+        return {name: value for name, value in fields.items() if name not in unset}
+
+    def without_template(self) -> Self:
+        """The same for whoever renders nothing."""
+        default = TemplateConfig()
+        return self.model_copy(update={name: getattr(default, name) for name in TemplateConfig.model_fields})
+
+    def _set_of_template(self) -> dict[str, Any]:
+        default = TemplateConfig()
+        names = TemplateConfig.model_fields
+        return {n: getattr(self, n) for n in names if getattr(self, n) != getattr(default, n)}
+
+
+class ScoresConfig(TemplateConfig):
     """The teacher, usually an autoregressive model, and how it is run."""
 
     teacher: str = "vllm"
@@ -191,7 +266,7 @@ class BucketsConfig(Section):
     (LLaDA's guideline). Supervised padding after it is the end of sequence either way."""
 
 
-class StudentConfig(Section):
+class StudentConfig(TemplateConfig):
     """The masked diffusion model that is tuned."""
 
     model: Annotated[FilePath, BY_DIGEST]

@@ -1,84 +1,66 @@
 """Conversations and completions as token ids, the same way for teacher, student and decoding.
 
-A sequence is always: the prompt with its generation header, the completion encoded alone, the end-of-turn
-token. So a template never merges with, trims or alters the completion's bytes, and two tokenizers can be
-compared on them. Offsets are end positions in the completion's UTF-8 bytes and come from the bytes of the
-tokens themselves: tokens of byte-level tokenizers may split a character, where character offsets say nothing.
+A sequence is always: the prompt up to where a finished turn's answer begins (`chat_template.py`), the
+completion encoded alone, the end of turn. So a template never merges with, trims or alters the completion's
+bytes, and two tokenizers can be compared on them. Where the template puts one space before an answer, the
+space is encoded with the answer, as part of its first token, and has no byte. Offsets are end positions in
+the completion's UTF-8 bytes and come from the bytes of the tokens themselves: tokens of byte-level tokenizers
+may split a character, where character offsets say nothing.
 
 Covered: byte-level BPE (GPT-2, Qwen, GPT-NeoX, Llama 3), added tokens (runs of spaces, `<think>`), byte
 fallback with `▁` for spaces (Llama 2, Gemma), NFC normalisers on text that is already NFC. Special tokens
 written out in a completion are encoded as plain text.
-Not covered: tokenizers that drop or change text (lower-casing, WordPiece): AlignmentError. Special tokens
-written out in a prompt keep their meaning, as everywhere in the field.
+Not covered: tokenizers that drop or change text (lower-casing, WordPiece): their rows are refused. Special
+tokens written out in a prompt keep their meaning, as everywhere in the field.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from trims_core.chat_template import ChatTemplate, Form, Message, RefusedByTemplateError, Sample, first_line
+from trims_core.config import TemplateConfig
 from trims_core.errors import AlignmentError, ConfigError, CorpusError
 from trims_core.hub import TOKENIZER_FILES, checkpoint_folder
+from trims_core.token_bytes import Encoded, EncodedRows, TokenBytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-Message = Mapping[str, str]
-
-_SENTINEL: Final = "qzcompletionqz"
-_BYTE_TOKEN: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-# Llama 3 templates write today's date into the prompt unless they are given one; prompts must not age.
-_TEMPLATE_DATE: Final = "26 Jul 2024"
+TEMPLATE_REFUSES: Final = "template_refuses"
+TOKENIZER_CHANGES_TEXT: Final = "tokenizer_changes_text"
+_NAMED: Final = 20
 # published as program files beside the checkpoint, which are never run; these of transformers encode alike
 _SAME_AS: Final = {"DreamTokenizer": "Qwen2Tokenizer"}
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A completion's token ids and, per token, the end offset in the completion's UTF-8 bytes."""
+@dataclass(frozen=True)
+class Refusal:
+    """Why a row cannot be read."""
 
-    ids: list[int]
-    byte_end: list[int]
+    reason: str
+    """TEMPLATE_REFUSES or TOKENIZER_CHANGES_TEXT."""
+    detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedRows:
-    """`Encoded` of R texts, flat: row r has the tokens from offset_R1[r] to offset_R1[r + 1]."""
+@dataclass(frozen=True)
+class RenderedRows:
+    """Some examples as tokens. A refused row has no prompt, and an end of turn alone for a target."""
 
-    ids_T: npt.NDArray[np.int32]
-    byte_end_T: npt.NDArray[np.int32]
-    offset_R1: npt.NDArray[np.int64]
-
-    @staticmethod
-    def joined(parts: Sequence[EncodedRows]) -> EncodedRows:
-        """The rows of some parts, at least one, behind each other."""
-        lengths = np.concatenate([np.diff(part.offset_R1) for part in parts])
-        return EncodedRows(
-            np.concatenate([part.ids_T for part in parts]),
-            np.concatenate([part.byte_end_T for part in parts]),
-            np.cumsum([0, *lengths], dtype=np.int64),
-        )
-
-    def with_end(self, end_id: int) -> EncodedRows:
-        """With a token without bytes behind every row: the end of turn, which repeats the last offset."""
-        n_rows = len(self.offset_R1) - 1
-        offset_R1 = self.offset_R1 + np.arange(n_rows + 1)
-        last_R = offset_R1[1:] - 1
-        ids_T, byte_end_T = (np.full(int(offset_R1[-1]), end_id, np.int32) for _ in range(2))
-        inner_T = np.ones(len(ids_T), np.bool_)
-        inner_T[last_R] = False
-        ids_T[inner_T], byte_end_T[inner_T] = self.ids_T, self.byte_end_T
-        filled_R = np.diff(self.offset_R1) > 0
-        byte_end_T[last_R] = 0
-        byte_end_T[last_R[filled_R]] = byte_end_T[last_R[filled_R] - 1]
-        return EncodedRows(ids_T, byte_end_T, offset_R1)
+    prompts: list[list[int]]
+    targets: EncodedRows
+    """Completions and ends of turn."""
+    refused: dict[int, Refusal]
+    """By the row's place."""
+    prompt_texts: list[str] = field(repr=False)
+    forms: list[Form] = field(repr=False)
+    """What became of each row's generation header."""
 
 
 def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokenizerFast:
@@ -96,7 +78,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
         loaded = _without_remote_code(str(folder))
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"{model}: no tokenizer could be loaded ({_first_line(error)}); expected tokenizer.json, or"
+            f"{model}: no tokenizer could be loaded ({first_line(error)}); expected tokenizer.json, or"
             " vocab.json and merges.txt, in a checkpoint folder or hub model"
         ) from error
     if not isinstance(loaded, PreTrainedTokenizerFast):
@@ -120,10 +102,22 @@ class Renderer:
     """Prompts and completions as ids of one tokenizer. Safe to share between threads.
 
     Args:
+        template: file, keywords and date of the chat template; default: the checkpoint's template alone.
+        section: where these stand in the config, for messages.
         end_id: what ends a completion in place of the end of turn that the chat template shows.
+        decoded: the prompts are decoded from too, where the kind of an answer is not known: rows whose prompt
+            is not the generation header are refused.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, end_id: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        template: TemplateConfig | None = None,
+        section: str = "scores",
+        *,
+        end_id: int | None = None,
+        decoded: bool = False,
+    ) -> None:
         from tokenizers import Tokenizer
 
         self._tokenizer = tokenizer
@@ -134,9 +128,19 @@ class Renderer:
             backend.no_padding()
             backend.no_truncation()
         self._text_backend.encode_special_tokens = True
-        self._token_bytes = _TokenBytes(self._text_backend)
+        self._token_bytes = TokenBytes(self._text_backend)
+        self._template = ChatTemplate(tokenizer, template, section)
+        self._decoded = decoded
         self._name = str(tokenizer.name_or_path or type(tokenizer).__name__)
-        self.end_of_turn_id: int = self._find_end_of_turn() if end_id is None else end_id
+        self._spaces_first = self._text_of(_ids_of(self._text_backend, ["a"])[0]) == b" a"
+        """Whether the tokenizer puts a space before every text, as SentencePiece-like ones do."""
+        self.end_ids: tuple[int, ...] = self._find_end() if end_id is None else (end_id,)
+        """The end of turn: what the template shows behind a finished turn, usually one token."""
+
+    @property
+    def end_text(self) -> str:
+        """The end of turn as text."""
+        return str(self._tokenizer.decode(list(self.end_ids), clean_up_tokenization_spaces=False))
 
     def prompt_ids(self, messages: Sequence[Message], name: str = "?") -> list[int]:
         """Ids of the conversation so far, generation header included.
@@ -150,14 +154,54 @@ class Renderer:
         self, conversations: Sequence[Sequence[Message]], names: Sequence[str] = ()
     ) -> list[list[int]]:
         """`prompt_ids` of many conversations at once; `names` are the example ids for error messages."""
-        texts = [
-            self._render(messages, name, generation=True)
-            for messages, name in zip(conversations, names or ["?"] * len(conversations), strict=True)
-        ]
+        texts, refused = [], {}
+        for row, messages in enumerate(conversations):
+            try:
+                texts.append(self._template.header(messages))
+            except RefusedByTemplateError as error:
+                refused[row] = Refusal(TEMPLATE_REFUSES, str(error))
+        if refused:
+            raise CorpusError(
+                f"{_named(refused, names)}: the chat template of {self._template.name} refuses"
+                f" {next(iter(refused.values())).detail}. Change what it refuses, or use another template"
+            )
         return _ids_of(self._prompt_backend, texts)
 
+    def rows(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        completions: Sequence[str],
+    ) -> RenderedRows:
+        """Examples as tokens: prompts up to where a finished turn's answer begins, answers, ends of turn."""
+        texts, forms, refused = [], [], {}
+        for row, (messages, completion) in enumerate(zip(conversations, completions, strict=True)):
+            text, form = "", Form()
+            try:
+                form = self._template.form(messages, completion)
+                text = form.prompt(self._template.header(messages))
+                self._check_decoded(form, completion)
+            except RefusedByTemplateError as error:
+                refused[row] = Refusal(TEMPLATE_REFUSES, f"{self._template.name}: {error}")
+                text, form = "", Form()
+            texts.append(text)
+            forms.append(form)
+        spaced = [form.inserted.endswith(" ") and not form.inserted.endswith("  ") for form in forms]
+        wanted = ["" if row in refused else text for row, text in enumerate(completions)]
+        targets, changed = self._encode(wanted, spaced)
+        if changed:
+            refused |= {row: Refusal(TOKENIZER_CHANGES_TEXT, detail) for row, detail in changed.items()}
+            wanted = ["" if row in refused else text for row, text in enumerate(completions)]
+            targets, _ = self._encode(wanted, spaced)
+        prompts = _ids_of(
+            self._prompt_backend,
+            [text[:-1] if space else text for text, space in zip(texts, spaced, strict=True)],
+        )
+        for row in refused:
+            prompts[row] = []
+        return RenderedRows(prompts, targets.with_end(self.end_ids), refused, texts, forms)
+
     def completion(self, text: str, name: str = "?") -> Encoded:
-        """Ids and byte offsets of a completion encoded alone, without its end-of-turn token.
+        """Ids and byte offsets of a completion encoded alone, without its end of turn.
 
         Raises:
             AlignmentError: the tokens' bytes are not the text's bytes (names example `name`).
@@ -175,127 +219,115 @@ class Renderer:
 
     def completion_rows(self, texts: Sequence[str], names: Sequence[str] = ()) -> EncodedRows:
         """`completions` without a Python object per token. Raises: AlignmentError, like `completion`."""
-        ids = _ids_of(self._text_backend, list(texts))
+        rows, changed = self._encode(texts, [False] * len(texts))
+        if changed:
+            raise AlignmentError(f"{_named(changed, names)}: {next(iter(changed.values()))}")
+        return rows
+
+    def _encode(self, texts: Sequence[str], spaced: Sequence[bool]) -> tuple[EncodedRows, dict[int, str]]:
+        """Completions as tokens, and by its place why a text is changed.
+
+        Args:
+            spaced: whether a space belongs before each text; it is then part of the first token.
+        """
+        adds = [space and not self._spaces_first for space in spaced]
+        given = [f" {text}" if add and text else text for text, add in zip(texts, adds, strict=True)]
+        ids = _ids_of(self._text_backend, given)
         offset_R1 = np.cumsum([0, *map(len, ids)], dtype=np.int64)
         ids_T = np.fromiter(chain.from_iterable(ids), np.int32, int(offset_R1[-1]))
-        covered = b"".join(map(self._token_bytes.__getitem__, chain.from_iterable(ids)))
+        covered = self._text_of(chain.from_iterable(ids))
         end_T1 = np.zeros(len(ids_T) + 1, np.int64)
         np.cumsum(self._token_bytes.lengths[ids_T], out=end_T1[1:])
         base_R1 = end_T1[offset_R1]
         byte_end_T = (end_T1[1:] - np.repeat(base_R1[:-1], np.diff(offset_R1))).astype(np.int32)
         wanted = [text.encode() for text in texts]
         sizes_R = np.array([len(one) for one in wanted], np.int64)
+        changed: dict[int, str] = {}
         if not np.array_equal(np.diff(base_R1), sizes_R) or covered != b"".join(wanted):
             for row, one in enumerate(wanted):
                 found = covered[base_R1[row] : base_R1[row + 1]]
-                if found == b" " + one:  # the space a SentencePiece-like tokenizer puts before the first word
+                if found == b" " + one:  # the space before the first word, a SentencePiece-like one's or ours
                     own = byte_end_T[offset_R1[row] : offset_R1[row + 1]]
                     np.maximum(own - 1, 0, out=own)
                 elif found != one:
-                    raise AlignmentError(self._misaligned(one, found, names[row] if names else "?"))
-        return EncodedRows(ids_T, byte_end_T, offset_R1)
+                    changed[row] = self._change(one, found)
+        return EncodedRows(ids_T, byte_end_T, offset_R1), changed
 
-    def _misaligned(self, wanted: bytes, covered: bytes, name: str) -> str:
+    def _text_of(self, ids: Iterable[int]) -> bytes:
+        return b"".join(map(self._token_bytes.__getitem__, ids))
+
+    def _change(self, wanted: bytes, covered: bytes) -> str:
+        """Where tokens leave their text, and how. A space before the first word is none of it."""
+        if covered.startswith(b" ") and not wanted.startswith(b" "):
+            covered = covered[1:]
         pairs = zip(wanted, covered, strict=False)
         at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(wanted), len(covered)))
         window = slice(max(0, at - 10), at + 20)
         return (
-            f"example {name!r}: tokenizer {self._name} changes the completion at byte {at}:"
+            f"tokenizer {self._name} changes the completion at byte {at}:"
             f" {wanted[window].decode(errors='replace')!r} becomes"
             f" {covered[window].decode(errors='replace')!r}. Expected tokens whose bytes are the text's;"
             " use a byte-level tokenizer without lower-casing or compatibility normalisation (NFKC), or"
             " remove these characters from the corpus"
         )
 
-    def _render(self, messages: Sequence[Message], name: str, *, generation: bool) -> str:
-        from jinja2 import TemplateError
-
-        template = self._tokenizer.chat_template
-        if not template:
-            raise ConfigError(
-                f"{self._name}: the tokenizer has no chat template; put chat_template.jinja beside its"
-                " tokenizer.json, or use an instruction-tuned checkpoint"
+    def _check_decoded(self, form: Form, completion: str) -> None:
+        """Raises RefusedByTemplateError where decoding would begin with another prompt than training did."""
+        same = not form.dropped and form.inserted in ("", " ")  # the space is the answer's
+        brought = form.dropped.strip() and completion.lstrip().startswith(form.dropped.strip())
+        if self._decoded and not same and (form.inserted or not brought):
+            raise RefusedByTemplateError(
+                f"a finished turn has its header {form}, and an answer is decoded behind the header as it is;"
+                " expected a header that a finished turn begins with. Set keywords that make it so, or change"
+                f" {self._template.section}.template_file"
             )
-        extra: dict[str, Any] = {"date_string": _TEMPLATE_DATE} if "date_string" in str(template) else {}
-        try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    [dict(message) for message in messages],
-                    tokenize=False,
-                    add_generation_prompt=generation,
-                    **extra,
+
+    def _find_end(self) -> tuple[int, ...]:
+        """What stands behind a finished turn, up to an added token if there is one; the EOS token where
+        nothing but white space does.
+
+        Raises:
+            ConfigError: nothing ends a turn, or plain text does that cannot be told from the next header.
+        """
+        sample = self._template.sample
+        ids = self._ids_behind_text(sample.tail)
+        ends_at = next((place for place, one in enumerate(ids) if self._is_marker(one)), None)
+        eos = self._tokenizer.eos_token_id
+        if ends_at is not None:
+            if not self._is_next_header(ids[: ends_at + 1], sample):
+                return tuple(ids[: ends_at + 1])
+        elif sample.tail.strip():
+            if sample.gap is not None:
+                raise ConfigError(
+                    f"{self._template.name}: {sample.tail!r} stands behind a finished turn, where its end"
+                    " cannot be told from the header of the next; expected a chat template that honours"
+                    f" add_generation_prompt. Correct it, or set {self._template.section}.template_file"
                 )
-            )
-        except (TemplateError, TypeError) as error:
-            roles = [message.get("role") for message in messages]
-            raise CorpusError(
-                f"example {name!r}: the chat template of {self._name} refuses the conversation"
-                f" (roles {roles}): {_first_line(error)}. Change the example, or use another model's template"
-            ) from error
-
-    def _find_end_of_turn(self) -> int:
-        """The first special token after a finished assistant turn; the EOS token where there is none."""
-        finished = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _SENTINEL}]
-        _, found, tail = self._render(finished, "(end of turn)", generation=False).rpartition(_SENTINEL)
-        special = self._special_ids()
-        if found:
-            for token_id in self._prompt_backend.encode(tail, add_special_tokens=False).ids:
-                if token_id in special:
-                    return int(token_id)
-        if self._tokenizer.eos_token_id is None:
+            return tuple(self._ids_behind_text(sample.tail.rstrip()))
+        if eos is None:
             raise ConfigError(
-                f"{self._name}: no special token ends an assistant turn in the chat template, and there is no"
+                f"{self._name}: nothing ends an assistant turn in the chat template, and there is no"
                 " eos_token; set one in tokenizer_config.json"
             )
-        return int(self._tokenizer.eos_token_id)
+        return (int(eos),)
 
-    def _special_ids(self) -> set[int]:
-        added = self._prompt_backend.get_added_tokens_decoder()
-        return {token_id for token_id, token in added.items() if token.special}
+    def _is_next_header(self, ids: list[int], sample: Sample) -> bool:
+        """Whether a first marker behind a finished turn opens the next one, and nothing ends this one."""
+        ends = (self._tokenizer.eos_token_id, self._tokenizer.bos_token_id)
+        opening = _ids_of(self._prompt_backend, [sample.opening])[0]
+        opens_all = len(ids) == 1 and ids[0] == next((one for one in opening if one not in ends), None)
+        # where a header is always there, an end is what a question behind the answer leaves of it
+        return opens_all or (sample.gap is not None and self._ids_behind_text(sample.gap)[: len(ids)] != ids)
 
+    def _ids_behind_text(self, text: str) -> list[int]:
+        """Ids of a text that follows a word: without the space that some tokenizers put before every text."""
+        word, both = _ids_of(self._prompt_backend, ["a", f"a{text}"])
+        return both[len(word) :] if both[: len(word)] == word else _ids_of(self._prompt_backend, [text])[0]
 
-class _TokenBytes(dict[int, bytes]):
-    """Token id → the bytes it stands for, worked out on first use.
-
-    Source: the byte-to-character table is GPT-2's (Radford et al. 2019, encoder.py); `▁` and `<0xHH>` are
-    SentencePiece's. Checked against the text itself at every encoding.
-    """
-
-    def __init__(self, backend: Tokenizer) -> None:
-        super().__init__()
-        self._backend = backend
-        self._added = backend.get_added_tokens_decoder()
-        parts = f"{backend.pre_tokenizer} {backend.decoder}"
-        self._byte_level = "ByteLevel" in parts
-        self._byte_fallback = "ByteFallback" in parts or bool(getattr(backend.model, "byte_fallback", False))
-        self._spaces_marked = "▁" in f"{parts} {backend.normalizer}"
-        self._bytes_of_char = {char: byte for byte, char in enumerate(_gpt2_alphabet())}
-        highest = max(backend.get_vocab(with_added_tokens=True).values(), default=-1)
-        self.lengths: npt.NDArray[np.int64] = np.zeros(highest + 1, np.int64)
-        """How many bytes each token has that was asked for, by its id."""
-
-    def __missing__(self, token_id: int) -> bytes:
-        value = self._bytes_of(token_id)
-        self.lengths[token_id] = len(value)
-        self[token_id] = value
-        return value
-
-    def _bytes_of(self, token_id: int) -> bytes:
-        if token_id in self._added:
-            return str(self._added[token_id].content).encode()
-        token = str(self._backend.id_to_token(token_id))
-        if self._byte_level and all(char in self._bytes_of_char for char in token):
-            return bytes(self._bytes_of_char[char] for char in token)
-        if self._byte_fallback and (match := _BYTE_TOKEN.fullmatch(token)):
-            return bytes([int(match.group(1), 16)])
-        return (token.replace("▁", " ") if self._spaces_marked else token).encode()
-
-
-def _gpt2_alphabet() -> list[str]:
-    """The character that stands for each byte: itself where printable, else the next free one from U+0100."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    spare = iter(range(0x100, 0x200))
-    return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
+    def _is_marker(self, token_id: int) -> bool:
+        """Whether an id is an added token's; the runs of spaces in some vocabularies mark nothing."""
+        added = self._token_bytes.added.get(token_id)
+        return added is not None and bool(str(added.content).strip())
 
 
 def _ids_of(backend: Tokenizer, texts: list[str]) -> list[list[int]]:
@@ -303,5 +335,8 @@ def _ids_of(backend: Tokenizer, texts: list[str]) -> list[list[int]]:
     return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _named(rows: Collection[int], names: Sequence[str]) -> str:
+    """The examples at some places, by name where they have one."""
+    shown = [repr(names[row]) if names else f"number {row + 1}" for row in sorted(rows)]
+    more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    return ("example " if len(shown) == 1 else "examples ") + ", ".join(shown[:_NAMED]) + more

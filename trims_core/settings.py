@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from trims_core.config import TrimsConfig
+from trims_core.config import TemplateConfig, TrimsConfig
 from trims_core.errors import ConfigError, nearest_name
 from trims_core.paths import path_given
 from trims_core.plain_values import wrong_values
@@ -68,6 +68,24 @@ def parse_config(raw: Mapping[str, Any], source: str = "settings") -> TrimsConfi
             lines = [_explain(problem) for problem in error.errors()]
     shown = "".join(f"\n  {line}" for line in lines)
     raise ConfigError(f"{source}: {len(lines)} wrong setting(s):{shown}")
+
+
+def template_config(keywords: Sequence[str], file: str | None) -> TemplateConfig:
+    """A chat template's settings from a command line: `key=value` words, values in YAML.
+
+    Raises:
+        ConfigError: a word without =, or a keyword that no template may be given.
+    """
+    template = {}
+    for text in keywords:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--template {text}: expected key=value, such as enable_thinking=false")
+        template[key.strip()] = yaml_of(value, f"--template {text}")
+    try:
+        return TemplateConfig(template=template, template_file=file)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from None
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:

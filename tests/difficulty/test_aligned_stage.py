@@ -56,7 +56,7 @@ def test_every_scored_example_has_the_students_tokens(world: Path, artifact: Art
     for row, example in zip(rows, source, strict=True):
         prompt = renderer.prompt_ids(example["messages"])
         completion = renderer.completion(example["completion"])
-        assert row["input_ids"] == [*prompt, *completion.ids, renderer.end_of_turn_id]
+        assert row["input_ids"] == [*prompt, *completion.ids, *renderer.end_ids]
         assert row["prompt_length"] == len(prompt)
         score = example["score"]
         ends = [*completion.byte_end, completion.byte_end[-1]]
@@ -190,5 +190,5 @@ def test_rows_are_joined_by_id_and_not_by_position(world: Path, artifact: Artifa
     renderer = Renderer(load_tokenizer(str(world.parent / "student")))
     ticks: list[int] = []
     found = align_shard(scores, reversed_file, "nll", renderer, ticks.append)
-    assert found.equals(align_shard(scores, corpus, "nll", renderer, ticks.append))
+    assert found.table.equals(align_shard(scores, corpus, "nll", renderer, ticks.append).table)
     assert ticks == [10, 10]

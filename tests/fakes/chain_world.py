@@ -87,7 +87,7 @@ class ChainWorld:
                     **sections.get("scores", {}),
                 },
                 "buckets": sections.get("buckets", {}),
-                "student": {"model": str(self.student)},
+                "student": {"model": str(self.student), **sections.get("student", {})},
                 "sweep": {"tasks": {"demo": {"benchmark": "demo"}}},
             }
         )

@@ -113,19 +113,33 @@ def n_starts(log: Path) -> int:
     return sum(line.startswith("start") for line in log.read_text().splitlines()) if log.exists() else 0
 
 
-def write_tokenizer(folder: Path, template: str = CHATML) -> Path:
-    """A checkpoint folder: a tokenizer whose tokens are single bytes, and a config.json (context 512)."""
+def write_tokenizer(
+    folder: Path,
+    template: str | None = CHATML,
+    special: Sequence[str] = SPECIALS,
+    added: Sequence[str] = (),
+    **about: str | None,
+) -> Path:
+    """A checkpoint folder: a tokenizer whose tokens are single bytes, and a config.json (context 512).
+
+    Args:
+        special: further tokens. added: such that are not special.
+        about: entries of tokenizer_config.json; eos_token is <|im_end|> if nothing is said.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIALS])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in added])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    about = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": template}
-    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    told = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": template, **about}
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({k: v for k, v in told.items() if v is not None})
+    )
     limits = {"model_type": "qwen3", "max_position_embeddings": 512, "vocab_size": 512}
     (folder / "config.json").write_text(json.dumps(limits))
     return folder

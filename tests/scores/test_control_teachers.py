@@ -153,7 +153,7 @@ def test_the_student_scores_its_own_tokens_and_gives_entropies(world: World) -> 
     assert [row["id"] for row in rows] == list(corpus)
     for row in rows:
         example = corpus[row["id"]]
-        ids = [*renderer.completion(example["completion"]).ids, renderer.end_of_turn_id]
+        ids = [*renderer.completion(example["completion"]).ids, *renderer.end_ids]
         assert row["token_ids"] == ids
         prompt = renderer.prompt_ids(example["messages"])
         with torch.no_grad():

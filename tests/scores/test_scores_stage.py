@@ -76,7 +76,7 @@ def test_every_completion_token_and_the_end_of_turn_is_scored(world: World) -> N
     assert [row["id"] for row in rows] == ALL
     for row in rows:
         text = completions[row["id"]]
-        assert row["token_ids"] == [*renderer.completion(text).ids, renderer.end_of_turn_id]
+        assert row["token_ids"] == [*renderer.completion(text).ids, *renderer.end_ids]
         assert row["byte_end"] == [*range(1, len(text.encode()) + 1), len(text.encode())]
         assert len(row["nll_nats"]) == len(row["token_ids"])
         assert row["entropy_nats"] is None

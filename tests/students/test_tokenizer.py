@@ -51,7 +51,7 @@ def test_dreams_prompt_has_the_default_system_prompt_and_one_generation_header(d
 
 def test_the_end_of_turn_of_dream_is_im_end(dream: Path) -> None:
     tokenizer, family = load_student_tokenizer(str(dream))
-    assert Renderer(tokenizer).end_of_turn_id == family.eot_id == 151645
+    assert Renderer(tokenizer).end_ids == (family.eot_id,) == (151645,)
 
 
 def test_a_tokenizer_of_another_checkpoint_is_refused(dream: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trims_core.config import StudentConfig
+from trims_core.config import StudentConfig, TemplateConfig
 from trims_core.decoding.canvas import Decoded
 from trims_core.decoding.engine import DecodeSettings, decode, texts_of
 from trims_core.decoding.parallel import decode_parallel, default_workers
@@ -66,13 +66,16 @@ class Runner:
     Args:
         student: with a tokenizer.
         system_prompt: put before every conversation.
+        template: file, keywords and date of the chat template; default: the family's template alone.
     """
 
-    def __init__(self, student: Student, system_prompt: str | None = None) -> None:
+    def __init__(
+        self, student: Student, system_prompt: str | None = None, template: TemplateConfig | None = None
+    ) -> None:
         self.student = student
         self.workers = default_workers(student)
         """Threads, each with a batch of its own."""
-        self._renderer = Renderer(student.tokenizer)
+        self._renderer = Renderer(student.tokenizer, template, "student")
         self._system = () if system_prompt is None else ({"role": "system", "content": system_prompt},)
         self._is_warm = False
 
@@ -160,4 +163,4 @@ def load_runner(wanted: StudentConfig, adapter: Path | None, system_prompt: str 
     if adapter is not None and wanted.dtype == "float32" and not wanted.load_in_4bit:
         # one product per layer instead of three; in a narrower type the sum would round the adapter away
         student.model = student.model.merge_and_unload()
-    return Runner(student, system_prompt)
+    return Runner(student, system_prompt, wanted)

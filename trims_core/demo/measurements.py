@@ -66,7 +66,7 @@ def measure_teacher(folder: Path, seed: int, n_examples: int, progress: Progress
     for number, row in enumerate(rows):
         question, answer = row["messages"]
         prompt = renderer.prompt_ids([question])
-        completion = [*renderer.completion(answer["content"]).ids, renderer.end_of_turn_id]
+        completion = [*renderer.completion(answer["content"]).ids, *renderer.end_ids]
         with torch.inference_mode():
             logits_LV = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
         nll_L = torch.nn.functional.cross_entropy(logits_LV, torch.tensor(completion), reduction="none")

@@ -17,8 +17,11 @@ import pyarrow.parquet as pq
 from trims_core.difficulty.align import align_rows
 from trims_core.difficulty.buckets import TokenRows
 from trims_core.errors import AlignmentError, ConfigError, CorruptShardError, NonFiniteScoreError
-from trims_core.rendering import EncodedRows, Renderer
+from trims_core.rejects import Rejects
+from trims_core.rendering import RenderedRows, Renderer
 from trims_core.schema import ALIGNED, CORPUS, SCORES, read_table
+from trims_core.shown import Shown, choose, shown_rows
+from trims_core.token_bytes import EncodedRows
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +40,21 @@ class _Scores:
     value_T: npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class AlignedShard:
+    """What came of a shard."""
+
+    table: pa.Table
+    """Of schema.ALIGNED."""
+    rejects: Rejects
+    """Rows that the student's template or tokenizer refuses."""
+    shown: list[Shown]
+    """Some rows as text, for the card."""
+
+
 def align_shard(
     scores_file: Path, corpus_file: Path, metric: str, renderer: Renderer, tick: Callable[[int], None]
-) -> pa.Table:
+) -> AlignedShard:
     """The aligned rows of one scores shard, in its order; joined with the corpus by id.
 
     Args:
@@ -54,19 +69,33 @@ def align_shard(
     scores = read_table(scores_file, SCORES)
     corpus = read_table(corpus_file, CORPUS)
     row_of = {name: row for row, name in enumerate(corpus["id"].to_pylist())}
-    parts = []
+    parts, rejects, shown = [], Rejects(), list[Shown]()
     for start in range(0, scores.num_rows, _ROWS_AT_ONCE):
-        rows = _flat_scores(scores.slice(start, _ROWS_AT_ONCE), scores_file, metric)
-        strange = [name for name in rows.ids if name not in row_of]
+        part = scores.slice(start, _ROWS_AT_ONCE)
+        strange = [name for name in part["id"].to_pylist() if name not in row_of]
         if strange:
             raise CorruptShardError(
                 f"{scores_file}: ids {', '.join(strange[:_SHOWN])} are not in {corpus_file}; expected"
                 " the corpus these scores were made from. Score again with --refresh scores"
             )
-        examples = corpus.take(pa.array([row_of[name] for name in rows.ids], type=pa.int64()))
-        parts.append(_align(rows, examples, renderer))
-        tick(start + len(rows.ids))
-    return pa.concat_tables(parts) if parts else ALIGNED.schema.empty_table()
+        examples = corpus.take(pa.array([row_of[name] for name in part["id"].to_pylist()], type=pa.int64()))
+        rows, texts = _flat_scores(part, scores_file, metric), examples["completion"].to_pylist()
+        _check_ends(rows, texts)
+        rendered = _render(renderer, examples)
+        shown = choose([*shown, *shown_rows(rendered, rows.ids, texts, renderer.end_text)])
+        for row, why in rendered.refused.items():
+            rejects.add(rows.ids[row], why.reason, why.detail)
+        if rendered.refused:
+            kept = pa.array([row for row in range(part.num_rows) if row not in rendered.refused], pa.int64())
+            rows = _flat_scores(part.take(kept), scores_file, metric)
+            rendered = _render(renderer, examples.take(kept))
+        parts.append(_align(rows, rendered))
+        tick(start + part.num_rows)
+    return AlignedShard(pa.concat_tables([ALIGNED.schema.empty_table(), *parts]), rejects, shown)
+
+
+def _render(renderer: Renderer, examples: pa.Table) -> RenderedRows:
+    return renderer.rows(examples["messages"].to_pylist(), examples["completion"].to_pylist())
 
 
 def token_rows(table: pa.Table) -> TokenRows:
@@ -124,13 +153,9 @@ def _check_values(
         )
 
 
-def _align(scores: _Scores, examples: pa.Table, renderer: Renderer) -> pa.Table:
+def _align(scores: _Scores, rendered: RenderedRows) -> pa.Table:
     """Student tokens of some examples with their difficulty; scores and examples are in the same order."""
-    texts = examples["completion"].to_pylist()
-    _check_ends(scores, texts)
-    prompts = renderer.prompts(examples["messages"].to_pylist(), scores.ids)
-    # the end of turn has no bytes: it repeats the last offset, as in the scores
-    completions = renderer.completion_rows(texts, scores.ids).with_end(renderer.end_of_turn_id)
+    prompts, completions = rendered.prompts, rendered.targets
     difficulty_S = align_rows(
         scores.byte_end_T,
         scores.value_T,

@@ -149,7 +149,7 @@ SPEC: Final = StageSpec(
 
 
 def _files(work: Work) -> list[Path]:
-    return work.parents["aligned"].files("aligned-", ".parquet")
+    return work.parents["aligned"].files("aligned-", "/aligned.parquet")
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trims_core.chat_template import Message
+from trims_core.config import TemplateConfig
 from trims_core.decoding import CACHES, Decoded, DecodeSettings, Sampling, decode
 from trims_core.decoding.engine import Watch, texts_of
 from trims_core.errors import ConfigError, InputError
@@ -19,7 +21,7 @@ from trims_core.generation.options import GEN_LENGTH, GenerateOptions
 from trims_core.hub import checkpoint_folder
 from trims_core.paths import path_given
 from trims_core.plain_values import half_characters
-from trims_core.rendering import Message, Renderer
+from trims_core.rendering import Renderer
 from trims_core.students import Student, load_student
 from trims_core.students.tokenizer import token_id
 
@@ -68,12 +70,16 @@ class Assistant:
 
     Args:
         student: with a tokenizer.
-        gen_length: canvas where the options name none; lowered by whole blocks to what the context leaves.
+        gen_length: canvas where the options name none; lowered by whole blocks to what the context leaves
+            behind a prompt.
+        template: file, keywords and date of the chat template; default: the family's template alone.
     """
 
-    def __init__(self, student: Student, gen_length: int = GEN_LENGTH) -> None:
+    def __init__(
+        self, student: Student, gen_length: int = GEN_LENGTH, template: TemplateConfig | None = None
+    ) -> None:
         self.student = student
-        self.renderer = Renderer(student.tokenizer)
+        self.renderer = Renderer(student.tokenizer, template, "student")
         self._gen_length = gen_length
 
     @classmethod
@@ -86,6 +92,7 @@ class Assistant:
         dtype: str = "auto",
         device: str = "auto",
         load_in_4bit: bool = False,
+        template: TemplateConfig | None = None,
     ) -> Assistant:
         """The assistant of a checkpoint folder or hub name.
 
@@ -93,6 +100,7 @@ class Assistant:
             adapter: a PEFT folder under the official module names.
             dtype: auto for that of the weights on a GPU and float32 on a CPU.
             device: auto for the GPU if there is one.
+            template: file, keywords and date of the chat template.
 
         Raises:
             ConfigError: no such checkpoint or adapter, no tokenizer, or a library that is missing.
@@ -114,7 +122,7 @@ class Assistant:
         if adapter is not None and dtype == "float32" and not load_in_4bit:
             # one product per layer instead of three; in a narrower type the sum would round the adapter away
             student.model = student.model.merge_and_unload()
-        return cls(student, _suggested_length(folder))
+        return cls(student, _suggested_length(folder), template)
 
     def answer(
         self, prompt: str, system: str | None = None, watch: Watch | None = None, **options: Any
@@ -130,7 +138,9 @@ class Assistant:
         options: GenerateOptions,
         watch: Watch | None = None,
     ) -> list[Answer]:
-        """The next turn of every conversation, decoded together; told to `watch` after every forward.
+        """The next turn of every conversation; told to `watch` after every forward.
+
+        Those with canvases of one length are decoded together: no answer depends on another prompt.
 
         Raises:
             ConfigError: options that do not fit together, or a prompt too long for the context.
@@ -140,20 +150,23 @@ class Assistant:
         kind = options.rule_kind()
         _check_text(conversations, options)
         prompts = self.renderer.prompts(conversations)
-        settings = self._settings(options, kind, max(map(len, prompts), default=0))
-        found = decode(self.student, prompts, settings, watch=watch)
-        texts = texts_of(found, self.student, settings.stop_strings)
-        return [
-            Answer(text, decoded, settings, len(prompt))
-            for text, decoded, prompt in zip(texts, found, prompts, strict=True)
-        ]
+        rooms = [self._room(options, len(prompt), place) for place, prompt in enumerate(prompts)]
+        answers: dict[int, Answer] = {}
+        for room in dict.fromkeys(rooms):
+            places = [place for place, one in enumerate(rooms) if one == room]
+            settings = self._settings(options, kind, room)
+            own = [prompts[place] for place in places]
+            found = decode(self.student, own, settings, watch=_of(places, watch), numbers=places)
+            texts = texts_of(found, self.student, settings.stop_strings)
+            for place, text, decoded, prompt in zip(places, texts, found, own, strict=True):
+                answers[place] = Answer(text, decoded, settings, len(prompt))
+        return [answers[place] for place in range(len(prompts))]
 
-    def _settings(self, options: GenerateOptions, kind: RuleKind, n_prompt: int) -> DecodeSettings:
-        """The options for prompts of up to so many tokens, every default filled in."""
+    def _settings(self, options: GenerateOptions, kind: RuleKind, gen_length: int) -> DecodeSettings:
+        """The options for a canvas of this length, every default filled in."""
         cache = options.cache
         if cache == "auto":
             cache = "dual" if kind.caches and not options.guidance else "none"
-        gen_length = self._room(options, n_prompt)
         block_length = options.block_length or min(BLOCK_LENGTH, gen_length)
         if options.block_length is None and not kind.has_blocks and cache == "none":
             block_length = gen_length
@@ -180,20 +193,26 @@ class Assistant:
         settings.check()
         return settings
 
-    def _room(self, options: GenerateOptions, n_prompt: int) -> int:
+    def _room(self, options: GenerateOptions, n_prompt: int, place: int) -> int:
         """The canvas: as asked for, or as suggested and cut to whole blocks that fit behind the prompt."""
         context = self.student.family.context_length
         room = context - n_prompt
         wanted = options.gen_length or self._gen_length
         block = options.block_length or min(BLOCK_LENGTH, wanted)
-        fits = wanted if options.gen_length else min(wanted, room) // block * block
-        if not 0 < fits <= room:
+        if options.gen_length is None and block > wanted:
             raise ConfigError(
-                f"the prompt has {n_prompt} tokens, which leaves {max(0, room)} of the student's context of"
-                f" {context}; expected room for {wanted if options.gen_length else block}. Shorten the prompt"
-                " or the conversation, or lower gen_length"
+                f"block_length {block}: longer than the canvas of {wanted} positions that is used where"
+                f" gen_length is not given; expected at most {wanted}. Lower block_length, or give gen_length"
             )
-        return fits
+        fits = wanted if options.gen_length else min(wanted, room) // block * block
+        if 0 < fits <= room:
+            return fits
+        needed, name = (wanted, "gen_length") if options.gen_length else (block, "block_length")
+        raise ConfigError(
+            f"prompt {place + 1} has {n_prompt} tokens, which leaves {max(0, room)} of the student's context"
+            f" of {context}; expected room for {needed} ({name}). Shorten the prompt or the conversation, or"
+            f" lower {name}"
+        )
 
     def _ids(self, option: str, names: Iterable[str]) -> frozenset[int]:
         """Token ids of `eos`, `eot`, ids (all digits), or texts of tokens."""
@@ -219,6 +238,13 @@ def _check_text(conversations: Sequence[Sequence[Message]], options: GenerateOpt
                 f"{name} text {text!r:.60}: holds half a surrogate pair; expected Unicode text. Write the"
                 " character itself, in the terminal's encoding"
             )
+
+
+def _of(places: Sequence[int], watch: Watch | None) -> Watch | None:
+    """A watch of some prompts, told of them by their places among all."""
+    if watch is None:
+        return None
+    return lambda canvases: watch({places[place]: ids for place, ids in canvases.items()})
 
 
 def _suggested_length(folder: Path) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trims_core.chat_template import Message
 from trims_core.generation.options import GenerateOptions
-from trims_core.rendering import Message
 
 if TYPE_CHECKING:
     from trims_core.decoding.engine import Watch

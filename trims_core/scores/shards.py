@@ -1,7 +1,8 @@
 """One shard of examples → one table of scores and one of rejects, joined by id.
 
 Every id of the shard ends up once in scores, in the shard's order, or once in rejects with a reason. What is
-wrong with a row before the teacher sees it (too long, unknown tokens) never reaches the teacher.
+wrong with a row before the teacher sees it (template or tokenizer refuse it, too long, unknown tokens) never
+reaches the teacher.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trims_core.errors import TeacherError
-from trims_core.rendering import EncodedRows, Renderer
+from trims_core.rejects import Rejects
+from trims_core.rendering import Renderer
 from trims_core.schema import SCORES
+from trims_core.shown import Shown, choose, shown_rows
 from trims_core.teacher.cleaning import UnusableScoresError, clean_nats
+from trims_core.teacher.limits import MORE_CONTEXT
 from trims_core.teacher.protocol import Refused, Reply, Request
+from trims_core.token_bytes import EncodedRows
 
 Nats = npt.NDArray[np.float32]
 
@@ -41,6 +46,10 @@ class ShardRows:
     prompt_offset_R1: npt.NDArray[np.int64]
     targets: EncodedRows
     """Ends in the completion's UTF-8 bytes; the end of turn repeats the last one."""
+    refused: dict[str, Refused] = field(default_factory=dict)
+    """Rows that template or tokenizer refuse, by id; they have no prompt."""
+    shown: list[Shown] = field(default_factory=list)
+    """Some rows as text, for the card."""
 
     @property
     def row_lengths(self) -> npt.NDArray[np.int64]:
@@ -67,12 +76,9 @@ class ShardScores:
 
     scores: pa.Table
     """Of schema.SCORES."""
-    rejects: dict[str, list[str]]
-    """Columns of schema.REJECTS."""
+    rejects: Rejects
     n_tokens: int = 0
     """Scored tokens."""
-    reasons: dict[str, list[str]] = field(default_factory=dict)
-    """Reason → ids."""
 
 
 def render_rows(
@@ -82,28 +88,31 @@ def render_rows(
 
     Args:
         tick: told the number of finished rows every few hundred.
-    Raises:
-        AlignmentError, CorpusError: the tokenizer or its template does not take an example; names it.
     """
-    ids = list(shard["id"])
+    ids, messages, texts = list(shard["id"]), shard["messages"], shard["completion"]
     prompts: list[list[int]] = []
-    parts = [renderer.completion_rows([])]
+    parts = [renderer.completion_rows([]).with_end(renderer.end_ids)]
+    refused: dict[str, Refused] = {}
+    shown: list[Shown] = []
     for start in range(0, len(ids), _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
-        prompts += renderer.prompts(shard["messages"][some], ids[some])
-        parts.append(renderer.completion_rows(shard["completion"][some], ids[some]))
+        rows = renderer.rows(messages[some], texts[some])
+        prompts += rows.prompts
+        parts.append(rows.targets)
+        for row, why in rows.refused.items():
+            refused[ids[start + row]] = Refused(ids[start + row], why.reason, why.detail)
+        shown = choose([*shown, *shown_rows(rows, ids[some], texts[some], renderer.end_text)])
         tick(len(prompts))
     prompt_offset_R1 = np.cumsum([0, *map(len, prompts)], dtype=np.int64)
     prompt_P = np.fromiter(chain.from_iterable(prompts), np.int32, int(prompt_offset_R1[-1]))
-    return ShardRows(
-        ids, prompt_P, prompt_offset_R1, EncodedRows.joined(parts).with_end(renderer.end_of_turn_id)
-    )
+    return ShardRows(ids, prompt_P, prompt_offset_R1, EncodedRows.joined(parts), refused, shown)
 
 
 def objection(request: Request, context: int | None, vocab_size: int | None) -> Refused | None:
     """Why the teacher cannot read a row at all, or None."""
     if context is not None and request.n_tokens > context:
-        return Refused(request.id, TOO_LONG, f"{request.n_tokens} tokens; the teacher reads {context}")
+        detail = f"{request.n_tokens} tokens; the teacher reads {context}. {MORE_CONTEXT}"
+        return Refused(request.id, TOO_LONG, detail)
     if not request.prompt_ids:
         return Refused(request.id, "empty_prompt", "the chat template gives no prompt tokens")
     if vocab_size is not None:
@@ -134,17 +143,14 @@ def match_replies(requests: Sequence[Request], replies: Iterable[Reply]) -> Iter
 
 def tabulate(rows: ShardRows, replies: Mapping[str, Reply]) -> ShardScores:
     """Scores and rejects of a shard, in the order of its rows. `replies` has one per id."""
-    rejects: dict[str, list[str]] = {name: [] for name in ("id", "reason", "detail")}
-    reasons: dict[str, list[str]] = {}
+    rejects = Rejects()
     kept, nll, entropy = [], [], []
     n_targets_R = np.diff(rows.targets.offset_R1).tolist()
     for row, name in enumerate(rows.ids):
         try:
             nll_T, entropy_T = _clean(replies[name], n_targets_R[row])
         except UnusableScoresError as problem:
-            for column, text in (("id", name), ("reason", problem.reason), ("detail", problem.detail)):
-                rejects[column].append(text)
-            reasons.setdefault(problem.reason, []).append(name)
+            rejects.add(name, problem.reason, problem.detail)
             continue
         kept.append(row)
         nll.append(nll_T)
@@ -162,7 +168,7 @@ def tabulate(rows: ShardRows, replies: Mapping[str, Reply]) -> ShardScores:
         pa.array(entropy, pa.list_(pa.float32())),
     ]
     scores = pa.Table.from_arrays(columns, schema=SCORES.schema)
-    return ShardScores(scores, rejects, sum(n_targets_R[row] for row in kept), reasons)
+    return ShardScores(scores, rejects, sum(n_targets_R[row] for row in kept))
 
 
 def _clean(reply: Reply, n_targets: int) -> tuple[Nats, Nats | None]:

@@ -20,24 +20,24 @@ from trims_core._faults import fault_point
 from trims_core.config import ScoresConfig
 from trims_core.errors import NonFiniteScoreError, RejectBudgetError
 from trims_core.fingerprint import Json, sha256_json
+from trims_core.rejects import REJECTS_FILE, Rejects, check_budget, merged, reject_counts, reject_lines
 from trims_core.schema import CORPUS_TEXT, REJECTS, SCORES, write_table
 from trims_core.scores.rendered import RenderedShards
 from trims_core.scores.shards import NO_REPLY, ShardRows, ShardScores, match_replies, objection, tabulate
+from trims_core.shown import card_lines, choose
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
 from trims_core.store.rows import rows_digest
 from trims_core.teacher.cleaning import NON_FINITE, POSITIVE
 from trims_core.teacher.identity import teacher_identity
-from trims_core.teacher.limits import Limits, context_limit, read_limits
+from trims_core.teacher.limits import Limits, context_limit, engine_overrides, read_limits
 from trims_core.teacher.protocol import ENGINE_ERROR, CorpusObserver, Reply, Teacher
 from trims_core.teacher.registry import observes_corpus
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = 2
+VERSION: Final = 3
 SCORES_FILE: Final = "scores.parquet"
-REJECTS_FILE: Final = "rejects.parquet"
-_IDS_KEPT: Final = 10
 _ROWS_SHOWN: Final = 256
 _TRANSIENT: Final = (ENGINE_ERROR, NO_REPLY)
 
@@ -71,7 +71,6 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     Raises:
         NonFiniteScoreError, RejectBudgetError: too many rows cannot be used; names their ids.
         TeacherUnavailableError: the teacher died; finished shards are kept.
-        AlignmentError: its tokenizer changes an example's text.
     """
     from trims_core.rendering import Renderer
     from trims_core.teacher.registry import make_teacher, make_tokenizer
@@ -79,9 +78,9 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     config: ScoresConfig = work.settings
     tally = Tally(work.parents["corpus"].rows("corpus-"), [dict(record.notes) for record in done])
     tally.check(config.max_rejected_fraction)
-    limits = read_limits(config.model, config.revision)
+    limits = read_limits(config.model, config.revision, engine_overrides(config.options))
     context = context_limit(limits, config.max_model_len)
-    renderer = Renderer(make_tokenizer(config))
+    renderer = Renderer(make_tokenizer(config), config, "scores")
     folder = None if work.folder == Path() else work.folder  # a helper has none
     with (
         closing(make_teacher(config, limits, work.logs)) as teacher,
@@ -90,13 +89,18 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         if isinstance(teacher, CorpusObserver):
             for rows in _measured(work, rendered, work.parents["corpus"].files("corpus-", ".parquet")):
                 for start in range(0, len(rows.ids), _ROWS_SHOWN):
-                    teacher.observe(rows.requests(slice(start, start + _ROWS_SHOWN)))
+                    asked = rows.requests(slice(start, start + _ROWS_SHOWN))
+                    teacher.observe([request for request in asked if request.id not in rows.refused])
         longest = 2
+        refused = Rejects()
         for rows in _measured(work, rendered, [unit.source for unit in waiting]):
             fitting_R = rows.row_lengths
             if context is not None:
                 fitting_R = fitting_R[fitting_R <= context]
             longest = max(longest, int(fitting_R.max(initial=0)))
+            for one in rows.refused.values():
+                refused.add(one.id, one.reason, one.detail)
+        tally.check(config.max_rejected_fraction, refused)  # before an engine starts
         scorer = _Scorer(work, rendered, teacher, limits, context, tally)
         scorer.start(longest)
 
@@ -122,27 +126,13 @@ def gate(config: ScoresConfig, counts: Mapping[str, int], info: Mapping[str, Jso
 
 
 def _check_rejects(max_fraction: float, n_total: int, rejected: Mapping[str, Json]) -> None:
-    n_rejected = sum(about["n"] for about in rejected.values())
-    if n_rejected <= max_fraction * n_total + 1e-9:
-        return
     broken = any(reason in rejected for reason in (NON_FINITE, POSITIVE))
     kind, expected = (
         (NonFiniteScoreError, "finite scores ≥ 0 nats")
         if broken
         else (RejectBudgetError, "rows the teacher can score")
     )
-    what = "; ".join(f"{about['n']} {reason} (ids {_ids(about)})" for reason, about in rejected.items())
-    enough = min(1.0, -(-n_rejected * 1000 // n_total) / 1000)
-    raise kind(
-        f"scores: {n_rejected} of {n_total} rows were rejected, allowed are {max_fraction:g} of them: {what};"
-        f" for instance: {next(iter(rejected.values()))['detail']}. Expected {expected}. Correct the rows or"
-        f" the teacher, or go on without them with --set scores.max_rejected_fraction={enough:g};"
-        " finished shards are kept"
-    )
-
-
-def _ids(about: Mapping[str, Json]) -> str:
-    return ", ".join(about["ids"]) + (", …" if about["n"] > len(about["ids"]) else "")
+    check_budget("scores", max_fraction, n_total, rejected, kind, expected)
 
 
 def settled(record: UnitRecord) -> bool:
@@ -177,23 +167,21 @@ class Tally:
 
     def rejected(self) -> dict[str, dict[str, Any]]:
         """Reason → its number of rows, some ids and one example; most frequent first."""
-        found: dict[str, dict[str, Any]] = {}
-        for unit in self.units:
-            for reason, about in unit["rejects"].items():
-                one = found.setdefault(reason, {"n": 0, "ids": [], "detail": about["detail"]})
-                one["n"] += about["n"]
-                one["ids"] = [*one["ids"], *about["ids"]][:_IDS_KEPT]
-        return dict(sorted(found.items(), key=lambda item: (-item[1]["n"], item[0])))
+        return merged(unit["rejects"] for unit in self.units)
 
     def counts(self) -> dict[str, int]:
         """n_in = n_out + n_rejected, and n_rejected by reason."""
-        rejected = {f"n_{reason}": about["n"] for reason, about in self.rejected().items()}
         counts = {name: int(self.total(name)) for name in ("n_in", "n_out")}
-        return counts | {"n_rejected": sum(rejected.values())} | rejected
+        return counts | reject_counts(self.rejected())
 
-    def check(self, max_fraction: float) -> None:
-        """Raises NonFiniteScoreError or RejectBudgetError once the rejects exceed their share of all rows."""
-        _check_rejects(max_fraction, self.n_total, self.rejected())
+    def check(self, max_fraction: float, further: Rejects | None = None) -> None:
+        """Raises NonFiniteScoreError or RejectBudgetError once the rejects exceed their share of all rows.
+
+        Args:
+            further: rejects of shards that are not finished.
+        """
+        rejected = merged([self.rejected(), *([further.notes()] if further else [])])
+        _check_rejects(max_fraction, self.n_total, rejected)
 
 
 def _measured(work: Work, rendered: RenderedShards, shards: Sequence[Path]) -> Iterator[ShardRows]:
@@ -250,10 +238,8 @@ class _Scorer:
             "n_tokens_read": int(rows.row_lengths.sum()),
             "seconds": round(seconds, 3),
             "engine": self._engine,
-            "rejects": {
-                reason: {"n": len(ids), "ids": ids[:_IDS_KEPT], "detail": _detail(found, ids[0])}
-                for reason, ids in found.reasons.items()
-            },
+            "rejects": found.rejects.notes(),
+            "shown": rows.shown,
         }
         return Made(self._write(attempt.path, found), notes)
 
@@ -261,7 +247,8 @@ class _Scorer:
         """One reply per row; rows the teacher cannot read are refused without asking it."""
         asked = []
         for request in rows.requests():
-            refused = objection(request, self._context, self._limits.vocab_size)
+            refused = rows.refused.get(request.id)
+            refused = refused or objection(request, self._context, self._limits.vocab_size)
             if refused is None:
                 asked.append(request)
             else:
@@ -279,7 +266,7 @@ class _Scorer:
         about = self._provenance()
         n_scores = write_table(folder / SCORES_FILE, SCORES, found.scores, about)
         fault_point("scores.mid_shard")
-        n_rejects = write_table(folder / REJECTS_FILE, REJECTS, found.rejects, about)
+        n_rejects = write_table(folder / REJECTS_FILE, REJECTS, found.rejects.columns, about)
         fault_point("scores.before_record")
         return {SCORES_FILE: n_scores, REJECTS_FILE: n_rejects}
 
@@ -291,10 +278,6 @@ class _Scorer:
 
     def _beat(self, note: str) -> None:
         self._work.progress(self._done, self._tally.n_total, note)
-
-
-def _detail(found: ShardScores, row_id: str) -> str:
-    return f"{row_id}: {found.rejects['detail'][found.rejects['id'].index(row_id)]}"
 
 
 def _info(work: Work, tally: Tally) -> dict[str, Json]:
@@ -323,5 +306,6 @@ def _card(work: Work, tally: Tally) -> str:
         "",
         f"Rows in: {counts['n_in']}, scored: {counts['n_out']}, rejected: {counts['n_rejected']}.",
     ]
-    lines += [f"- {reason}: {about['n']}" for reason, about in tally.rejected().items()]
+    lines += [*reject_lines(tally.rejected()), ""]
+    lines += card_lines(choose(one for unit in tally.units for one in unit["shown"]), "teacher")
     return "\n".join(lines)

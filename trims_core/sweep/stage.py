@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from trims_core._faults import fault_point
 from trims_core.benchmarks import Problem, load_tasks, task_digests
+from trims_core.chat_template import template_inputs
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests, sha256_json
 from trims_core.points import MEANINGS
@@ -50,9 +51,10 @@ class Chunk:
 
 
 def inputs(chosen: SweepSettings, digests: Digests) -> dict[str, str]:
-    """The student's files, and each task's rows."""
+    """The student's files, its template file, and each task's rows."""
     student = digests.checkpoint(chosen.student.model, chosen.student.revision)
-    return {"student": student, **task_digests(chosen.tasks, digests)}
+    template = template_inputs(chosen.student, digests)
+    return {"student": student, **template, **task_digests(chosen.tasks, digests)}
 
 
 def units(work: Work, _facts: None) -> list[Unit]:
@@ -63,7 +65,7 @@ def units(work: Work, _facts: None) -> list[Unit]:
     """
     chosen: SweepSettings = work.settings
     tasks = load_tasks(chosen.tasks)
-    model = {"student": work.inputs["student"]}
+    model = {name: work.inputs[name] for name in ("student", "template") if name in work.inputs}
     if "train" in work.parents:
         model["adapter"] = adapter_digest(work.parents["train"])
     chunks = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from trims_core.chat_template import template_inputs
 from trims_core.config import ScoresConfig
 from trims_core.fingerprint import Digests
 from trims_core.user_code import source_digest
@@ -12,7 +13,7 @@ BUILT_IN: Final = ("vllm", "transformers", "student", "unigram")
 
 
 def teacher_identity(config: ScoresConfig, digests: Digests) -> dict[str, str]:
-    """Kind, digests of checkpoint and tokenizer, and of the code of a user's class.
+    """Kind, digests of checkpoint, tokenizer and template file, and of the code of a user's class.
 
     Raises:
         ConfigError: the model or the user's module does not exist, or the hub cannot be reached.
@@ -21,6 +22,7 @@ def teacher_identity(config: ScoresConfig, digests: Digests) -> dict[str, str]:
         "teacher": config.teacher,
         "checkpoint": digests.checkpoint(config.model, config.revision),
         "tokenizer": digests.tokenizer(config.model, config.revision),
+        **template_inputs(config, digests),
     }
     if config.teacher not in BUILT_IN:
         identity["code"] = source_digest(config.teacher, "scores.teacher", digests, ", ".join(BUILT_IN))

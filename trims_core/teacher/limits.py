@@ -1,4 +1,10 @@
-"""What a checkpoint's config.json says about context, vocabulary and cache, without loading the model."""
+"""What a checkpoint's config.json says about context, vocabulary and cache, without loading the model.
+
+Engine options that change config.json (`hf_overrides`, `rope_scaling`) are applied to it first, so that the
+limits are the engine's. The context is how far the position encoding reaches: max_position_embeddings, or
+with a rotary encoding that is scaled by a factor as many times what it was trained for.
+Source: Hugging Face's keys; types as in transformers' modeling_rope_utils.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,16 @@ from typing import Any, Final
 from trims_core.errors import ConfigError
 from trims_core.hub import checkpoint_folder
 
+ROPE_NAMES: Final = ("rope_parameters", "rope_scaling")
+_SCALED: Final = ("linear", "dynamic", "yarn")
+"""Types whose factor counts; of the others max_position_embeddings is the whole reach."""
 _CONTEXT_NAMES: Final = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+
+
+MORE_CONTEXT: Final = (
+    "Teacher vllm reads further with scores.options.hf_overrides: {rope_parameters: {rope_type: yarn,"
+    " factor: F, original_max_position_embeddings: N, rope_theta: as in config.json}}, up to F × N tokens"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +39,11 @@ class Limits:
     """Numbers the key-value cache holds per token."""
 
 
-def read_limits(model: str, revision: str | None) -> Limits:
+def read_limits(model: str, revision: str | None, overrides: Mapping[str, Any] | None = None) -> Limits:
     """The limits of a checkpoint folder or hub model; unknown ones where it has no config.json.
+
+    Args:
+        overrides: what the engine is told to put in place of values of config.json.
 
     Raises:
         ConfigError: config.json is no JSON, or the hub does not give it.
@@ -37,9 +55,24 @@ def read_limits(model: str, revision: str | None) -> Limits:
         config = json.loads(path.read_bytes())
     except ValueError as error:
         raise ConfigError(f"{path}: not valid JSON ({error}); fetch the checkpoint again") from error
+    config = _overridden(config, overrides or {})
     text = config.get("text_config") or config
-    context = next((text[name] for name in _CONTEXT_NAMES if isinstance(text.get(name), int)), None)
-    return Limits(context, _vocab_size(text), _cache_values(text))
+    return Limits(_context(text), _vocab_size(text), _cache_values(text))
+
+
+def engine_overrides(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an engine's options stands in place of values of config.json.
+
+    Raises:
+        ConfigError: hf_overrides is no mapping.
+    """
+    given = options.get("hf_overrides") or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"scores.options.hf_overrides: {given!r}; expected a mapping of config.json's keys, such as"
+            " {rope_parameters: {rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}}"
+        )
+    return {**given, **{name: options[name] for name in ROPE_NAMES if options.get(name)}}
 
 
 def context_limit(limits: Limits, max_model_len: int | None) -> int | None:
@@ -53,9 +86,37 @@ def context_limit(limits: Limits, max_model_len: int | None) -> int | None:
     if limits.context is not None and max_model_len > limits.context:
         raise ConfigError(
             f"scores.max_model_len: {max_model_len} is more than the teacher's context of"
-            f" {limits.context} tokens; set at most {limits.context}, or leave it out"
+            f" {limits.context} tokens; set at most {limits.context}, or leave it out. {MORE_CONTEXT}"
         )
     return max_model_len
+
+
+def _overridden(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with some values replaced; sections inside are merged, as engines do."""
+    merged = dict(config)
+    for name, value in overrides.items():
+        inside = merged.get(name)
+        if isinstance(inside, Mapping) and isinstance(value, Mapping) and name not in ROPE_NAMES:
+            value = _overridden(inside, value)
+        merged[name] = value
+    return merged
+
+
+def _context(text: Mapping[str, Any]) -> int | None:
+    """Tokens that positions reach; None where config.json does not say."""
+    trained = next((text[name] for name in _CONTEXT_NAMES if isinstance(text.get(name), int)), None)
+    if trained is None:
+        return None
+    rope: Mapping[str, Any] = next(
+        (text[name] for name in ROPE_NAMES if isinstance(text.get(name), Mapping)), {}
+    )
+    layers = [one for one in rope.values() if isinstance(one, Mapping)] or [rope]  # per kind of layer, or one
+    reach = [trained]
+    for one in layers:
+        factor = one.get("factor")
+        if (one.get("rope_type") or one.get("type")) in _SCALED and isinstance(factor, int | float):
+            reach.append(int((one.get("original_max_position_embeddings") or trained) * factor))
+    return max(reach)
 
 
 def _vocab_size(text: Mapping[str, Any]) -> int | None:

@@ -45,6 +45,7 @@ class TrainSettings(Section):
     ends: EndsConfig
     seed: int
     student: StudentConfig
+    """Without its template: prompts come as tokens."""
     deepspeed: dict[str, Any]
     """DeepSpeed's configuration: what train.deepspeed holds, or the built-in one."""
     variant_name: Annotated[str, OPERATIONAL]
@@ -66,7 +67,7 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
         variant=what_is_read(variant),
         ends=config.train.ends_of(variant),
         seed=seed,
-        student=config.student,
+        student=config.student.without_template(),
         deepspeed=deepspeed_settings(config.train.deepspeed),
         variant_name=name,
         run_name=f"{config.name}/{name}-s{seed}",
