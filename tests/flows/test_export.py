@@ -111,7 +111,9 @@ def test_the_merged_checkpoint_has_the_official_files_names_and_type(
     weights = load_file(student / "model.safetensors")
     save_file({name: one.bfloat16() for name, one in weights.items()}, student / "model.safetensors")
     (student / "modeling_it.py").write_text("raise SystemExit('executed')")
-    found = CliRunner().invoke(app, ["export", str(config), str(tmp_path / "merged"), "--merge"])
+    found = CliRunner().invoke(
+        app, ["export", str(config), str(tmp_path / "merged"), "--merge", "--dtype", "bfloat16"]
+    )
     assert found.exit_code == 0, found.output
     merged = load_file(tmp_path / "merged" / "model.safetensors")
     assert {name: (one.shape, one.dtype) for name, one in merged.items()} == {

@@ -21,7 +21,7 @@ from trims_core.errors import ConfigError, SweepError
 from trims_core.rendering import Renderer
 
 if TYPE_CHECKING:
-    from trims_core.students import Student
+    from trims_core.students import Merge, Student
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +66,14 @@ class Runner:
     Args:
         student: with a tokenizer.
         system_prompt: put before every conversation.
+        merge: what became of its adapter, if it has one.
     """
 
-    def __init__(self, student: Student, system_prompt: str | None = None) -> None:
+    def __init__(
+        self, student: Student, system_prompt: str | None = None, merge: Merge | None = None
+    ) -> None:
         self.student = student
+        self.merge = merge
         self.workers = default_workers(student)
         """Threads, each with a batch of its own."""
         self._renderer = Renderer(student.tokenizer)
@@ -144,7 +148,7 @@ def load_runner(wanted: StudentConfig, adapter: Path | None, system_prompt: str 
     Raises:
         ConfigError: no such checkpoint or adapter, no tokenizer, or a library that is missing.
     """
-    from trims_core.students import load_student
+    from trims_core.students import load_student, merge_adapter
 
     logger.info("loading %s%s", wanted.model, "" if adapter is None else f" with {adapter}")
     student = load_student(
@@ -157,7 +161,4 @@ def load_runner(wanted: StudentConfig, adapter: Path | None, system_prompt: str 
         device_map=wanted.device_map,
         load_in_4bit=wanted.load_in_4bit,
     )
-    if adapter is not None and wanted.dtype == "float32" and not wanted.load_in_4bit:
-        # one product per layer instead of three; in a narrower type the sum would round the adapter away
-        student.model = student.model.merge_and_unload()
-    return Runner(student, system_prompt)
+    return Runner(student, system_prompt, None if adapter is None else merge_adapter(student))

@@ -18,7 +18,7 @@ from trims_core.generation.named_rules import BLOCK_LENGTH, RuleKind, make_rule
 from trims_core.generation.options import GEN_LENGTH, GenerateOptions
 from trims_core.hub import checkpoint_folder
 from trims_core.rendering import Message, Renderer
-from trims_core.students import Student, load_student
+from trims_core.students import Student, load_student, merge_adapter
 from trims_core.students.tokenizer import token_id
 
 
@@ -109,9 +109,8 @@ class Assistant:
             adapter=None if adapter is None else Path(adapter),
             load_in_4bit=load_in_4bit,
         )
-        if adapter is not None and dtype == "float32" and not load_in_4bit:
-            # one product per layer instead of three; in a narrower type the sum would round the adapter away
-            student.model = student.model.merge_and_unload()
+        if adapter is not None:
+            merge_adapter(student)
         return cls(student, _suggested_length(folder))
 
     def answer(

@@ -131,7 +131,7 @@ def load_student(
         model: a folder in the official layout, or a hub name (downloaded, safetensors only, no remote code).
         dtype: a torch dtype's name, or "auto" for that of the weights.
         device: a torch device, or "auto" for the GPU if there is one.
-        adapter: a PEFT folder saved under official module names.
+        adapter: a PEFT folder saved under official module names; `merge_adapter` puts it into the weights.
         device_map: spreads the module over devices in place of `device`: "auto", another of accelerate's
             words, or Hugging Face module name -> device.
         load_in_4bit: quantise the linear layers to NF4; `dtype` is then that of the arithmetic.
