@@ -155,16 +155,16 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path, dtype: 
     """Writes the weights that sweeps decode with, where they hold the adapter; gives back what they are.
 
     Raises:
-        ConfigError: the adapter's update does not survive in weights of this type, or sweeps measured a student
-            in 4 bits and no type is named.
+        ConfigError: the adapter's update does not survive in weights of this type, or sweeps measured a
+            student in 4 bits and no type is named.
     """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from trims_core.students import load_student, merge_adapter, save_official
 
     if student_config.load_in_4bit and dtype is None:
         raise ConfigError(
-            "student.load_in_4bit: sweeps measured weights in 4 bits, which a merged checkpoint does not hold."
-            " Leave --merge out, or name the type of another network with --dtype bfloat16"
+            "student.load_in_4bit: sweeps measured weights in 4 bits, which a merged checkpoint does not"
+            " hold. Leave --merge out, or name the type of another network with --dtype bfloat16"
         )
     student = load_student(
         student_config.model,
@@ -176,8 +176,8 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path, dtype: 
     found = merge_adapter(student)
     if found.apart:
         raise ConfigError(
-            f"--merge: {found}. A merged checkpoint in {found.dtype} is not the student that was measured: leave"
-            " --merge out, or take --dtype float32"
+            f"--merge: {found}. A merged checkpoint in {found.dtype} is not the student that was measured:"
+            " leave --merge out, or take --dtype float32"
         )
     same = found.dtype == student_config.dtype and not student_config.load_in_4bit
     about = f"{found.dtype}, {'as' if same else 'not as'} measured in sweeps"
@@ -202,6 +202,6 @@ def _card(student: StudentConfig, artifact: Artifact, about: str) -> str:
     settings = json.dumps(dict(manifest.config), indent=1, sort_keys=True)
     return (
         f"# {manifest.node}, merged\n\n`{student.model}`{revision} with a LoRA adapter merged in by"
-        f" TRIMS-Pipeline {__version__}.\n\nWeights: {about}.\n\nAdapter: artifact `{manifest.fingerprint}`, made"
-        f" {manifest.created_at[:19]} UTC.\n\nTraining settings:\n\n```json\n{settings}\n```\n"
+        f" TRIMS-Pipeline {__version__}.\n\nWeights: {about}.\n\nAdapter: artifact `{manifest.fingerprint}`,"
+        f" made {manifest.created_at[:19]} UTC.\n\nTraining settings:\n\n```json\n{settings}\n```\n"
     )

@@ -5,7 +5,6 @@ Shapes: none; everything here is about one or several conversations, the tensors
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from trims_core.errors import ConfigError
 from trims_core.generation.named_rules import BLOCK_LENGTH, RuleKind, make_rule
 from trims_core.generation.options import GEN_LENGTH, GenerateOptions
 from trims_core.hub import checkpoint_folder
+from trims_core.json_files import read_object
 from trims_core.rendering import Message, Renderer
 from trims_core.students import Student, load_student, merge_adapter
 from trims_core.students.tokenizer import token_id
@@ -210,8 +210,5 @@ def _suggested_length(folder: Path) -> int:
     path = folder / "generation_config.json"
     if not path.is_file():
         return GEN_LENGTH
-    try:
-        value = json.loads(path.read_text(encoding="utf-8")).get("max_new_tokens")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); expected JSON, repair or remove it") from error
-    return value if isinstance(value, int) and value > 0 else GEN_LENGTH
+    value = read_object(path, "generation settings; repair or remove it").get("max_new_tokens")
+    return value if type(value) is int and value > 0 else GEN_LENGTH

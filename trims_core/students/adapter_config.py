@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from trims_core.errors import ConfigError
+from trims_core.json_files import read_object
 from trims_core.students.config_json import COUNT, FLAG, Kind
-from trims_core.students.json_files import read_object
 
 _FACTOR: Final = Kind(
     "a number that is not 0",
@@ -71,8 +71,8 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
     odd = _not_read(raw)
     if odd:
         raise ConfigError(
-            f"{path}: {', '.join(odd)}: this kind of adapter is not read; expected LoRA, rsLoRA or DoRA. Merge"
-            " it with the tool that trained it, and load the merged checkpoint"
+            f"{path}: {', '.join(odd)}: this kind of adapter is not read; expected LoRA, rsLoRA or DoRA."
+            " Merge it with the tool that trained it, and load the merged checkpoint"
         )
     return {key: raw[key] for key in typed if raw.get(key) is not None} | {"inference_mode": True}
 

@@ -19,9 +19,9 @@ from typing import Any, Final
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
 from trims_core.errors import ConfigError
+from trims_core.json_files import DAMAGED
 from trims_core.students.adapter_config import read_adapter_config
 from trims_core.students.family import Family
-from trims_core.students.json_files import DAMAGED
 from trims_core.students.tensor_files import read_tensors, write_tensors
 
 WEIGHTS_NAME = "adapter_model.safetensors"

@@ -19,9 +19,9 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from torch import Tensor
 
 from trims_core.errors import ConfigError
+from trims_core.json_files import DAMAGED, read_object
 from trims_core.students.config_json import rope_theta
 from trims_core.students.family import Family
-from trims_core.students.json_files import DAMAGED, read_object
 from trims_core.students.tensor_files import read_tensors, tensor_names, write_tensors
 from trims_core.students.tokenizer import save_tokenizer
 
@@ -83,15 +83,18 @@ def save_official(
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         _write_json(out_dir / INDEX_NAME, index)
-    _write_json(out_dir / "config.json", _for_both_majors(family_config))
+    _write_json(out_dir / "config.json", _config_of(model, family_config))
     if tokenizer is not None:
         save_tokenizer(tokenizer, out_dir)
 
 
-def _for_both_majors(family_config: Mapping[str, Any]) -> dict[str, Any]:
-    """With `rope_theta` beside transformers 5's `rope_parameters`, which older programs do not read."""
+def _config_of(model: PreTrainedModel, family_config: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with the type of these weights, and with `rope_theta` beside transformers 5's
+    `rope_parameters`, which older programs do not read."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    said = {key: dtype for key in ("torch_dtype", "dtype") if family_config.get(key) is not None}
     theta = {"rope_theta": rope_theta(family_config)} if family_config.get("rope_parameters") else {}
-    return {**family_config, **theta}
+    return {**family_config, **said, **theta}
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

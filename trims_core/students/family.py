@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from trims_core.errors import ConfigError
+from trims_core.json_files import DAMAGED, read_object
 from trims_core.students.config_json import refuse_ids_beyond
-from trims_core.students.json_files import DAMAGED, read_object
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trims_core.errors import ConfigError
-from trims_core.students.json_files import DAMAGED
+from trims_core.json_files import DAMAGED
 
 _POINTER: Final = b"version https://git-lfs"
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from trims_core.errors import ConfigError
 from trims_core.hub import TOKENIZER_FILES, checkpoint_folder
+from trims_core.json_files import read_object
 from trims_core.rendering import load_tokenizer
 from trims_core.students.config_json import refuse_ids_beyond
 from trims_core.students.family import Family, read_family
-from trims_core.students.json_files import read_object
 
 _ONLY_HERE: Final = ("backend", "is_local", "local_files_only", "auto_map")
 """How the tokenizer was loaded, and programs that read other files than those that are written."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from trims_core.errors import ConfigError
 from trims_core.hub import checkpoint_folder
+from trims_core.json_files import read_object
 
 _CONTEXT_NAMES: Final = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 
@@ -28,18 +28,18 @@ def read_limits(model: str, revision: str | None) -> Limits:
     """The limits of a checkpoint folder or hub model; unknown ones where it has no config.json.
 
     Raises:
-        ConfigError: config.json is no JSON, or the hub does not give it.
+        ConfigError: config.json is no JSON object, or the hub does not give it.
     """
     path = checkpoint_folder(model, revision, ["config.json"]) / "config.json"
     if not path.is_file():
         return Limits()
-    try:
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path}: not valid JSON ({error}); fetch the checkpoint again") from error
-    text = config.get("text_config") or config
-    context = next((text[name] for name in _CONTEXT_NAMES if isinstance(text.get(name), int)), None)
-    return Limits(context, _vocab_size(text), _cache_values(text))
+    config = read_object(path, "the config.json of a checkpoint")
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, dict) and inner else config
+    numbers = {key: value for key, value in text.items() if type(value) is int and value > 0}
+    context = next((numbers[name] for name in _CONTEXT_NAMES if name in numbers), None)
+    is_llada = str(text.get("model_type")).lower() == "llada"
+    return Limits(context, _vocab_size(numbers, is_llada), _cache_values(numbers))
 
 
 def context_limit(limits: Limits, max_model_len: int | None) -> int | None:
@@ -58,16 +58,15 @@ def context_limit(limits: Limits, max_model_len: int | None) -> int | None:
     return max_model_len
 
 
-def _vocab_size(text: Mapping[str, Any]) -> int | None:
+def _vocab_size(numbers: Mapping[str, int], is_llada: bool) -> int | None:
     """Rows of the embedding, which LLaDA's configuration may count apart from the vocabulary."""
-    rows = text.get("embedding_size") if str(text.get("model_type")).lower() == "llada" else None
-    size: int | None = rows or text.get("vocab_size")
-    return size
+    rows = numbers.get("embedding_size") if is_llada else None
+    return rows or numbers.get("vocab_size")
 
 
-def _cache_values(text: Mapping[str, Any]) -> int | None:
-    layers, heads = text.get("num_hidden_layers"), text.get("num_attention_heads")
+def _cache_values(numbers: Mapping[str, int]) -> int | None:
+    layers, heads = numbers.get("num_hidden_layers"), numbers.get("num_attention_heads")
     if not layers or not heads:
         return None
-    head_dim = text.get("head_dim") or text.get("hidden_size", 0) // heads
-    return 2 * int(layers) * int(text.get("num_key_value_heads") or heads) * int(head_dim)
+    head_dim = numbers.get("head_dim") or numbers.get("hidden_size", 0) // heads
+    return 2 * layers * numbers.get("num_key_value_heads", heads) * head_dim
