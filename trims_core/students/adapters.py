@@ -16,7 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor
 
 from trims_core.errors import ConfigError
 from trims_core.json_files import DAMAGED
@@ -28,6 +30,7 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "adapter_config.json"
 
 _LORA_WEIGHT: Final = re.compile(r"base_model\.model\.(?P<module>.+?)\.lora_\w+(?:\..+)?")
+_BASE_WEIGHT: Final = re.compile(r"base_model\.model\.(?P<module>.+)\.base_layer\.weight")
 _TIED: Final = ("model.embed_tokens", "lm_head")
 
 
@@ -65,7 +68,7 @@ def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
     described: Family = model.student_family
     config = LoraConfig(**read_adapter_config(adapter_dir / CONFIG_NAME))
     weights_file = adapter_dir / WEIGHTS_NAME
-    official = read_tensors(weights_file)
+    official = _without_base_copies(model, read_tensors(weights_file), weights_file)
     modules = _wrapped_modules(official, str(weights_file))
     broken = [name for name, tensor in official.items() if not tensor.isfinite().all()]
     if broken:
@@ -89,6 +92,23 @@ def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
         )
     set_peft_model_state_dict(wrapped, state)
     return wrapped
+
+
+def _without_base_copies(model: Any, tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
+    """Without the weights of head and embedding that PEFT stores beside their adapters.
+
+    Raises:
+        ConfigError: they are not this student's.
+    """
+    copies = {name: match["module"] for name in tensors if (match := _BASE_WEIGHT.fullmatch(name))}
+    for name, module in copies.items():
+        own = model.get_submodule(_name_inside(model.student_family, module, source)).weight
+        if not torch.equal(tensors[name].to(own), own):
+            raise ConfigError(
+                f"{source}: {name} differs from this student's weight; expected an adapter of the same"
+                " checkpoint"
+            )
+    return {name: tensor for name, tensor in tensors.items() if name not in copies}
 
 
 def _wrap(model: Any, config: LoraConfig, source: Path) -> PeftModel:
