@@ -22,6 +22,8 @@ def read_object(path: Path, expected: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; expected {expected}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
     except (ValueError, RecursionError) as error:

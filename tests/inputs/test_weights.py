@@ -10,6 +10,7 @@ import pytest
 import torch
 from fakes.decoding_checkpoint import write_student
 from fakes.dream_checkpoint import write_dream
+from fakes.tiny_teacher import scored_by, write_tiny_qwen3
 from safetensors.torch import load_file, save_file
 
 from trims_core.errors import ConfigError
@@ -172,3 +173,18 @@ def test_a_name_of_another_program_is_an_error_that_names_the_file(single: Path)
     rewrite(single / "model.safetensors", {"transformer.h.0.weight": torch.zeros(1)})
     with pytest.raises(ConfigError, match=r"transformer\.h\.0\.weight"):
         load_student(str(single))
+
+
+def test_a_damaged_teacher_is_named_too(tmp_path: Path) -> None:
+    folder = write_tiny_qwen3(tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(ConfigError, match=r"model\.safetensors: cannot be read.*will not help"):
+        scored_by("transformers", 8, folder, [])
+
+
+def test_auto_is_the_type_of_most_weights(single: Path) -> None:
+    path = single / "model.safetensors"
+    weights = {name: tensor.bfloat16() for name, tensor in load_file(path).items() if tensor.ndim > 1}
+    rewrite(path, weights)
+    assert load_student(str(single), dtype="auto").model.dtype == torch.bfloat16

@@ -15,6 +15,8 @@ from trims_core.errors import ConfigError
 from trims_core.json_files import read_object
 from trims_core.students.config_json import COUNT, FLAG, Kind
 
+ADAPTER_CONFIG_NAME: Final = "adapter_config.json"
+
 _FACTOR: Final = Kind(
     "a number that is not 0",
     lambda value: (

@@ -22,12 +22,11 @@ from torch import Tensor
 
 from trims_core.errors import ConfigError
 from trims_core.json_files import DAMAGED
-from trims_core.students.adapter_config import read_adapter_config
+from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME, read_adapter_config
 from trims_core.students.family import Family
 from trims_core.students.tensor_files import read_tensors, write_tensors
 
 WEIGHTS_NAME = "adapter_model.safetensors"
-CONFIG_NAME = "adapter_config.json"
 
 _LORA_WEIGHT: Final = re.compile(r"base_model\.model\.(?P<module>.+?)\.lora_\w+(?:\..+)?")
 _BASE_WEIGHT: Final = re.compile(r"base_model\.model\.(?P<module>.+)\.base_layer\.weight")
@@ -66,7 +65,7 @@ def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
             it does not fit the student.
     """
     described: Family = model.student_family
-    config = LoraConfig(**read_adapter_config(adapter_dir / CONFIG_NAME))
+    config = LoraConfig(**read_adapter_config(adapter_dir / ADAPTER_CONFIG_NAME))
     weights_file = adapter_dir / WEIGHTS_NAME
     official = _without_base_copies(model, read_tensors(weights_file), weights_file)
     modules = _wrapped_modules(official, str(weights_file))

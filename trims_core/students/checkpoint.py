@@ -34,7 +34,6 @@ WEIGHTS_NAME: Final = "model.safetensors"
 INDEX_NAME: Final = "model.safetensors.index.json"
 MAX_SHARD_BYTES: Final = 5_000_000_000
 
-_OURS: Final = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 _BUFFER: Final = re.compile(r"(.*\.)?inv_freq")
 """Made from config.json, not learned; old programs stored them."""
 _EMBEDDING: Final = "model.embed_tokens.weight"
@@ -59,7 +58,8 @@ def save_official(
         max_shard_bytes: weights beyond this go to a further file.
 
     Raises:
-        ConfigError: the model was loaded in 4 bits, which the official layout does not hold.
+        ConfigError: the model was loaded in 4 bits, which the official layout does not hold; or the index of
+            the weights that were there is damaged.
     """
     if getattr(model, "is_loaded_in_4bit", False):
         raise ConfigError(
@@ -74,9 +74,7 @@ def save_official(
         for name, tensor in model.state_dict().items()
         if not (tied and name.startswith("lm_head"))
     }
-    for path in out_dir.iterdir():
-        if _OURS.fullmatch(path.name):
-            path.unlink()
+    _remove_weights(out_dir)
     split = split_torch_state_dict_into_shards(state, max_shard_size=max_shard_bytes)
     for file_name, names in split.filename_to_tensors.items():
         write_tensors({name: state[name] for name in names}, out_dir / file_name)
@@ -86,6 +84,12 @@ def save_official(
     _write_json(out_dir / "config.json", _config_of(model, family_config))
     if tokenizer is not None:
         save_tokenizer(tokenizer, out_dir)
+
+
+def _remove_weights(folder: Path) -> None:
+    index = folder / INDEX_NAME
+    for name in (WEIGHTS_NAME, *(_by_file(index) if index.is_file() else ()), INDEX_NAME):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _config_of(model: PreTrainedModel, family_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,11 +124,12 @@ def read_weights(folder: Path, family: Family) -> dict[str, Tensor]:
         _drop_tied_head(state, origin)
     _refuse_other_names(state, expected, family, folder)
     for name, tensor in state.items():
-        if tensor.shape != expected[name] or not tensor.is_floating_point():
+        if tensor.shape != expected[name] or not tensor.is_floating_point() or tensor.itemsize < 2:
             raise ConfigError(
                 f"{origin[name]}: {family.official_name(name)} is of shape {list(tensor.shape)} and type"
                 f" {str(tensor.dtype).removeprefix('torch.')}; config.json says {list(expected[name])}, and"
-                f" expected is a floating-point type. The weights are of another config.json. {DAMAGED}"
+                f" expected are 16 bits or more of floating point. The weights are of another config.json."
+                f" {DAMAGED}"
             )
     return state
 

@@ -107,7 +107,14 @@ _LAYOUT = Layout(
         "residual_dropout": (0.0, None),
         "embedding_dropout": (0.0, None),
     },
-    harmless=frozenset({"rope_full_precision", "alibi_bias_max", "attention_layer_norm_with_affine"}),
+    harmless=frozenset(
+        {
+            *("rope_full_precision", "alibi_bias_max", "attention_layer_norm_with_affine"),
+            # Hugging Face's names of the sizes, which other tools add and no LLaDA program reads
+            *("max_position_embeddings", "hidden_size", "intermediate_size", "num_hidden_layers"),
+            *("num_attention_heads", "num_key_value_heads", "hidden_act"),
+        }
+    ),
 )
 
 

@@ -24,6 +24,7 @@ from trims_core.config import ScoresConfig
 from trims_core.errors import ConfigError, TeacherError, TeacherUnavailableError
 from trims_core.hub import model_folder
 from trims_core.processes import Child, importing_us
+from trims_core.students.tensor_files import check_tensor_files
 from trims_core.teacher.devices import has_cuda
 from trims_core.teacher.limits import Limits
 from trims_core.teacher.protocol import ENGINE_ERROR, Beat, Refused, Reply, Request, Scored, TeacherInfo
@@ -62,12 +63,13 @@ class VllmTeacher:
         """Start the child and wait for its engine.
 
         Raises:
-            ConfigError: the model cannot be fetched.
+            ConfigError: the model cannot be fetched, or a file of its weights is damaged.
             TeacherError: the engine refuses the model or the settings.
             TeacherUnavailableError: the child died, or was not ready within start_timeout_s.
         """
         on_gpu = runs_on_gpu()
         folder = model_folder(self._config.model, self._config.revision)
+        check_tensor_files(folder)
         self._spawn(child_environment(os.environ, on_gpu=on_gpu))
         arguments = engine_arguments(folder, self._config, self._limits, max_tokens, on_gpu=on_gpu)
         self._send(("start", arguments, _CHUNKS * self._config.batch_size))
