@@ -63,22 +63,23 @@ class VllmTeacher:
         """Start the child and wait for its engine.
 
         Raises:
-            ConfigError: the model cannot be fetched, or a file of its weights is damaged.
+            ConfigError: the model cannot be fetched.
             TeacherError: the engine refuses the model or the settings.
             TeacherUnavailableError: the child died, or was not ready within start_timeout_s.
         """
         on_gpu = runs_on_gpu()
         folder = model_folder(self._config.model, self._config.revision)
-        check_tensor_files(folder)
         self._spawn(child_environment(os.environ, on_gpu=on_gpu))
         arguments = engine_arguments(folder, self._config, self._limits, max_tokens, on_gpu=on_gpu)
         self._send(("start", arguments, _CHUNKS * self._config.batch_size))
         answer = self._receive(beat, "starting vLLM", "start_timeout_s")
         if answer[0] == "failed":
-            raise TeacherError(
-                f"vLLM does not start: {answer[1]}. Check scores.model, dtype, kv_cache_mib,"
-                f" gpu_memory_utilization and options.\n{self._log_tail()}"
-            )
+            remedy = "Check scores.model, dtype, kv_cache_mib, gpu_memory_utilization and options"
+            try:
+                check_tensor_files(folder)
+            except ConfigError as error:
+                remedy = str(error)
+            raise TeacherError(f"vLLM does not start: {answer[1]}. {remedy}.\n{self._log_tail()}")
         self._idle = True
         return TeacherInfo(f"vllm {answer[1]['version']}", {"device": "cuda" if on_gpu else "cpu"})
 
