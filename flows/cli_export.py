@@ -57,6 +57,13 @@ def export(
     merge: Annotated[
         bool, typer.Option("--merge", help="Write the whole student with the adapter merged in.")
     ] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="With --merge: type of the weights; default: student.dtype, which sweeps measured.",
+            metavar="TYPE",
+        ),
+    ] = None,
     set_: Overrides = None,
 ) -> None:
     """Write an adapter, or with --merge a full checkpoint, for use outside this project."""
@@ -65,6 +72,10 @@ def export(
         raise ConfigError(f"{out}: exists already; name a folder that does not")
     if model is not None and artifact is not None:
         raise ConfigError(f"--model {model} and --artifact {artifact}: both name an adapter; expected one")
+    if dtype is not None and not merge:
+        raise ConfigError(
+            f"--dtype {dtype}: an adapter alone is copied as it is; add --merge, or leave it out"
+        )
     store, graph = Store(settings.store), build_graph(settings)
     if artifact is not None:
         trained = _named(store, artifact)
@@ -78,13 +89,14 @@ def export(
     partial = out.absolute().with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    what = "adapter"
     if merge:
-        _merge(settings.student, trained, partial)
+        what = f"merged checkpoint ({_merge(settings.student, trained, partial, dtype)})"
     else:
         for path in trained.files("adapter/"):
             shutil.copyfile(path, partial / path.name)
     partial.rename(out)
-    said = f"{'merged checkpoint' if merge else 'adapter'}: {out}{_origin(trained)}"
+    said = f"{what}: {out}{_origin(trained)}"
     standard_output().print(said, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -145,27 +157,43 @@ def _check_student(store: Store, settings: TrimsConfig, trained: Artifact) -> No
         )
 
 
-def _merge(student_config: StudentConfig, artifact: Artifact, out: Path) -> None:
-    """Add the adapter's product to the weights in float32, then round to the checkpoint's own type."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from trims_core.students import load_student, save_official
+def _merge(student_config: StudentConfig, artifact: Artifact, out: Path, dtype: str | None) -> str:
+    """Writes the weights that sweeps decode with, where they hold the adapter; gives back what they are.
 
-    adapter = artifact.file("adapter/adapter_config.json").parent
+    Raises:
+        ConfigError: the adapter's update does not survive in weights of this type, or sweeps measured a
+            student in 4 bits and no type is named.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from trims_core.students import load_student, merge_adapter, save_official
+
+    if student_config.load_in_4bit and dtype is None:
+        raise ConfigError(
+            "student.load_in_4bit: sweeps measured weights in 4 bits, which a merged checkpoint does not"
+            " hold. Leave --merge out, or name the type of another network with --dtype bfloat16"
+        )
     student = load_student(
         student_config.model,
         revision=student_config.revision,
-        dtype="auto",
-        adapter=adapter,
+        dtype=dtype or student_config.dtype,
+        adapter=artifact.file("adapter/adapter_config.json").parent,
         family=student_config.family,
     )
-    dtype = student.model.dtype
-    merged = student.model.float().merge_and_unload().to(dtype)
+    found = merge_adapter(student)
+    if found.apart:
+        raise ConfigError(
+            f"--merge: {found}. A merged checkpoint in {found.dtype} is not the student that was measured:"
+            " leave --merge out, or take --dtype float32"
+        )
+    same = found.dtype == student_config.dtype and not student_config.load_in_4bit
+    about = f"{found.dtype}, {'as' if same else 'not as'} measured in sweeps"
     own_template = template_text(student_config, "student")
     if own_template is not None:  # so that the copy's prompts are those of the training
         student.tokenizer.chat_template = own_template
-    save_official(merged, student.family.config, student.tokenizer, out)
+    save_official(student.model, student.family.config, student.tokenizer, out)
     _copy_companions(student_config, out)
-    (out / "README.md").write_text(_card(student_config, artifact), encoding="utf-8")
+    (out / "README.md").write_text(_card(student_config, artifact, about), encoding="utf-8")
+    return about
 
 
 def _copy_companions(student: StudentConfig, out: Path) -> None:
@@ -176,13 +204,13 @@ def _copy_companions(student: StudentConfig, out: Path) -> None:
             shutil.copyfile(path, out / path.name)
 
 
-def _card(student: StudentConfig, artifact: Artifact) -> str:
+def _card(student: StudentConfig, artifact: Artifact, about: str) -> str:
     """A model card: what was merged, and where the adapter came from."""
     manifest = artifact.manifest
     revision = f" at `{student.revision}`" if student.revision else ""
     settings = json.dumps(dict(manifest.config), indent=1, sort_keys=True)
     return (
         f"# {manifest.node}, merged\n\n`{student.model}`{revision} with a LoRA adapter merged in by"
-        f" TRIMS-Pipeline {__version__}.\n\nAdapter: artifact `{manifest.fingerprint}`, made"
-        f" {manifest.created_at[:19]} UTC.\n\nTraining settings:\n\n```json\n{settings}\n```\n"
+        f" TRIMS-Pipeline {__version__}.\n\nWeights: {about}.\n\nAdapter: artifact `{manifest.fingerprint}`,"
+        f" made {manifest.created_at[:19]} UTC.\n\nTraining settings:\n\n```json\n{settings}\n```\n"
     )

@@ -93,9 +93,14 @@ def model_folder(model: str, revision: str | None) -> Path:
     Weights are safetensors, or else .bin files.
     """
     folder = checkpoint_folder(model, revision, _MODEL_FILES)
-    if any(folder.glob("*.safetensors")):
+    if tensor_files(folder):
         return folder
     return checkpoint_folder(model, revision, (*_MODEL_FILES, "*.bin"))
+
+
+def tensor_files(folder: Path) -> list[Path]:
+    """The safetensors files in a checkpoint folder, sorted."""
+    return sorted(folder.glob("*.safetensors"))
 
 
 def commit_of(kind: Kind, name: str, revision: str | None, known: str | None = None) -> str:

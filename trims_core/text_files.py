@@ -16,6 +16,7 @@ from trims_core.errors import ConfigError
 from trims_core.paths import located
 
 BOM: Final = "\ufeff"
+DAMAGED: Final = "Running again will not help: fetch or copy the file again"
 
 
 def text_of(path: Path, expected: str) -> str:
@@ -65,9 +66,22 @@ def json_of(path: Path, expected: str) -> Any:
             parse_constant=_no_number,
         )
     except (ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{path}: not valid JSON ({error}); expected {expected}. Correct the file"
-        ) from error
+        raise ConfigError(f"{path}: not valid JSON ({error}); expected {expected}") from error
+
+
+def object_of(path: Path, expected: str) -> dict[str, Any]:
+    """The object in a JSON file that came with a checkpoint, for example.
+
+    Raises:
+        ConfigError: as `json_of`, or it holds something else; says that running again will not help.
+    """
+    try:
+        found = json_of(path, expected)
+    except ConfigError as error:
+        raise ConfigError(f"{error}. {DAMAGED}" if path.is_file() else str(error)) from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: holds a JSON {type(found).__name__}; expected {expected}. {DAMAGED}")
+    return found
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from trims_core.demo.problems import draw_problem
-from trims_core.demo.tokenizers import save_tokenizer, student_tokenizer, teacher_tokenizer
+from trims_core.demo.tokenizers import student_tokenizer, teacher_tokenizer
 from trims_core.demo.wordings import worked_answer
+from trims_core.students.tokenizer import save_tokenizer
 
 CONVERSATION = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "3 + 4 = 7."}]
 

@@ -22,6 +22,8 @@ from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from flows.cli import app
+from trims_core.config import StudentConfig
+from trims_core.decoding.runner import load_runner
 from trims_core.graph import build_graph, select
 from trims_core.settings import load_config
 from trims_core.stage import Make, Unit, Work, run_node
@@ -111,7 +113,9 @@ def test_the_merged_checkpoint_has_the_official_files_names_and_type(
     weights = load_file(student / "model.safetensors")
     save_file({name: one.bfloat16() for name, one in weights.items()}, student / "model.safetensors")
     (student / "modeling_it.py").write_text("raise SystemExit('executed')")
-    found = CliRunner().invoke(app, ["export", str(config), str(tmp_path / "merged"), "--merge"])
+    found = CliRunner().invoke(
+        app, ["export", str(config), str(tmp_path / "merged"), "--merge", "--dtype", "bfloat16"]
+    )
     assert found.exit_code == 0, found.output
     merged = load_file(tmp_path / "merged" / "model.safetensors")
     assert {name: (one.shape, one.dtype) for name, one in merged.items()} == {
@@ -121,6 +125,61 @@ def test_the_merged_checkpoint_has_the_official_files_names_and_type(
     before, after = (load_student_tokenizer(str(folder))[0] for folder in (student, tmp_path / "merged"))
     assert before.get_vocab() == after.get_vocab()
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").mask_token_id == before.mask_token_id
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_exported_is_what_sweeps_decode_with(
+    config: Path, tmp_path: Path, student: Path, trained: Artifact, dtype: str
+) -> None:
+    weights = load_file(student / "model.safetensors")
+    save_file({name: one.bfloat16() for name, one in weights.items()}, student / "model.safetensors")
+    out = tmp_path / "merged"
+    named = ["--artifact", str(trained.path), "--set", f"student.dtype={dtype}"]
+    found = CliRunner().invoke(app, ["export", str(config), str(out), "--merge", *named])
+    assert found.exit_code == 0, found.output
+    assert f"merged checkpoint ({dtype}, as measured in sweeps)" in found.output
+    adapter = trained.file("adapter/adapter_config.json").parent
+    measured = load_runner(
+        StudentConfig(model=str(student), dtype=dtype, device="cpu"), adapter, None
+    ).student
+    exported = load_student(str(out), dtype="auto")
+    assert str(exported.model.dtype) == f"torch.{dtype}"
+    ids_BL = torch.arange(24)[None]
+    with torch.no_grad():
+        assert torch.equal(exported.forward(ids_BL), measured.forward(ids_BL))
+
+
+def test_an_update_that_the_weights_would_lose_is_not_merged(
+    config: Path, tmp_path: Path, student: Path, trained: Artifact
+) -> None:
+    weights = load_file(student / "model.safetensors")
+    save_file({name: one * 1e4 for name, one in weights.items()}, student / "model.safetensors")
+    named = ["--artifact", str(trained.path), "--merge"]
+    out = tmp_path / "merged"
+    found = CliRunner().invoke(app, ["export", str(config), str(out), *named, "--dtype", "bfloat16"])
+    assert found.exit_code == 2
+    assert "beside the weights in" in found.output
+    assert "--dtype float32" in found.output
+    assert not out.exists()
+    found = CliRunner().invoke(app, ["export", str(config), str(out), *named, "--dtype", "float32"])
+    assert found.exit_code == 0, found.output
+    refused = CliRunner().invoke(app, ["export", str(config), str(tmp_path / "a"), "--dtype", "float32"])
+    assert refused.exit_code == 2
+    assert "add --merge" in refused.output
+
+
+def test_four_bits_are_merged_into_another_type_only_where_one_is_named(
+    config: Path, tmp_path: Path, trained: Artifact
+) -> None:
+    named = ["--artifact", str(trained.path), "--merge", "--set", "student.load_in_4bit=true"]
+    found = CliRunner().invoke(app, ["export", str(config), str(tmp_path / "out"), *named])
+    assert found.exit_code == 2
+    assert "student.load_in_4bit: sweeps measured weights in 4 bits" in found.output
+    found = CliRunner().invoke(
+        app, ["export", str(config), str(tmp_path / "out"), *named, "--dtype", "float32"]
+    )
+    assert found.exit_code == 0, found.output
+    assert "not as measured in sweeps" in found.output
 
 
 def test_a_hub_student_is_merged_at_the_commit_whose_files_the_adapter_was_trained_on(

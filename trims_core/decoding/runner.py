@@ -21,7 +21,7 @@ from trims_core.errors import ConfigError, SweepError
 from trims_core.rendering import Renderer
 
 if TYPE_CHECKING:
-    from trims_core.students import Student
+    from trims_core.students import Merge, Student
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +67,18 @@ class Runner:
         student: with a tokenizer.
         system_prompt: put before every conversation.
         template: file, keywords and date of the chat template; default: the family's template alone.
+        merge: what became of its adapter, if it has one.
     """
 
     def __init__(
-        self, student: Student, system_prompt: str | None = None, template: TemplateConfig | None = None
+        self,
+        student: Student,
+        system_prompt: str | None = None,
+        template: TemplateConfig | None = None,
+        merge: Merge | None = None,
     ) -> None:
         self.student = student
+        self.merge = merge
         self.workers = default_workers(student)
         """Threads, each with a batch of its own."""
         self._renderer = Renderer(student.tokenizer, template, "student")
@@ -147,7 +153,7 @@ def load_runner(wanted: StudentConfig, adapter: Path | None, system_prompt: str 
     Raises:
         ConfigError: no such checkpoint or adapter, no tokenizer, or a library that is missing.
     """
-    from trims_core.students import load_student
+    from trims_core.students import load_student, merge_adapter
 
     logger.info("loading %s%s", wanted.model, "" if adapter is None else f" with {adapter}")
     student = load_student(
@@ -160,7 +166,5 @@ def load_runner(wanted: StudentConfig, adapter: Path | None, system_prompt: str 
         device_map=wanted.device_map,
         load_in_4bit=wanted.load_in_4bit,
     )
-    if adapter is not None and wanted.dtype == "float32" and not wanted.load_in_4bit:
-        # one product per layer instead of three; in a narrower type the sum would round the adapter away
-        student.model = student.model.merge_and_unload()
-    return Runner(student, system_prompt, wanted)
+    merge = None if adapter is None else merge_adapter(student)
+    return Runner(student, system_prompt, wanted, merge)

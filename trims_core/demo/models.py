@@ -21,9 +21,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, 
 from trims_core.demo.cards import model_card
 from trims_core.demo.measurements import CANVAS, measure_student, measure_teacher
 from trims_core.demo.pretraining import ALONE, Progress, Recipe, Role, Share, Trainer
-from trims_core.demo.tokenizers import save_tokenizer, student_tokenizer, teacher_tokenizer
+from trims_core.demo.tokenizers import student_tokenizer, teacher_tokenizer
 from trims_core.students import save_official
 from trims_core.students.llada import LladaFamily
+from trims_core.students.tokenizer import save_tokenizer
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ boundaries also cross.
 import random
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -112,9 +111,3 @@ def student_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         mask_token="<|mdm_mask|>",
         extra_special_tokens=["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
     )
-
-
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out_dir: Path) -> None:
-    """Writes tokenizer.json, tokenizer_config.json and the chat template inside it."""
-    out_dir.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(str(out_dir), save_jinja_files=False)

@@ -5,7 +5,6 @@ Shapes: none; everything here is about one or several conversations, the tensors
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,9 @@ from trims_core.hub import checkpoint_folder
 from trims_core.paths import path_given
 from trims_core.plain_values import half_characters
 from trims_core.rendering import Renderer
-from trims_core.students import Student, load_student
+from trims_core.students import Student, load_student, merge_adapter
 from trims_core.students.tokenizer import token_id
+from trims_core.text_files import object_of
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,8 @@ class Assistant:
             adapter=None if adapter is None else Path(path_given(str(adapter), "adapter")),
             load_in_4bit=load_in_4bit,
         )
-        if adapter is not None and dtype == "float32" and not load_in_4bit:
-            # one product per layer instead of three; in a narrower type the sum would round the adapter away
-            student.model = student.model.merge_and_unload()
+        if adapter is not None:
+            merge_adapter(student)
         return cls(student, _suggested_length(folder), template)
 
     def answer(
@@ -252,8 +251,5 @@ def _suggested_length(folder: Path) -> int:
     path = folder / "generation_config.json"
     if not path.is_file():
         return GEN_LENGTH
-    try:
-        value = json.loads(path.read_text(encoding="utf-8")).get("max_new_tokens")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); expected JSON, repair or remove it") from error
-    return value if isinstance(value, int) and value > 0 else GEN_LENGTH
+    value = object_of(path, "generation settings; repair or remove it").get("max_new_tokens")
+    return value if type(value) is int and value > 0 else GEN_LENGTH

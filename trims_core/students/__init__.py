@@ -12,17 +12,20 @@ if TYPE_CHECKING:
     from trims_core.students.adapters import load_adapter_official, save_adapter_official
     from trims_core.students.checkpoint import save_official
     from trims_core.students.loading import Student, load_student
+    from trims_core.students.merging import Merge, merge_adapter
     from trims_core.students.shapes import family_of_shape, random_student
     from trims_core.students.tokenizer import load_student_tokenizer
 
 __all__ = [
     "Family",
+    "Merge",
     "Student",
     "families",
     "family_of_shape",
     "load_adapter_official",
     "load_student",
     "load_student_tokenizer",
+    "merge_adapter",
     "random_student",
     "read_family",
     "save_adapter_official",
@@ -32,6 +35,8 @@ __all__ = [
 _LAZY = {
     "Student": "loading",
     "load_student": "loading",
+    "Merge": "merging",
+    "merge_adapter": "merging",
     "load_student_tokenizer": "tokenizer",
     "family_of_shape": "shapes",
     "random_student": "shapes",

@@ -3,30 +3,34 @@ checkpoint.
 
 Inside, a student is a Hugging Face module with Hugging Face names; what is saved carries the names every
 other tool sees.
+
+Covered: LoRA, rsLoRA and DoRA on linear modules, the head and the embedding. Not covered, and refused by
+name: every other setting of PEFT that changes what an adapter computes (adapter_config.py).
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from trims_core.errors import ConfigError
+from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME, read_adapter_config
 from trims_core.students.family import Family
+from trims_core.students.tensor_files import read_tensors, write_tensors
+from trims_core.text_files import DAMAGED
 
 WEIGHTS_NAME = "adapter_model.safetensors"
-CONFIG_NAME = "adapter_config.json"
 
 _LORA_WEIGHT: Final = re.compile(r"base_model\.model\.(?P<module>.+?)\.lora_\w+(?:\..+)?")
-_NOT_READ: Final = ("rank_pattern", "alpha_pattern", "modules_to_save", "target_parameters")
-# these train the difference to base weights that PEFT changes while it wraps them
-_CHANGES_THE_BASE: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_BASE_WEIGHT: Final = re.compile(r"base_model\.model\.(?P<module>.+)\.base_layer\.weight")
+_TIED: Final = ("model.embed_tokens", "lm_head")
 
 
 def save_adapter_official(peft_model: PeftModel, out_dir: Path, *, base: str | None = None) -> None:
@@ -46,7 +50,7 @@ def save_adapter_official(peft_model: PeftModel, out_dir: Path, *, base: str | N
     config.inference_mode = True
     config.base_model_name_or_path = base
     out_dir.mkdir(parents=True, exist_ok=True)
-    save_file(state, str(out_dir / WEIGHTS_NAME), metadata={"format": "pt"})
+    write_tensors(state, out_dir / WEIGHTS_NAME)
     config.save_pretrained(str(out_dir))
 
 
@@ -57,16 +61,24 @@ def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
     of Llama's modules (q, k, v, o, gate, up, down_proj) wrapped only four of seven, and PEFT did not say so.
 
     Raises:
-        ConfigError: files are missing, it is no LoRA adapter, or it does not fit the student.
+        ConfigError: files are missing or damaged, it is no LoRA adapter or one of a kind that is not read, or
+            it does not fit the student.
     """
     described: Family = model.student_family
-    config = _read_config(adapter_dir)
-    official = load_file(str(adapter_dir / WEIGHTS_NAME))
-    config.target_modules = [described.hf_name(name) for name in _wrapped_modules(official, str(adapter_dir))]
-    config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
-    config.base_model_name_or_path = None  # a name for people; PEFT would warn that this module has none
-    state = {described.hf_name(name): tensor for name, tensor in official.items()}
-    wrapped = get_peft_model(model, config)
+    config = LoraConfig(**read_adapter_config(adapter_dir / ADAPTER_CONFIG_NAME))
+    weights_file = adapter_dir / WEIGHTS_NAME
+    official = _without_base_copies(model, read_tensors(weights_file), weights_file)
+    modules = _wrapped_modules(official, str(weights_file))
+    broken = [name for name, tensor in official.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ConfigError(
+            f"{weights_file}: {len(broken)} weights are not finite, e.g. {broken[0]}; expected numbers."
+            f" {DAMAGED}, or train again"
+        )
+    state = {_name_inside(described, name, weights_file): tensor for name, tensor in official.items()}
+    config.target_modules = [_name_inside(described, name, weights_file) for name in modules]
+    _refuse_tied(model, config.target_modules, weights_file)
+    wrapped = _wrap(model, config, weights_file)
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     unfit = sorted(set(expected) ^ set(state)) or [
         name for name, tensor in expected.items() if tensor.shape != state[name].shape
@@ -74,27 +86,56 @@ def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
     if unfit:
         raise ConfigError(
             f"{adapter_dir}: the adapter does not fit this student ({len(unfit)} weights absent or of another"
-            f" shape, e.g. {described.official_name(unfit[0])}); expected an adapter of the same checkpoint"
+            f" shape, e.g. {described.official_name(unfit[0])}); expected an adapter of the same"
+            " checkpoint, and the rank that its weights have"
         )
     set_peft_model_state_dict(wrapped, state)
     return wrapped
 
 
-def _read_config(adapter_dir: Path) -> LoraConfig:
-    for name in (CONFIG_NAME, WEIGHTS_NAME):
-        if not (adapter_dir / name).is_file():
-            raise ConfigError(f"{adapter_dir / name}: no such file; expected a PEFT adapter folder")
-    raw = json.loads((adapter_dir / CONFIG_NAME).read_text(encoding="utf-8"))
-    if raw.get("peft_type") != "LORA":
-        raise ConfigError(f"{adapter_dir}: peft_type is {raw.get('peft_type')!r}; expected LORA")
-    odd = [f"{key} = {raw[key]!r}" for key in _NOT_READ if raw.get(key)]
-    if raw.get("bias", "none") != "none":
-        odd.append(f"bias = {raw['bias']!r}")
-    if str(raw.get("init_lora_weights")).startswith(_CHANGES_THE_BASE):
-        odd.append(f"init_lora_weights = {raw['init_lora_weights']!r}")
-    if odd:
-        raise ConfigError(f"{adapter_dir}: {', '.join(odd)}; only plain LoRA adapters are read")
-    return LoraConfig.from_pretrained(str(adapter_dir))
+def _without_base_copies(model: Any, tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
+    """Without the weights of head and embedding that PEFT stores beside their adapters.
+
+    Raises:
+        ConfigError: they are not this student's.
+    """
+    copies = {name: match["module"] for name in tensors if (match := _BASE_WEIGHT.fullmatch(name))}
+    for name, module in copies.items():
+        own = model.get_submodule(_name_inside(model.student_family, module, source)).weight
+        if not torch.equal(tensors[name].to(own), own):
+            raise ConfigError(
+                f"{source}: {name} differs from this student's weight; expected an adapter of the same"
+                " checkpoint"
+            )
+    return {name: tensor for name, tensor in tensors.items() if name not in copies}
+
+
+def _wrap(model: Any, config: LoraConfig, source: Path) -> PeftModel:
+    try:
+        return get_peft_model(model, config)
+    except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        raise ConfigError(
+            f"{source}: PEFT cannot wrap this student with it ({error}); expected a LoRA adapter of the same"
+            " checkpoint"
+        ) from error
+
+
+def _name_inside(family: Family, official: str, source: Path) -> str:
+    try:
+        return family.hf_name(official)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _refuse_tied(model: Any, modules: Iterable[str], source: Path) -> None:
+    """Raises ConfigError for an adapter on one side of a tied pair: merging it would change both."""
+    on_tied = [name for name in modules if name in _TIED]
+    if on_tied and model.config.tie_word_embeddings:
+        described: Family = model.student_family
+        raise ConfigError(
+            f"{source}: wraps {described.official_name(on_tied[0])}, whose weights this student shares"
+            " between embedding and head; expected an adapter of other modules"
+        )
 
 
 def _wrapped_modules(weight_names: Iterable[str], source: str) -> list[str]:

@@ -10,15 +10,16 @@ Covered: LLaDA (names of its own) and Dream (Hugging Face's names, predictions o
 
 from __future__ import annotations
 
-import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from trims_core.errors import ConfigError
+from trims_core.students.config_json import refuse_ids_beyond
+from trims_core.text_files import DAMAGED, object_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,7 @@ class Family(ABC):
 
     mask_id: int
     eos_id: int
+    """End of sequence; the first one where config.json lists several."""
     eot_id: int | None
     """End of turn; None where the checkpoint has no tokenizer that names it."""
     vocab_size: int
@@ -48,11 +50,23 @@ class Family(ABC):
     context_length: int
     n_layers: int
     config: Mapping[str, Any] = field(repr=False)
+    more_end_ids: tuple[int, ...] = ()
+    """Further ends of sequence that config.json lists."""
 
     @property
     def end_ids(self) -> frozenset[int]:
         """Ids that end an answer."""
-        return frozenset(i for i in (self.eos_id, self.eot_id) if i is not None)
+        return frozenset(i for i in (self.eos_id, self.eot_id, *self.more_end_ids) if i is not None)
+
+    def refuse_ids_beyond_the_embedding(self, source: str) -> None:
+        """Raises ConfigError for a token id of config.json or the tokenizer that has no row there."""
+        ids = {
+            "mask_token_id": self.mask_id,
+            "eos_token_id": (self.eos_id, *self.more_end_ids),
+            "eot_token_id": self.eot_id,
+            "pad_token_id": self.config.get("pad_token_id"),
+        }
+        refuse_ids_beyond(self.vocab_size, ids, source)
 
     @classmethod
     @abstractmethod
@@ -164,30 +178,6 @@ def families() -> dict[str, type[Family]]:
     return {family.name: family for family in (DreamFamily, LladaFamily)}
 
 
-def refuse_unlike(
-    kind: str,
-    config: Mapping[str, Any],
-    required: Sequence[str],
-    must_be: Mapping[str, tuple[Any, ...]],
-    source: str,
-) -> None:
-    """Raises ConfigError where config.json lacks a required key or holds what the family does not do.
-
-    Args:
-        must_be: key -> its possible values, the usual one first; an absent key is fine.
-    """
-    missing = [key for key in required if config.get(key) is None]
-    if missing:
-        raise ConfigError(f"{source}: {', '.join(missing)} missing; expected a {kind} config.json")
-    odd = [
-        f"{key} = {config[key]!r} (expected {allowed[0]!r})"
-        for key, allowed in must_be.items()
-        if key in config and config[key] not in allowed
-    ]
-    if odd:
-        raise ConfigError(f"{source}: not a {kind} of the published kind: {'; '.join(odd)}")
-
-
 def find_mask_id(
     config: Mapping[str, Any], special_ids: Mapping[str, int], mask_token: str, source: str
 ) -> int:
@@ -197,13 +187,12 @@ def find_mask_id(
         ConfigError: neither knows it.
     """
     mask_id = config.get("mask_token_id")
-    if mask_id is None:
-        mask_id = special_ids.get(mask_token)
-    if mask_id is None:
+    found = special_ids.get(mask_token) if mask_id is None else int(mask_id)
+    if found is None:
         raise ConfigError(
             f"{source}: mask_token_id missing and no {mask_token} in the tokenizer; add mask_token_id"
         )
-    return int(mask_id)
+    return found
 
 
 def read_family(model_dir: str | Path, family: str = "auto") -> Family:
@@ -214,16 +203,12 @@ def read_family(model_dir: str | Path, family: str = "auto") -> Family:
         family: the family to insist on, or "auto" for what config.json says.
 
     Raises:
-        ConfigError: no readable config.json there, or a family that is not known.
+        ConfigError: no readable config.json there, a family that is not known, or a network or ids that it
+            does not have.
     """
     folder = Path(model_dir)
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error}); expected the folder of a student checkpoint with config.json"
-        ) from error
+    config = object_of(path, "the folder of a student checkpoint with config.json")
     known = families()
     model_type = config.get("model_type") if family == "auto" else family
     found = known.get(str(model_type).lower())
@@ -238,14 +223,28 @@ def read_family(model_dir: str | Path, family: str = "auto") -> Family:
 def _special_ids(folder: Path) -> dict[str, int]:
     """Added tokens of the tokenizer by their text; empty without tokenizer files."""
     ids: dict[str, int] = {}
-    added_file = folder / "added_tokens.json"
-    config_file, tokenizer_file = folder / "tokenizer_config.json", folder / "tokenizer.json"
-    if added_file.is_file():
-        ids.update({text: int(number) for text, number in json.loads(added_file.read_text("utf-8")).items()})
-    if config_file.is_file():
-        added = json.loads(config_file.read_text(encoding="utf-8")).get("added_tokens_decoder", {})
-        ids.update({entry["content"]: int(key) for key, entry in added.items()})
-    if tokenizer_file.is_file():
-        added = json.loads(tokenizer_file.read_text(encoding="utf-8")).get("added_tokens") or []
-        ids.update({entry["content"]: int(entry["id"]) for entry in added})
+    for name, read in _ADDED_TOKENS.items():
+        path = folder / name
+        if not path.is_file():
+            continue
+        found = object_of(path, "a tokenizer's file")
+        try:
+            ids.update({str(text): int(number) for text, number in read(found)})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{path}: its added tokens cannot be read ({type(error).__name__}: {error}); expected a"
+                f" tokenizer's file. {DAMAGED}"
+            ) from error
     return ids
+
+
+_ADDED_TOKENS: Final[Mapping[str, Callable[[dict[str, Any]], Iterable[tuple[str, Any]]]]] = {
+    "added_tokens.json": lambda found: found.items(),
+    "tokenizer_config.json": lambda found: (
+        (entry["content"], key) for key, entry in (found.get("added_tokens_decoder") or {}).items()
+    ),
+    "tokenizer.json": lambda found: (
+        (entry["content"], entry["id"]) for entry in found.get("added_tokens") or []
+    ),
+}
+"""A file of a tokenizer -> the text and id of the tokens added there; later files win."""

@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from trims_core.errors import ConfigError
-from trims_core.students.family import Family, find_mask_id, refuse_unlike
+from trims_core.students.config_json import (
+    COUNT,
+    FLAG,
+    LAYERS,
+    POSITIVE,
+    SHARE,
+    TOKENS,
+    Layout,
+    check_heads,
+    end_ids,
+    rope_theta,
+)
+from trims_core.students.family import Family, find_mask_id
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -55,19 +67,55 @@ _HF_LAYER = re.compile(
 )
 _HF_OUTSIDE = re.compile(_PREFIX + r"(?P<name>model\.embed_tokens|model\.norm|lm_head)(?P<rest>(?:\..*)?)")
 
-_MUST_BE: dict[str, tuple[Any, ...]] = {
-    "block_type": ("llama",),
-    "activation_type": ("silu",),
-    "layer_norm_type": ("rms",),
-    "rope": (True,),
-    "alibi": (False,),
-    "include_bias": (False,),
-    "include_qkv_bias": (False, None),
-    "attention_layer_norm": (False,),
-    "input_emb_norm": (False,),
-    "scale_logits": (False,),
-    "clip_qkv": (None,),
-}
+_LAYOUT = Layout(
+    "LLaDA",
+    required={
+        "d_model": COUNT,
+        "n_layers": LAYERS,
+        "n_heads": COUNT,
+        "vocab_size": COUNT,
+        "eos_token_id": TOKENS,
+        "max_sequence_length": COUNT,
+    },
+    optional={
+        "n_kv_heads": COUNT,
+        "mlp_hidden_size": COUNT,
+        "mlp_ratio": COUNT,
+        "embedding_size": COUNT,
+        "rms_norm_eps": POSITIVE,
+        "weight_tying": FLAG,
+        "tie_word_embeddings": FLAG,
+        "multi_query_attention": FLAG,
+        "attention_dropout": SHARE,
+    },
+    must_be={
+        "block_type": ("llama",),
+        "block_group_size": (1,),
+        "activation_type": ("silu",),
+        "layer_norm_type": ("rms",),
+        "layer_norm_with_affine": (True,),
+        "bias_for_layer_norm": (False, None),
+        "rope": (True,),
+        "alibi": (False,),
+        "include_bias": (False,),
+        "include_qkv_bias": (False, None),
+        "attention_bias": (False, None),
+        "attention_layer_norm": (False,),
+        "input_emb_norm": (False,),
+        "scale_logits": (False,),
+        "clip_qkv": (None,),
+        "residual_dropout": (0.0, None),
+        "embedding_dropout": (0.0, None),
+    },
+    harmless=frozenset(
+        {
+            *("rope_full_precision", "alibi_bias_max", "attention_layer_norm_with_affine"),
+            # Hugging Face's names of the sizes, which other tools add and no LLaDA program reads
+            *("max_position_embeddings", "hidden_size", "intermediate_size", "num_hidden_layers"),
+            *("num_attention_heads", "num_key_value_heads", "hidden_act"),
+        }
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -86,34 +134,43 @@ class LladaFamily(Family):
         Raises:
             ConfigError: a key is missing, or says something that this family does not do.
         """
-        required = ("d_model", "n_layers", "n_heads", "vocab_size", "eos_token_id", "max_sequence_length")
-        refuse_unlike("LLaDA", config, required, _MUST_BE, source)
-        return cls(
+        _LAYOUT.check(config, source)
+        check_heads(config["d_model"], config["n_heads"], _n_kv_heads(config), source)
+        if config.get("tie_word_embeddings") and not config.get("weight_tying"):
+            raise ConfigError(
+                f"{source}: tie_word_embeddings = {config['tie_word_embeddings']!r} with weight_tying ="
+                f" {config.get('weight_tying')!r}; expected weight_tying true where the head is the embedding"
+            )
+        eos, *more = end_ids(config)
+        eot = config.get("eot_token_id")
+        found = cls(
             mask_id=find_mask_id(config, special_ids, cls.mask_token, source),
-            eos_id=config["eos_token_id"],
-            eot_id=config.get("eot_token_id", special_ids.get("<|eot_id|>")),
+            eos_id=eos,
+            eot_id=special_ids.get("<|eot_id|>") if eot is None else eot,
             vocab_size=config.get("embedding_size") or config["vocab_size"],
             context_length=config["max_sequence_length"],
             n_layers=config["n_layers"],
             config=dict(config),
+            more_end_ids=tuple(more),
         )
+        found.refuse_ids_beyond_the_embedding(source)
+        return found
 
     def hf_config(self) -> dict[str, Any]:
-        c = self.config
-        n_heads = c["n_heads"]
-        n_kv_heads = c.get("n_kv_heads") or (1 if c.get("multi_query_attention") else n_heads)
+        c = {key: value for key, value in self.config.items() if value is not None}
         return {
             "vocab_size": self.vocab_size,
             "hidden_size": c["d_model"],
-            "intermediate_size": c.get("mlp_hidden_size") or c.get("mlp_ratio", 4) * c["d_model"],
+            "intermediate_size": c.get("mlp_hidden_size", c.get("mlp_ratio", 4) * c["d_model"]),
             "num_hidden_layers": self.n_layers,
-            "num_attention_heads": n_heads,
-            "num_key_value_heads": n_kv_heads,
+            "num_attention_heads": c["n_heads"],
+            "num_key_value_heads": _n_kv_heads(c),
             "max_position_embeddings": self.context_length,
             "rms_norm_eps": c.get("rms_norm_eps", 1e-5),
-            "rope_parameters": {"rope_type": "default", "rope_theta": float(c.get("rope_theta", 10000.0))},
+            "rope_parameters": {"rope_type": "default", "rope_theta": rope_theta(c)},
             "tie_word_embeddings": bool(c.get("weight_tying", False)),
             "attention_bias": False,
+            "attention_dropout": float(c.get("attention_dropout", 0.0)),
             "mlp_bias": False,
             "bos_token_id": c.get("bos_token_id"),
             "eos_token_id": self.eos_id,
@@ -148,3 +205,7 @@ class LladaFamily(Family):
                 f"{official_name}: no such module in a LLaDA checkpoint of the published layout"
             )
         return f"{match['prefix']}model.layers.{match['i']}.{_IN_LAYER[match['leaf']]}{match['rest']}"
+
+
+def _n_kv_heads(config: Mapping[str, Any]) -> int:
+    return config.get("n_kv_heads") or (1 if config.get("multi_query_attention") else config["n_heads"])

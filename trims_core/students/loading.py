@@ -6,6 +6,7 @@ Shape legend: B rows, L positions, V vocabulary.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from torch import Tensor
 from trims_core.config import DeviceMap
 from trims_core.errors import ConfigError
 from trims_core.hub import checkpoint_folder
+from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME, read_adapter_config
 from trims_core.students.checkpoint import read_weights
 from trims_core.students.family import Family, read_family
 from trims_core.students.tokenizer import read_tokenizer
@@ -129,9 +131,9 @@ def load_student(
 
     Args:
         model: a folder in the official layout, or a hub name (downloaded, safetensors only, no remote code).
-        dtype: a torch dtype's name, or "auto" for that of the weights.
+        dtype: a torch dtype's name, or "auto" for that of most weights.
         device: a torch device, or "auto" for the GPU if there is one.
-        adapter: a PEFT folder saved under official module names.
+        adapter: a PEFT folder saved under official module names; `merge_adapter` puts it into the weights.
         device_map: spreads the module over devices in place of `device`: "auto", another of accelerate's
             words, or Hugging Face module name -> device.
         load_in_4bit: quantise the linear layers to NF4; `dtype` is then that of the arithmetic.
@@ -140,6 +142,8 @@ def load_student(
         ConfigError: no such checkpoint, missing or unexpected weights, an unknown family or dtype, a map that
             leaves modules out, or a library that the options need is not installed.
     """
+    if adapter is not None:
+        read_adapter_config(adapter / ADAPTER_CONFIG_NAME)  # before gigabytes are read
     folder = checkpoint_folder(model, revision)
     described = read_family(folder, family)
     state = read_weights(folder, described)
@@ -207,7 +211,10 @@ def _require(package: str, setting: str) -> None:
 
 def _torch_dtype(dtype: str, state: Mapping[str, Tensor]) -> torch.dtype:
     if dtype == "auto":
-        return next(iter(state.values())).dtype
+        n_of: Counter[torch.dtype] = Counter()
+        for weight in state.values():
+            n_of[weight.dtype] += weight.numel()
+        return n_of.most_common(1)[0][0]
     found = getattr(torch, dtype, None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from trims_core.config import (
     OPERATIONAL,
@@ -16,6 +16,7 @@ from trims_core.config import (
 )
 from trims_core.graph import Node
 from trims_core.points import CacheName, RuleName
+from trims_core.students.merging import MERGE_RULE
 
 
 class Decoding(Section):
@@ -30,6 +31,13 @@ class Decoding(Section):
     batch_size: Annotated[int, OPERATIONAL]
     student: StudentConfig
     system_prompt: str | None
+    merge_rule: int | None = None
+    """By which version of the rule an adapter is merged; None where there is none, or sums are in float32."""
+
+    def result_fields(self) -> dict[str, Any]:
+        """Without a rule that is not used."""
+        fields = super().result_fields()
+        return {name: fields[name] for name in fields if name != "merge_rule" or fields[name] is not None}
 
 
 class SweepSettings(Decoding):
@@ -83,6 +91,7 @@ def sweep_settings(
         batch_size=sweep.batch_size,
         student=student,
         system_prompt=system_prompt,
+        merge_rule=MERGE_RULE if tuned and student.dtype != "float32" else None,
     )
 
 

@@ -133,7 +133,9 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
             "prompt": [problem.messages[-1]["content"] for problem in chunk.problems],
             **answers.columns(),
         }
-        conditions = {"batch_size": chosen.batch_size, "workers": runner.workers}
+        conditions: dict[str, Any] = {"batch_size": chosen.batch_size, "workers": runner.workers}
+        if runner.merge is not None:
+            conditions["adapter"] = str(runner.merge)
         about = _provenance(unit, conditions)
         n_rows = write_table(attempt.path / TABLE_FILE, SAMPLES, columns, about)
         write_table(attempt.path / TIMES_FILE, TIMES, columns, about)
@@ -171,7 +173,8 @@ def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
     }
     seed = work.parents["train"].manifest.seed if "train" in work.parents else None
     files = {"cells.json": None}
-    return Outcome(counts, info, _card(chosen, summaries), seed, files, aside=tuple(files))
+    adapters = sorted({record.notes["adapter"] for record in done.values() if "adapter" in record.notes})
+    return Outcome(counts, info, _card(chosen, summaries, adapters), seed, files, aside=tuple(files))
 
 
 SPEC: Final = StageSpec(
@@ -242,7 +245,7 @@ class _SweepProgress:
         logger.info("%s: %s, %.0f tokens/s", self._node, note, notes["tokens"] / notes["seconds"])
 
 
-def _card(chosen: SweepSettings, summaries: Sequence[Mapping[str, Any]]) -> str:
+def _card(chosen: SweepSettings, summaries: Sequence[Mapping[str, Any]], adapters: Sequence[str]) -> str:
     stop = "stops at the end token" if chosen.stop_at_end else "fills the whole canvas"
     batches = sorted({size for row in summaries for size in row["batch_sizes"]})
     workers = sorted({n for row in summaries for n in row["workers"]})
@@ -253,6 +256,7 @@ def _card(chosen: SweepSettings, summaries: Sequence[Mapping[str, Any]]) -> str:
         f" {_listed(workers)} thread(s). Tokens are counted up to and including the first end token."
         " Accuracies are in the grades."
     )
+    about += "".join(f"\n\n{text[0].upper()}{text[1:]}." for text in adapters)
     return f"{about}\n\n{table(summaries)}\n"
 
 

@@ -8,13 +8,13 @@ Source: Hugging Face's keys; types as in transformers' modeling_rope_utils.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from trims_core.errors import ConfigError
 from trims_core.hub import checkpoint_folder
+from trims_core.text_files import object_of
 
 ROPE_NAMES: Final = ("rope_parameters", "rope_scaling")
 _SCALED: Final = ("linear", "dynamic", "yarn")
@@ -46,18 +46,17 @@ def read_limits(model: str, revision: str | None, overrides: Mapping[str, Any] |
         overrides: what the engine is told to put in place of values of config.json.
 
     Raises:
-        ConfigError: config.json is no JSON, or the hub does not give it.
+        ConfigError: config.json is no JSON object, or the hub does not give it.
     """
     path = checkpoint_folder(model, revision, ["config.json"]) / "config.json"
     if not path.is_file():
         return Limits()
-    try:
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path}: not valid JSON ({error}); fetch the checkpoint again") from error
-    config = _overridden(config, overrides or {})
-    text = config.get("text_config") or config
-    return Limits(_context(text), _vocab_size(text), _cache_values(text))
+    config = _overridden(object_of(path, "the config.json of a checkpoint"), overrides or {})
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, dict) and inner else config
+    numbers = {key: value for key, value in text.items() if type(value) is int and value > 0}
+    is_llada = str(text.get("model_type")).lower() == "llada"
+    return Limits(_context(text, numbers), _vocab_size(numbers, is_llada), _cache_values(numbers))
 
 
 def engine_overrides(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,9 +101,9 @@ def _overridden(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict
     return merged
 
 
-def _context(text: Mapping[str, Any]) -> int | None:
+def _context(text: Mapping[str, Any], numbers: Mapping[str, int]) -> int | None:
     """Tokens that positions reach; None where config.json does not say."""
-    trained = next((text[name] for name in _CONTEXT_NAMES if isinstance(text.get(name), int)), None)
+    trained = next((numbers[name] for name in _CONTEXT_NAMES if name in numbers), None)
     if trained is None:
         return None
     rope: Mapping[str, Any] = next(
@@ -119,16 +118,15 @@ def _context(text: Mapping[str, Any]) -> int | None:
     return max(reach)
 
 
-def _vocab_size(text: Mapping[str, Any]) -> int | None:
+def _vocab_size(numbers: Mapping[str, int], is_llada: bool) -> int | None:
     """Rows of the embedding, which LLaDA's configuration may count apart from the vocabulary."""
-    rows = text.get("embedding_size") if str(text.get("model_type")).lower() == "llada" else None
-    size: int | None = rows or text.get("vocab_size")
-    return size
+    rows = numbers.get("embedding_size") if is_llada else None
+    return rows or numbers.get("vocab_size")
 
 
-def _cache_values(text: Mapping[str, Any]) -> int | None:
-    layers, heads = text.get("num_hidden_layers"), text.get("num_attention_heads")
+def _cache_values(numbers: Mapping[str, int]) -> int | None:
+    layers, heads = numbers.get("num_hidden_layers"), numbers.get("num_attention_heads")
     if not layers or not heads:
         return None
-    head_dim = text.get("head_dim") or text.get("hidden_size", 0) // heads
-    return 2 * int(layers) * int(text.get("num_key_value_heads") or heads) * int(head_dim)
+    head_dim = numbers.get("head_dim") or numbers.get("hidden_size", 0) // heads
+    return 2 * layers * numbers.get("num_key_value_heads", heads) * head_dim

@@ -16,6 +16,7 @@ import torch
 
 from trims_core.config import ScoresConfig
 from trims_core.hub import model_folder
+from trims_core.students.tensor_files import check_tensor_files
 from trims_core.teacher.in_process import InProcessTeacher, nats_of, replies, target_places
 from trims_core.teacher.protocol import Request, Scored
 
@@ -33,6 +34,7 @@ class TransformersTeacher(InProcessTeacher):
         from transformers import AutoModelForCausalLM
 
         folder = model_folder(self._config.model, self._config.revision)
+        check_tensor_files(folder)
         model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, self._config.dtype))
         model = model.to(self._device).eval()
         self._sliced_head = _head_is_plain(model)

@@ -24,6 +24,7 @@ from trims_core.config import ScoresConfig
 from trims_core.errors import ConfigError, TeacherError, TeacherUnavailableError
 from trims_core.hub import model_folder
 from trims_core.processes import Child, importing_us
+from trims_core.students.tensor_files import check_tensor_files
 from trims_core.teacher.devices import has_cuda
 from trims_core.teacher.limits import Limits
 from trims_core.teacher.protocol import ENGINE_ERROR, Beat, Refused, Reply, Request, Scored, TeacherInfo
@@ -73,10 +74,12 @@ class VllmTeacher:
         self._send(("start", arguments, _CHUNKS * self._config.batch_size))
         answer = self._receive(beat, "starting vLLM", "start_timeout_s")
         if answer[0] == "failed":
-            raise TeacherError(
-                f"vLLM does not start: {answer[1]}. Check scores.model, dtype, kv_cache_mib,"
-                f" gpu_memory_utilization and options.\n{self._log_tail()}"
-            )
+            remedy = "Check scores.model, dtype, kv_cache_mib, gpu_memory_utilization and options"
+            try:
+                check_tensor_files(folder)
+            except ConfigError as error:
+                remedy = str(error)
+            raise TeacherError(f"vLLM does not start: {answer[1]}. {remedy}.\n{self._log_tail()}")
         self._idle = True
         return TeacherInfo(f"vllm {answer[1]['version']}", {"device": "cuda" if on_gpu else "cpu"})
 
