@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from flows import cli_chat, cli_demo, cli_export, cli_generate, cli_run, cli_serve, cli_store
+from flows import cli_chat, cli_demo, cli_doctor, cli_export, cli_generate, cli_run, cli_serve, cli_store
 from trims_core import __version__
 from trims_core.errors import InterruptedRunError, TrimsError
 from trims_core.streams import lenient_output
@@ -78,6 +78,7 @@ def _options(
 
 app.command("run", epilog=cli_run.EXAMPLES)(cli_run.run)
 app.command("plan", epilog="Example:  trims plan configs/demo.yaml --set buckets.k=4")(cli_store.plan)
+app.command("doctor", epilog=cli_doctor.EXAMPLES)(cli_doctor.doctor)
 app.command("explain", epilog="Example:  trims explain configs/demo.yaml buckets --set buckets.k=4")(
     cli_store.explain
 )

@@ -15,6 +15,7 @@ from flows.option_groups import filled_in
 from flows.tables import plain_table, plan_table
 from trims_core import plan as plans
 from trims_core.config import STAGES, TrimsConfig
+from trims_core.doctor import look_at_machine, problems
 from trims_core.errors import ConfigError, CorruptShardError, MissingArtifactError
 from trims_core.graph import build_graph, node_named
 from trims_core.inspection import table_problems
@@ -40,6 +41,8 @@ def plan(
     rows = plans.plan(store, settings, until, refresh or [])
     console = standard_output()
     console.print(plan_table(rows, {}))
+    for line in problems(look_at_machine(settings).findings):
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for line in _training_estimate(pinned(settings, store.digests, [row.node for row in rows]), rows):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

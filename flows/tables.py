@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
+from trims_core.doctor import Finding
 from trims_core.plan import PlanRow
 
 _STYLES: Final = {"hit": "green", "miss": "yellow", "unknown": "yellow"}
+_STATES: Final = {"ok": "green", "look": "yellow", "wrong": "red"}
 _SHOWN_FINGERPRINT: Final = 12
 
 
@@ -20,6 +23,14 @@ def plan_table(rows: Iterable[PlanRow], words: Mapping[str, str]) -> Table:
     for row in rows:
         state = f"[{_STYLES[row.state]}]{words.get(row.state, row.state)}[/]"
         table.add_row(row.node.id, state, (row.fingerprint or "")[:_SHOWN_FINGERPRINT], row.why)
+    return table
+
+
+def findings_table(findings: Iterable[Finding]) -> Table:
+    """One row per finding of the doctor."""
+    table = _table("about", "state", "found")
+    for one in findings:
+        table.add_row(one.about, f"[{_STATES[one.state]}]{one.state}[/]", escape(one.text))
     return table
 
 

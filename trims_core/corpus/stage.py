@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -181,6 +182,15 @@ def _find_firsts(config: CorpusConfig, problems: Problems) -> None:
             continue
         if example is not None:
             problems.first_seen(Copy(example.id, row.place, example.content_digest))
+
+
+def first_examples(config: CorpusConfig, n: int) -> list[Example]:
+    """Up to `n` examples from the head of a corpus. Raises: CorpusError, DuplicateIdError: of these rows."""
+    reading = _Reading(config, lambda *_: None)
+    found = list(islice(reading.examples(), n))
+    if reading.problems:
+        raise reading.problems.error()
+    return found
 
 
 def corpus_rows(config: CorpusConfig, problems: Problems) -> Iterator[Row]:

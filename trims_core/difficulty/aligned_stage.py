@@ -52,7 +52,7 @@ class AlignedSettings(Section):
         }
 
 
-def settings(config: TrimsConfig, _node: Node) -> AlignedSettings:
+def settings(config: TrimsConfig, _node: Node | None = None) -> AlignedSettings:
     """From the sections buckets and student."""
     buckets, student = config.buckets, config.student
     return AlignedSettings(
@@ -111,18 +111,11 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         AlignmentError, NonFiniteScoreError, CorruptShardError: see `aligned.align_shard`.
     """
     from trims_core.difficulty.aligned import align_shard
-    from trims_core.rendering import Renderer
-    from trims_core.students import load_student_tokenizer
 
     chosen: AlignedSettings = work.settings
     n_done, n_all = len(done), len(done) + len(waiting)
     work.progress(n_done, n_all, "loading the student's tokenizer")
-    student = chosen.student
-    tokenizer, family = load_student_tokenizer(student.model, student.revision, chosen.family)
-    # the teacher's score of its own end of turn goes to the token that ends the student's completions
-    end_id = family.eos_id if chosen.supervised_end == "eos" else None
-    renderer = Renderer(tokenizer, student, "student", end_id=end_id, decoded=True)
-    _check_end(renderer, family)
+    renderer = student_renderer(chosen)
 
     def make(unit: Unit, attempt: Attempt) -> Made:
         nonlocal n_done
@@ -150,6 +143,24 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         return Made(files, notes)
 
     yield make
+
+
+def student_renderer(chosen: AlignedSettings) -> Renderer:
+    """Examples as the student is taught them.
+
+    Raises:
+        ConfigError: no such checkpoint or tokenizer, or a student that cannot stop at the end it is taught.
+    """
+    from trims_core.rendering import Renderer
+    from trims_core.students import load_student_tokenizer
+
+    student = chosen.student
+    tokenizer, family = load_student_tokenizer(student.model, student.revision, chosen.family)
+    # the teacher's score of its own end of turn goes to the token that ends the student's completions
+    end_id = family.eos_id if chosen.supervised_end == "eos" else None
+    renderer = Renderer(tokenizer, student, "student", end_id=end_id, decoded=True)
+    _check_end(renderer, family)
+    return renderer
 
 
 def _check_end(renderer: Renderer, family: Family) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
@@ -38,6 +38,7 @@ _BUFFER: Final = re.compile(r"(.*\.)?inv_freq")
 """Made from config.json, not learned; old programs stored them."""
 _EMBEDDING: Final = "model.embed_tokens.weight"
 _HEAD: Final = "lm_head.weight"
+Reader: TypeAlias = Callable[[Path, Collection[str] | None], Mapping[str, Tensor]]
 
 
 def save_official(
@@ -105,8 +106,11 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_weights(folder: Path, family: Family) -> dict[str, Tensor]:
+def read_weights(folder: Path, family: Family, read: Reader = read_tensors) -> dict[str, Tensor]:
     """The weights under the names used inside; complete and nothing else.
+
+    Args:
+        read: `tensors_without_values` checks files, names and shapes without the weights in memory.
 
     Raises:
         ConfigError: a file or a weight is missing, damaged, of another shape, or not of this family.
@@ -114,7 +118,7 @@ def read_weights(folder: Path, family: Family) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     origin: dict[str, Path] = {}
     for path, names in _files(folder).items():
-        for official, tensor in read_tensors(path, names).items():
+        for official, tensor in read(path, names).items():
             if _BUFFER.fullmatch(official):
                 continue
             name = _name_inside(family, official, path)
@@ -198,7 +202,8 @@ def _drop_tied_head(state: dict[str, Tensor], origin: Mapping[str, Path]) -> Non
     if _HEAD not in state:
         return
     head = state.pop(_HEAD)
-    if not torch.equal(head, state.setdefault(_EMBEDDING, head)):
+    embedding = state.setdefault(_EMBEDDING, head)
+    if not head.is_meta and not torch.equal(head, embedding):
         raise ConfigError(
             f"{origin[_HEAD]}: the stored head differs from the embedding, and config.json says that they are"
             " one (weight_tying or tie_word_embeddings); set it to false if the head has weights of its own"

@@ -16,6 +16,7 @@ from trims_core.text_files import DAMAGED
 if TYPE_CHECKING:
     from torch import Tensor
 
+_FLOATS: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _POINTER: Final = b"version https://git-lfs"
 
 
@@ -40,13 +41,17 @@ def read_tensors(path: Path, names: Collection[str] | None = None) -> dict[str, 
         ConfigError: the file cannot be read, is cut, a git-lfs pointer or something else, or lacks a tensor.
     """
     there, tensors = _read(path, names, "pt")
+    _refuse_absent(path, names, there)
+    return tensors
+
+
+def _refuse_absent(path: Path, names: Collection[str] | None, there: Collection[str]) -> None:
     absent = sorted(set(names or ()) - set(there))
     if absent:
         raise ConfigError(
             f"{path}: {len(absent)} tensors are not in it that the index says are, e.g. {absent[0]}; the"
             f" file is of another save. {DAMAGED}"
         )
-    return tensors
 
 
 def _read(
@@ -69,6 +74,21 @@ def _read(
         raise ConfigError(
             f"{path}: cannot be read ({error}); expected a whole safetensors file. {DAMAGED}"
         ) from error
+
+
+def tensors_without_values(path: Path, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    """Like `read_tensors`, from the file's header alone: shapes and types, on torch's device meta."""
+    import torch
+
+    there = tensor_names(path)
+    _refuse_absent(path, names, there)
+    with safe_open(str(path), framework="pt") as tensors:
+        slices = {name: tensors.get_slice(name) for name in there if names is None or name in names}
+        types = {name: getattr(torch, _FLOATS.get(one.get_dtype(), "int8")) for name, one in slices.items()}
+        return {
+            name: torch.empty(one.get_shape(), dtype=types[name], device="meta")
+            for name, one in slices.items()
+        }
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

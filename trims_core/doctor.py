@@ -1,0 +1,312 @@
+"""What can be told about a run in seconds, before it costs hours.
+
+Every check stands alone: what one finds wrong is a line of the answer, and the others go on.
+Covered: the head of the corpus; templates, ends, ids and context, by rendering it for teacher and student;
+checkpoints by config.json, headers of weight files and shapes; an adapter's kind; benchmarks; room on the
+disk; GPUs; memory by estimate; ports, proxies, versions of packages. Not covered: rows behind the head
+(`--rows`), values of weights, weights on the hub that are not in the local cache, an engine's own refusals.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from trims_core.config import TrimsConfig
+from trims_core.errors import TrimsError
+from trims_core.ports import reserved_port
+from trims_core.shown import Shown, shown_rows
+from trims_core.slots import devices_of_host
+from trims_core.teacher.devices import has_cuda
+
+if TYPE_CHECKING:
+    from trims_core.corpus.examples import Example
+    from trims_core.rendering import RenderedRows, Renderer
+
+State: TypeAlias = Literal["ok", "look", "wrong"]
+"""look: nothing is wrong, but a person should know it."""
+PACKAGE: Final = "trims-pipeline"
+ROWS: Final = 200
+_LITTLE_ROOM_GIB: Final = 10.0
+_NAMED: Final = 3
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer."""
+
+    about: str
+    state: State
+    text: str
+
+
+@dataclass
+class Diagnosis:
+    """What was found, and examples as they are read."""
+
+    findings: list[Finding] = field(default_factory=list)
+    shown: dict[str, list[Shown]] = field(default_factory=dict)
+    """teacher, student → three examples as text."""
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong."""
+        return all(one.state != "wrong" for one in self.findings)
+
+    def say(self, about: str, text: str, state: State = "ok") -> None:
+        """Add a line."""
+        self.findings.append(Finding(about, state, text))
+
+    def check(self, about: str, what: Callable[[], None]) -> None:
+        """Do it; an error that it raises on purpose is a line."""
+        try:
+            what()
+        except TrimsError as error:
+            self.say(about, str(error), "wrong")
+
+
+def diagnose(config: TrimsConfig, *, n_rows: int = ROWS, adapter: Path | None = None) -> Diagnosis:
+    """All checks.
+
+    Args:
+        n_rows: so many rows of the corpus are read and rendered.
+        adapter: a PEFT folder to look at too.
+    """
+    found = Diagnosis()
+    found.check("corpus", lambda: _corpus(found, config, n_rows))
+    found.check("teacher", lambda: _teacher(found, config))
+    found.check("student", lambda: _student(found, config))
+    if adapter is not None:
+        found.check("adapter", lambda: _adapter(found, adapter))
+    found.check("benchmarks", lambda: _benchmarks(found, config))
+    found.check("training", lambda: _training(found, config))
+    found.findings += look_at_machine(config).findings
+    return found
+
+
+def look_at_machine(config: TrimsConfig) -> Diagnosis:
+    """What costs nothing: room, GPUs, ports, proxies, versions."""
+    found = Diagnosis()
+    for about, what in _MACHINE.items():
+        found.check(about, lambda about=about, what=what: what(found, about, config))  # type: ignore[misc]
+    return found
+
+
+def _corpus(found: Diagnosis, config: TrimsConfig, n_rows: int) -> None:
+    from trims_core.corpus.stage import first_examples
+
+    found.examples = first_examples(config.corpus, n_rows)
+    n = len(found.examples)
+    if n == 0:
+        found.say("corpus", "no example; expected at least one. Check corpus.path", "wrong")
+        return
+    turns = [len(one.messages) for one in found.examples]
+    longest = max(len(one.completion) for one in found.examples)
+    found.say(
+        "corpus",
+        f"first {n} examples are read; up to {max(turns)} turn(s) before an answer of up to"
+        f" {longest} characters",
+    )
+
+
+def _teacher(found: Diagnosis, config: TrimsConfig) -> None:
+    from trims_core.rendering import Renderer
+    from trims_core.students.tensor_files import check_tensor_files
+    from trims_core.teacher.limits import context_limit, engine_overrides, read_limits
+    from trims_core.teacher.registry import make_tokenizer
+
+    scores = config.scores
+    renderer = Renderer(make_tokenizer(scores), scores, "scores")
+    limits = read_limits(scores.model, scores.revision, engine_overrides(scores.options))
+    context = context_limit(limits, scores.max_model_len)
+    rows = _rendered(found, "teacher", renderer, scores.max_rejected_fraction)
+    if rows is not None:
+        _ids_and_lengths(found, "teacher", rows, limits.vocab_size, context)
+    if Path(scores.model).is_dir():
+        check_tensor_files(Path(scores.model))
+    else:
+        found.say("teacher", f"{scores.model} is on the hub; its weights are not looked at", "look")
+
+
+def _student(found: Diagnosis, config: TrimsConfig) -> None:
+    from trims_core.difficulty.aligned_stage import settings, student_renderer
+    from trims_core.students.checkpoint import read_weights
+    from trims_core.students.family import read_family
+    from trims_core.students.tensor_files import tensors_without_values
+
+    student = config.student
+    renderer = student_renderer(settings(config))
+    rows = _rendered(found, "student", renderer, config.scores.max_rejected_fraction)
+    if not Path(student.model).is_dir():
+        found.say("student", f"{student.model} is on the hub; its weights are not looked at", "look")
+        return
+    family = read_family(student.model, student.family)
+    if rows is not None:
+        _ids_and_lengths(found, "student", rows, family.vocab_size, family.context_length)
+        limit = config.train.max_length
+        n_long = sum(n > limit for n in _lengths(rows))
+        if n_long:
+            found.say(
+                "student",
+                f"{n_long} of {len(rows.prompts)} examples are longer than train.max_length {limit}",
+                "look",
+            )
+    weights = read_weights(Path(student.model), family, tensors_without_values)
+    n_parameters = sum(tensor.numel() for tensor in weights.values())
+    found.say("student", f"{n_parameters / 1e6:.4g} M weights of {family.name}, all there by name and shape")
+
+
+def _rendered(found: Diagnosis, reader: str, renderer: Renderer, max_rejected: float) -> RenderedRows | None:
+    """The examples as a model reads them; None without examples."""
+    if not found.examples:
+        return None
+    texts = [one.completion for one in found.examples]
+    ids = [one.id for one in found.examples]
+    rows = renderer.rows([one.messages for one in found.examples], texts)
+    found.shown[reader] = shown_rows(rows, ids, texts, renderer.end_text)
+    forms = ", ".join(sorted({str(form) for at, form in enumerate(rows.forms) if at not in rows.refused}))
+    found.say(
+        reader, f"the template's header {forms or 'is refused'}; a turn ends with {renderer.end_text!r}"
+    )
+    if rows.refused:
+        named = [f"{ids[at]} ({why.reason}: {why.detail})" for at, why in rows.refused.items()][:_NAMED]
+        state: State = "wrong" if len(rows.refused) > max_rejected * len(ids) else "look"
+        found.say(
+            reader, f"{len(rows.refused)} of {len(ids)} examples are rejects: {'; '.join(named)}", state
+        )
+    return rows
+
+
+def _lengths(rows: RenderedRows) -> list[int]:
+    ends = rows.targets.offset_R1.tolist()
+    return [
+        len(prompt) + ends[at + 1] - ends[at]
+        for at, prompt in enumerate(rows.prompts)
+        if at not in rows.refused
+    ]
+
+
+def _ids_and_lengths(
+    found: Diagnosis, reader: str, rows: RenderedRows, vocab_size: int | None, context: int | None
+) -> None:
+    highest = max([int(rows.targets.ids_T.max(initial=-1)), *(max(ids, default=-1) for ids in rows.prompts)])
+    if vocab_size is not None and highest >= vocab_size:
+        found.say(
+            reader,
+            f"token id {highest} is beyond the embedding of {vocab_size} rows; expected the"
+            " tokenizer of this checkpoint",
+            "wrong",
+        )
+    lengths = _lengths(rows)
+    n_long = 0 if context is None else sum(n > context for n in lengths)
+    text = f"up to {max(lengths, default=0)} tokens an example; context {context or 'not said'}"
+    found.say(reader, f"{text}; {n_long} do not fit" if n_long else text, "look" if n_long else "ok")
+
+
+def _adapter(found: Diagnosis, adapter: Path) -> None:
+    from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME, read_adapter_config
+    from trims_core.students.tensor_files import tensor_names
+
+    about = read_adapter_config(adapter / ADAPTER_CONFIG_NAME)
+    n = len(tensor_names(adapter / "adapter_model.safetensors"))
+    found.say("adapter", f"{about.get('peft_type')} with r {about.get('r')}, {n} tensors")
+
+
+def _benchmarks(found: Diagnosis, config: TrimsConfig) -> None:
+    from trims_core.benchmarks import load_tasks
+
+    tasks = {name: task for name, task in config.sweep.tasks.items() if task.hub is None}
+    for name, problems in load_tasks(tasks).items():
+        found.say("benchmarks", f"{name}: {len(problems)} problems")
+
+
+def _training(found: Diagnosis, config: TrimsConfig) -> None:
+    from trims_core.training.estimate import describe
+
+    for line in describe(config, config.corpus.limit):
+        found.say("training", line.removeprefix("train").lstrip(":, "))
+
+
+def _room(found: Diagnosis, about: str, config: TrimsConfig) -> None:
+    store = Path(config.store).absolute()
+    there = next(folder for folder in (store, *store.parents) if folder.is_dir())
+    free_gib = shutil.disk_usage(there).free / 2**30
+    if not os.access(there, os.W_OK):
+        found.say(about, f"{there}: cannot be written to; expected a folder of yours as store", "wrong")
+    state: State = "look" if free_gib < _LITTLE_ROOM_GIB else "ok"
+    found.say(about, f"{free_gib:.1f} GiB are free for {store}", state)
+
+
+def _gpus(found: Diagnosis, about: str, config: TrimsConfig) -> None:
+    devices = devices_of_host(config.resources.slots)
+    wanted = max(config.resources.of(stage).gpus for stage in ("scores", "train", "sweep"))
+    if wanted > len(devices):
+        found.say(
+            about,
+            f"resources ask for {wanted} GPUs, this host has {len(devices)};"
+            " lower resources.<stage>.gpus, or set resources.slots or CUDA_VISIBLE_DEVICES",
+            "wrong",
+        )
+    if config.student.device.startswith("cuda") and not has_cuda():
+        found.say(
+            about,
+            f"student.device is {config.student.device}, and no CUDA device is seen; expected"
+            " auto or cpu here",
+            "wrong",
+        )
+    found.say(about, f"{', '.join(devices)} may be used" if has_cuda() else "none: all runs on the CPU")
+
+
+def _network(found: Diagnosis, about: str, _config: TrimsConfig) -> None:
+    with reserved_port() as port:
+        text = f"a port on loopback is to be had ({port})"
+    proxies = sorted(name for name in os.environ if name.lower() in _PROXIES and os.environ[name])
+    found.say(about, text + (f"; {', '.join(proxies)} do not reach loopback" if proxies else ""))
+
+
+def _versions(found: Diagnosis, about: str, _config: TrimsConfig) -> None:
+    from packaging.requirements import Requirement
+
+    unmet = []
+    needed = [Requirement(text) for text in metadata.requires(PACKAGE) or ()]
+    for one in needed:
+        if one.marker is not None and not one.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(one.name)
+        except metadata.PackageNotFoundError:
+            unmet.append(f"{one} (not installed)")
+            continue
+        if not one.specifier.contains(version, prereleases=True):
+            unmet.append(f"{one} ({version} is installed)")
+    if unmet:
+        found.say(about, f"{'; '.join(unmet)}: run `make setup`", "wrong")
+    named = ("torch", "transformers", "vllm", "deepspeed", "peft", "prefect")
+    found.say(about, ", ".join(f"{name} {_version(name)}" for name in named if _version(name)))
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+_MACHINE: Final[dict[str, Callable[[Diagnosis, str, TrimsConfig], None]]] = {
+    "disk": _room,
+    "GPUs": _gpus,
+    "network": _network,
+    "versions": _versions,
+}
+
+
+def problems(found: Sequence[Finding]) -> Iterator[str]:
+    """Lines for a reader, of all that is not well."""
+    return (f"{one.about}: {one.text}" for one in found if one.state != "ok")
