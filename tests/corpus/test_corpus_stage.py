@@ -239,25 +239,6 @@ def test_gsm8k_is_read_whole(shared_data: Path, tmp_path: Path) -> None:
     assert 8 <= len(n_rows(result)) <= 40
 
 
-def test_a_wide_column_that_nobody_asked_for_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wide = [{**row, "image": {"bytes": b"x" * 1000, "path": "a"}} for row in ROWS]
-    pq.write_table(pa.Table.from_pylist(wide), tmp_path / "a.parquet")
-    asked: list[list[str]] = []
-    read = pq.ParquetFile.iter_batches
-
-    def watched(file: pq.ParquetFile, *arguments: Any, **options: Any) -> Any:
-        for batch in read(file, *arguments, **options):
-            asked.append(batch.schema.names)
-            yield batch
-
-    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
-    result = run(tmp_path, [tmp_path / "a.parquet"])
-    assert [row["id"] for row in rows_of(result)] == [row["id"] for row in ROWS]
-    assert asked and all(sorted(names) == ["a", "id", "q"] for names in asked)
-
-
 def test_a_parquet_file_without_ids_gets_them_from_the_content(tmp_path: Path) -> None:
     rows = [{"q": row["q"], "a": row["a"]} for row in ROWS]
     lines = run(tmp_path / "1", [jsonl(tmp_path / "1/a.jsonl", rows)])
