@@ -61,6 +61,13 @@ def text_of(found: Renderer, rendered: RenderedRows, row: int = 0) -> str:
         (QWEN3_THINKING, {}, CLOSES, CHATML_ASKED + "<think>\n" + CLOSES + "<|im_end|>"),
         (R1, {}, "4", "<|User|>2 + 2?<|Assistant|>4<|eos|>"),
         (R1, {}, THOUGHT, f"<|User|>2 + 2?<|Assistant|>{THOUGHT}<|eos|>"),
+        # DeepSeek-V3.1's turns begin with a closed block, which an answer with a block of its own replaces
+        (
+            R1.replace("<|Assistant|>'", "<|Assistant|></think>'"),
+            {},
+            THOUGHT,
+            f"<|User|>2 + 2?<|Assistant|>{THOUGHT}<|eos|>",
+        ),
         (R1, {}, CLOSES, f"<|User|>2 + 2?<|Assistant|><think>\n{CLOSES}<|eos|>"),
         (
             GPT_OSS,
