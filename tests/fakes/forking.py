@@ -19,6 +19,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trims_core.processes import Child
+
 TESTS = Path(__file__).resolve().parent.parent
 IMPORTED = [
     "peft",
@@ -40,6 +42,10 @@ IMPORTED = [
     "trims_core.training.run",
     "trims_core.training.trainer",
 ]
+
+
+Call = Callable[..., int | None]
+"""A function of a module; None counts as 0."""
 
 
 class Ended(NamedTuple):
@@ -86,15 +92,49 @@ class Forked:
         return Ended(self.process.exitcode, *said)
 
 
-def start(call: Callable[..., int], *arguments: Any, env: Mapping[str, str] | None = None) -> Forked:
-    """A process that calls a module's function and ends with what it gives back."""
+class ForkedChild(Child):
+    """What the launcher of a training takes for one of its processes."""
+
+    def __init__(self, call: Call, *arguments: Any, log: Path, env: Mapping[str, str]) -> None:
+        self.log = log
+        self._forked = start(call, *arguments, env=env, log=log).process
+
+    @property
+    def returncode(self) -> int | None:
+        return self._forked.exitcode
+
+    def terminate(self) -> None:
+        self._forked.terminate()
+
+    def kill(self) -> None:
+        self._forked.kill()
+        self._forked.join()
+
+
+def start(
+    call: Call,
+    *arguments: Any,
+    env: Mapping[str, str] | None = None,
+    told: str = "",
+    log: Path | None = None,
+) -> Forked:
+    """A process that calls a module's function and ends with what it gives back.
+
+    Args:
+        told: what it reads from standard input.
+        log: gets what it says.
+    """
     folder = Path(tempfile.mkdtemp(prefix="forked-"))
+    (folder / "in").write_text(told, encoding="utf-8")
+    if log is not None:
+        for stream in ("out", "err"):
+            (folder / stream).symlink_to(log)
     process = _forking().Process(target=_become, args=(folder, dict(env or {}), call, arguments), daemon=True)
     process.start()
     return Forked(process, folder)
 
 
-def run(call: Callable[..., int], *arguments: Any, env: Mapping[str, str] | None = None) -> Ended:
+def run(call: Call, *arguments: Any, env: Mapping[str, str] | None = None) -> Ended:
     """How a whole process ended."""
     return start(call, *arguments, env=env).ended()
 
@@ -106,7 +146,8 @@ def _forking() -> ForkServerContext:
     return context
 
 
-def _become(folder: Path, env: dict[str, str], call: Callable[..., int], arguments: tuple[Any, ...]) -> None:
+def _become(folder: Path, env: dict[str, str], call: Call, arguments: tuple[Any, ...]) -> None:
+    sys.stdin = (folder / "in").open(encoding="utf-8")
     for number, stream in enumerate(("out", "err"), 1):
         os.dup2(os.open(folder / stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     paths = os.pathsep.join((str(TESTS), str(TESTS.parent)))
@@ -116,7 +157,9 @@ def _become(folder: Path, env: dict[str, str], call: Callable[..., int], argumen
     torch.set_num_threads(1)
     code = 1
     try:
-        code = call(*arguments)
+        code = call(*arguments) or 0
+    except SystemExit as end:
+        code = int(end.code or 0)
     finally:
         if code == 1 and any(sys.exc_info()):
             traceback.print_exc()

@@ -184,7 +184,7 @@ def test_deepspeed_killed_and_stopped_in_the_real_stage_gives_the_undisturbed_ad
     wait_until(lambda: steps_in_attempts(store.root) >= 2)
     ranks = processes_below(process.pid)
     assert ranks
-    process.kill()
+    os.kill(process.pid, signal.SIGKILL)
     training_cli.ended(process)
     wait_until(lambda: not any(alive(pid) for pid in ranks), 20)
     code, said = training_cli.ended(
