@@ -5,7 +5,6 @@ The process they fork from starts with the first of them and runs nothing itself
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import sys
@@ -88,7 +87,7 @@ class Forked:
         if self.process.exitcode is None:
             self.process.kill()
             raise TimeoutError(f"the process did not end; it said: {said}")
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
         return Ended(self.process.exitcode, *said)
 
 
@@ -97,18 +96,18 @@ class ForkedChild(Child):
 
     def __init__(self, call: Call, *arguments: Any, log: Path, env: Mapping[str, str]) -> None:
         self.log = log
-        self._forked = start(call, *arguments, env=env, log=log).process
+        self._forked = start(call, *arguments, env=env, log=log)
 
     @property
     def returncode(self) -> int | None:
-        return self._forked.exitcode
+        return self._forked.process.exitcode
 
     def terminate(self) -> None:
-        self._forked.terminate()
+        self._forked.process.terminate()
 
     def kill(self) -> None:
-        self._forked.kill()
-        self._forked.join()
+        self._forked.process.kill()
+        self._forked.ended()
 
 
 def start(
@@ -141,7 +140,8 @@ def run(call: Call, *arguments: Any, env: Mapping[str, str] | None = None) -> En
 
 @cache
 def _forking() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
+    """Starts processes that fork."""
+    context = ForkServerContext()
     context.set_forkserver_preload(IMPORTED)
     return context
 
