@@ -80,7 +80,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few small studies: does it run?")
     options = parser.parse_args()
     if options.quick:
-        options.studies, options.problems, options.resamples = 40, 150, 120
+        options.studies, options.problems, options.resamples = 24, 100, 60
     started = time.perf_counter()
     points = []
     for n_seeds in SEEDS:

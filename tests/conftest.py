@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import pytest
 from fakes.hub import FakeHub
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """No test cuts the power: nothing waits for the device. tests/store spies on when it is asked."""
+    os.fsync = lambda descriptor: None
 
 
 @pytest.fixture(scope="session")

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fakes.benches import quick
 
 STAGES = ("corpus", "scores", "aligned", "buckets", "drift", "train")
 
 
-def _quick(script: Path, folder: Path) -> dict[str, object]:
-    options = ["--folder", str(folder)] if script.name == "scale.py" else []
-    done = subprocess.run([sys.executable, str(script), "--quick", *options], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (line,) = done.stdout.splitlines()
-    found: dict[str, object] = json.loads(line)
-    assert found["bench"] == script.stem and found["broken"] == []
-    return found
-
-
 @pytest.mark.e2e
-def test_a_quick_run_tells_memory_and_cpu_seconds_of_every_stage(project_root: Path, tmp_path: Path) -> None:
-    found = _quick(project_root / "bench/scale.py", tmp_path)
+def test_a_quick_run_tells_memory_and_cpu_seconds_of_every_stage(tmp_path: Path) -> None:
+    found = quick("scale", "--folder", str(tmp_path))
+    assert found["broken"] == []
     for stage in STAGES:
         about = found[stage]
         assert isinstance(about, dict)
@@ -34,9 +23,8 @@ def test_a_quick_run_tells_memory_and_cpu_seconds_of_every_stage(project_root: P
 
 
 @pytest.mark.e2e
-def test_a_quick_run_of_the_alignment_compares_with_loops_and_the_bare_tokenizer(
-    project_root: Path, tmp_path: Path
-) -> None:
-    found = _quick(project_root / "bench/alignment.py", tmp_path)
+def test_a_quick_run_of_the_alignment_compares_with_loops_and_the_bare_tokenizer() -> None:
+    found = quick("alignment")
+    assert found["broken"] == []
     ratios = ("overlaps", "bytewise", "two_pointers", "encode_batch", "encode_batch_cpu")
     assert all(float(str(found[f"ratio_{name}"])) > 0 for name in ratios)

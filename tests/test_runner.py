@@ -32,6 +32,7 @@ from trims_core import runner
 from trims_core.errors import InterruptedRunError, ProcessDiedError, RejectBudgetError, TimeLimitError
 from trims_core.graph import build_graph, node_named
 from trims_core.settings import parse_config
+from trims_core.stage import run_node
 from trims_core.store import Store
 
 
@@ -184,10 +185,12 @@ def test_two_processes_that_sweep_give_the_same_bytes_as_one(tmp_path: Path, pro
             {**raw, "store": str(store.root), "runner": "processes", "resources": resources}
         )
         node = node_named(build_graph(config), "sweep/untuned")
-        with runner.running(config):
-            swept = runner.make(store, config, node, {}, since=None, progress=lambda *_: None).artifact
-        logs = list((store.root / "sweep" / ".logs").glob("*/worker-*.log"))
-        assert len(logs) == n
+        if n == 1:
+            swept = run_node(store, config, node, {}).artifact
+        else:
+            with runner.running(config):
+                swept = runner.make(store, config, node, {}, since=None, progress=lambda *_: None).artifact
+            assert len(list((store.root / "sweep" / ".logs").glob("*/worker-*.log"))) == n
         found.append(
             {name: entry.sha256 for name, entry in swept.manifest.entries.items() if not entry.aside}
         )

@@ -1,14 +1,13 @@
 """A corpus and scores made up without a teacher, and a small student tokenizer, for the stages aligned and
 buckets.
 
-`python -m fakes.bucket_world` is `python -m trims_core.stage` with these stages in place of the real ones;
-tests kill it. The teacher's tokens are three bytes long and often have exactly 0 nats.
+`run` is the stage command with these stages in place of the real ones. The teacher's tokens are three bytes
+long and often have exactly 0 nats.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,5 +188,7 @@ def _spec(
 
 SPECS: dict[str, StageSpec] = {"corpus": _spec("corpus", _corpus), "scores": _spec("scores", _scores)}
 
-if __name__ == "__main__":
-    sys.exit(main(specs=SPECS))
+
+def run(arguments: Sequence[str]) -> int:
+    """The stage command on this world."""
+    return main(arguments, specs=SPECS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +21,9 @@ from trims_core.config import TrimsConfig
 from trims_core.graph import build_graph, node_named
 from trims_core.schema import SAMPLES, read_table
 from trims_core.settings import load_config
-from trims_core.stage import Outcome, StageSpec, Work, run_node
+from trims_core.stage import Outcome, StageSpec, Work, main, run_node
 from trims_core.store import Artifact, Store, UnitRecord
+from trims_core.sweep import stage as sweep_stage
 
 N_PROBLEMS = 6
 CHUNK = 4
@@ -64,6 +65,12 @@ def write_sweep_world(root: Path, *, raw: Mapping[str, Any] | None = None, **swe
     path = root / "tiny.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
+
+
+def main_in_chunks(arguments: Sequence[str]) -> int:
+    """The stage command, with CHUNK problems per unit."""
+    sweep_stage.CHUNK = CHUNK
+    return main(arguments)
 
 
 def copied(swept: Path, root: Path) -> Path:

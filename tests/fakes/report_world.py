@@ -329,10 +329,10 @@ def _swept(story: Story) -> Iterator[tuple[dict[str, Any], list[Row]]]:
 
 
 def _chunks(cell: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Unit name → its rows: a cell's samples lie in two units."""
+    """Unit name → its rows: the samples at one token per forward lie in two units, others in one."""
     point = "one" if cell["threshold"] is None else cell["threshold"]
-    middle = len(rows) * 2 // 3
-    parts = (rows[:middle], rows[middle:])
+    middle = len(rows) * 2 // 3 if cell["threshold"] is None else len(rows)
+    parts = [part for part in (rows[:middle], rows[middle:]) if part]
     return {f"demo-t{point}-{cell['cache']}/{i:04d}": list(part) for i, part in enumerate(parts)}
 
 
@@ -425,7 +425,7 @@ def _unit(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
-if __name__ == "__main__":
-    import sys
-
-    ReportWorld(Path(sys.argv[1])).make_report()
+def report_in(root: Path) -> int:
+    """Makes the report of the world in a folder; gives back the exit code."""
+    ReportWorld(root).make_report()
+    return 0

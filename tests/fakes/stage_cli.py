@@ -1,25 +1,24 @@
-"""`python -m fakes.stage_cli` is `python -m trims_core.stage` with the fake stages; tests kill it.
+"""The stage command with the fake stages, in processes of their own; tests kill them.
 
-With FAKE_GATE=<file> it waits, once its stage works, until that file exists.
+With FAKE_GATE=<file> it waits, once its stage works, until that file exists. FAKE_FILE_BYTES: the most that a
+file may hold, as where the disk is full.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from fakes import forking
 from fakes.stages import SPECS, raw_config
 
 from trims_core.stage import StageSpec, Work, main
-
-TESTS = Path(__file__).resolve().parent.parent
 
 
 def write_config(root: Path) -> Path:
@@ -29,15 +28,16 @@ def write_config(root: Path) -> Path:
     return path
 
 
-def start(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+def start(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> forking.Forked:
     """The stage command, running in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "fakes.stage_cli", *arguments, "--config", str(write_config(root))],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))), **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return forking.start(_run, [*arguments, "--config", str(write_config(root))], env=env)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if limit := os.environ.get("FAKE_FILE_BYTES"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    gated = "FAKE_GATE" in os.environ
+    return main(arguments, {name: _gated(spec) for name, spec in SPECS.items()} if gated else SPECS)
 
 
 def _gated(spec: StageSpec) -> StageSpec:
@@ -51,8 +51,3 @@ def _gated(spec: StageSpec) -> StageSpec:
         return None if spec.begin is None else spec.begin(work)
 
     return replace(spec, begin=begin)
-
-
-if __name__ == "__main__":
-    chosen = {name: _gated(spec) for name, spec in SPECS.items()} if "FAKE_GATE" in os.environ else SPECS
-    sys.exit(main(specs=chosen))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from fakes import forking
+
 from trims_core.config import ScoresConfig
 from trims_core.errors import TeacherUnavailableError
+from trims_core.stage import main
 from trims_core.teacher.protocol import ENGINE_ERROR, Beat, Refused, Reply, Request, Scored, TeacherInfo
 
 LOG_VARIABLE = "TRIMS_FAKE_TEACHER_LOG"
@@ -180,46 +179,11 @@ def raw_config(root: Path, n_rows: int = 20, rows_per_shard: int = 4) -> dict[st
     }
 
 
-@cache
-def _server() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "trims_core.stage",
-            "trims_core.corpus.stage",
-            "trims_core.scores.stage",
-            "trims_core.rendering",
-            "transformers.tokenization_utils_tokenizers",
-            "fakes.teacher",
-        ]
-    )
-    return context
-
-
-def start_stage(stage: str, config: Path, env: Mapping[str, str], *arguments: str) -> ForkServerProcess:
-    """A real process that runs `python -m trims_core.stage`, forked from one that has imported everything."""
-    process = _server().Process(
-        target=_run_stage, args=([stage, "--config", str(config), *arguments], dict(env), list(sys.path))
-    )
-    process.start()
-    return process
+def start_stage(stage: str, config: Path, env: Mapping[str, str], *arguments: str) -> forking.Forked:
+    """A process that runs `python -m trims_core.stage`."""
+    return forking.start(main, [stage, "--config", str(config), *arguments], env=env)
 
 
 def run_stage(stage: str, config: Path, env: Mapping[str, str], *arguments: str) -> int:
     """The exit code of a stage's process; negative for a signal."""
-    process = start_stage(stage, config, env, *arguments)
-    process.join(120)
-    if process.exitcode is None:
-        process.kill()
-        raise TimeoutError(f"stage {stage} did not end")
-    return process.exitcode
-
-
-def _run_stage(arguments: list[str], env: dict[str, str], path: list[str]) -> None:
-    sys.path[:] = path
-    os.environ.update(env)
-    from trims_core.stage import main
-
-    code = main(arguments)
-    sys.stdout.flush()
-    os._exit(code)
+    return start_stage(stage, config, env, *arguments).ended().code

@@ -1,18 +1,15 @@
-"""`python -m fakes.training_cli` is `python -m trims_core.stage train` on made-up buckets."""
+"""The training stage on made-up buckets, in this process or in one of its own."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from fakes import stages
+from fakes import forking, stages
 
 from trims_core.config import TrimsConfig
 from trims_core.graph import build_graph, node_named
@@ -20,7 +17,6 @@ from trims_core.settings import parse_config
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work, main, run_node
 from trims_core.store import Artifact, Attempt, Made, Store, UnitRecord
 
-TESTS = Path(__file__).resolve().parent.parent
 NODE = "train/trims-s0"
 
 
@@ -90,32 +86,16 @@ def prepare(root: Path, **train: Any) -> tuple[Path, TrimsConfig, Store]:
     return path, config, store
 
 
-def start(config: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+def start(config: Path, env: Mapping[str, str] | None = None) -> forking.Forked:
     """The training stage in a process of its own."""
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "fakes.training_cli",
-            "train",
-            "--config",
-            str(config),
-            "--node",
-            NODE,
-            *arguments,
-        ],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))), **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return forking.start(_run, ["train", "--config", str(config), "--node", NODE], env=env)
 
 
-def ended(process: subprocess.Popen[str], timeout_s: float = 240) -> tuple[int, str]:
+def ended(process: forking.Forked) -> tuple[int, str]:
     """(exit code, what it said)."""
-    said, _ = process.communicate(timeout=timeout_s)
-    return process.returncode, said
+    code, out, err = process.ended()
+    return code, out + err
 
 
-if __name__ == "__main__":
-    sys.exit(main(specs=SPECS))
+def _run(arguments: Sequence[str]) -> int:
+    return main(arguments, SPECS)

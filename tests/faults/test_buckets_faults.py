@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from fakes.bucket_world import SPECS, write_world
+from fakes import forking
+from fakes.bucket_world import run, write_world
 
 from trims_core.settings import load_config
-from trims_core.stage import main
 from trims_core.store import Store
 
 pytestmark = pytest.mark.faults
 
-TESTS = Path(__file__).resolve().parent.parent
 N_SHARDS = 4
 # Site and hit; the world has four shards, so that the second or third hit lies in the middle. At
 # store.before_rename all units are there.
@@ -44,22 +40,12 @@ SITES = [("aligned", fault) for fault in ALIGNED] + [("buckets", fault) for faul
 
 def stage(root: Path, name: str) -> int:
     """Exit code of one stage, run in this process."""
-    return main([name, "--config", str(root / "world.yaml")], specs=SPECS)
+    return run([name, "--config", str(root / "world.yaml")])
 
 
-def killed_stage(root: Path, name: str, fault: str) -> subprocess.CompletedProcess[str]:
-    """A stage in a process of its own, with a fault."""
-    return subprocess.run(
-        [sys.executable, "-m", "fakes.bucket_world", name, "--config", str(root / "world.yaml")],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))),
-            "TRIMS_FAULT": fault,
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def killed_stage(root: Path, name: str, fault: str) -> forking.Ended:
+    """How a stage ended in a process of its own, with a fault."""
+    return forking.run(run, [name, "--config", str(root / "world.yaml")], env={"TRIMS_FAULT": fault})
 
 
 def content(root: Path, *names: str) -> dict[str, bytes]:
@@ -117,7 +103,7 @@ def test_a_kill_leaves_no_artifact_and_a_rerun_gives_equal_bytes(
 ) -> None:
     root = _copy(prepared[name], tmp_path / "world")
     died = killed_stage(root, name, fault)
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert died.code == -signal.SIGKILL, died.err
     assert Store(root / "store").artifacts(name) == []
     assert leftovers(root, name)
     for path in (root / "store").rglob("*.json"):
@@ -180,8 +166,8 @@ def test_sigterm_ends_with_its_own_exit_code_and_keeps_finished_shards(
 ) -> None:
     root = _copy(prepared[name], tmp_path / "world")
     stopped = killed_stage(root, name, f"{name}.before_shard:term:2")
-    assert stopped.returncode == 143, stopped.stderr
-    assert "the same command continues" in stopped.stderr
+    assert stopped.code == 143, stopped.err
+    assert "the same command continues" in stopped.err
     assert len(units(root, name)) == 1
     assert stage(root, "aligned") == stage(root, "buckets") == 0
     assert content(root, "aligned", "buckets") == golden
@@ -193,8 +179,8 @@ def test_a_full_disk_says_so_and_the_same_command_finishes_later(
 ) -> None:
     root = _copy(prepared[name], tmp_path / "world")
     full = killed_stage(root, name, f"{name}.before_record:enospc:2")
-    assert full.returncode == 75
-    assert "DiskFullError" in full.stderr
+    assert full.code == 75
+    assert "DiskFullError" in full.err
     assert stage(root, "aligned") == stage(root, "buckets") == 0
     assert content(root, "aligned", "buckets") == golden
 

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -170,13 +169,10 @@ def test_sigterm_ends_scoring_with_143_and_keeps_finished_shards(world: World, g
 def test_sigterm_from_outside_closes_the_teacher(world: World) -> None:
     env = {"TRIMS_FAULT": "scores.before_shard:hang:2", LOG_VARIABLE: str(world.log)}
     process = start_stage("scores", world.config, env)
-    while not world.log.exists() or len(asked_rows(world.log)) < len(world.shards()[0]):
-        assert process.is_alive()
-        time.sleep(0.02)
-    assert process.pid is not None
+    first = len(world.shards()[0])
+    process.wait_until(lambda: world.log.exists() and len(asked_rows(world.log)) == first)
     os.kill(process.pid, signal.SIGTERM)
-    process.join(60)
-    assert process.exitcode == 143
+    assert process.ended(60).code == 143
     assert world.log.read_text().splitlines()[-1] == "close"
 
 

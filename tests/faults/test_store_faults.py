@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +19,7 @@ from typing import Any
 
 import pytest
 from fakes import stages
+from fakes.forking import Ended, Forked
 from fakes.stage_cli import start
 from fakes.stages import SPECS, tiny_config
 
@@ -79,19 +78,24 @@ def content(artifact: Artifact) -> dict[str, bytes]:
     return {name: artifact.file(name).read_bytes() for name in artifact.manifest.entries}
 
 
-def run_cli(root: Path, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+def run_cli(root: Path, *arguments: str, env: dict[str, str] | None = None) -> Ended:
     """Exit code, standard output and standard error of the stage command."""
-    process = start(root, *arguments, env=env)
-    out, err = process.communicate(timeout=WAIT_S)
-    return process.returncode, out, err
+    return start(root, *arguments, env=env).ended(WAIT_S)
 
 
-def wait_for(ready: Callable[[], bool], about: str) -> None:
-    """Return once something is so; fail the test if it does not come."""
-    deadline = time.monotonic() + WAIT_S
-    while not ready():
-        assert time.monotonic() < deadline, f"never happened: {about}"
-        time.sleep(0.02)
+def gated(root: Path, gate: Path) -> Forked:
+    """The stage command, waiting at a gate once its stage works."""
+    process = start(root, "scores", env={"FAKE_GATE": str(gate)})
+    process.wait_until(gate.with_suffix(".reached").exists)
+    return process
+
+
+def waiting(root: Path) -> Forked:
+    """The stage command, waiting for another process that makes the same."""
+    process = start(root, "scores")
+    process.wait_until(lambda: "\n" in process.said("err"))
+    assert "waiting for it" in process.said("err").splitlines()[0]
+    return process
 
 
 def entries(config: TrimsConfig) -> list[str]:
@@ -261,21 +265,12 @@ def test_sigterm_keeps_finished_shards_and_exits_143(tmp_path: Path, golden: dic
     assert stages.calls == ["scores:scores-00002"]
 
 
-def _limit_file_size() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
-
-
 def test_a_full_disk_is_one_clear_error_and_costs_no_finished_work(
-    tmp_path: Path, golden: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, golden: dict[str, bytes]
 ) -> None:
     config = tiny_config(tmp_path)
     make(config, "corpus")
-    popen = subprocess.Popen
-    with monkeypatch.context() as limited:
-        limited.setattr(
-            subprocess, "Popen", lambda *args, **kwargs: popen(*args, preexec_fn=_limit_file_size, **kwargs)
-        )
-        code, _, err = run_cli(tmp_path, "scores")
+    code, _, err = run_cli(tmp_path, "scores", env={"FAKE_FILE_BYTES": "900"})
     assert code == 75
     assert "DiskFullError" in err
     assert "MiB are free" in err
@@ -300,46 +295,33 @@ def test_a_disk_that_fills_at_a_unit_or_the_manifest_is_survived(
 def test_two_equal_runs_make_one_artifact_and_the_second_adopts_it(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     make(config, "corpus")
-    gate = tmp_path / "gate"
-    first = start(tmp_path, "scores", env={"FAKE_GATE": str(gate)})
-    wait_for(gate.with_suffix(".reached").exists, "the first run works")
-    second = start(tmp_path, "scores")
-    assert second.stderr is not None
-    assert "waiting for it" in second.stderr.readline()
-    gate.touch()
-    out_first, out_second = first.communicate(timeout=WAIT_S)[0], second.communicate(timeout=WAIT_S)[0]
-    assert (first.returncode, second.returncode) == (0, 0)
-    assert out_first.startswith("made scores")
-    assert out_second.startswith("adopted scores")
+    first, second = gated(tmp_path, tmp_path / "gate"), waiting(tmp_path)
+    (tmp_path / "gate").touch()
+    made, adopted = first.ended(WAIT_S), second.ended(WAIT_S)
+    assert (made.code, adopted.code) == (0, 0)
+    assert made.out.startswith("made scores")
+    assert adopted.out.startswith("adopted scores")
     assert len(finals(config, "scores")) == 1
 
 
 def test_nobody_waits_for_a_killed_holder(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     make(config, "corpus")
-    gate = tmp_path / "gate"
-    holder = start(tmp_path, "scores", env={"FAKE_GATE": str(gate)})
-    wait_for(gate.with_suffix(".reached").exists, "the holder works")
-    waiter = start(tmp_path, "scores")
-    assert waiter.stderr is not None
-    assert "waiting for it" in waiter.stderr.readline()
-    holder.kill()
-    out, _ = waiter.communicate(timeout=WAIT_S)
-    holder.communicate()
-    assert waiter.returncode == 0
+    holder, waiter = gated(tmp_path, tmp_path / "gate"), waiting(tmp_path)
+    os.kill(holder.pid, signal.SIGKILL)
+    code, out, _ = waiter.ended(WAIT_S)
+    assert holder.ended(WAIT_S).code == -signal.SIGKILL
+    assert code == 0
     assert out.startswith("made scores")
 
 
 def test_different_settings_on_the_same_input_make_two_artifacts(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     make(config, "corpus")
-    gate = tmp_path / "gate"
-    first = start(tmp_path, "scores", env={"FAKE_GATE": str(gate)})
-    wait_for(gate.with_suffix(".reached").exists, "the first run works")
+    first = gated(tmp_path, tmp_path / "gate")
     code, out, _ = run_cli(tmp_path, "scores", "--set", "scores.dtype=bfloat16")
-    gate.touch()
-    first.communicate(timeout=WAIT_S)
-    assert (first.returncode, code) == (0, 0)
+    (tmp_path / "gate").touch()
+    assert (first.ended(WAIT_S).code, code) == (0, 0)
     assert out.startswith("made scores")
     assert len(finals(config, "scores")) == 2
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +16,12 @@ from typing import Any
 
 import pytest
 import torch
+from fakes import forking
 from fakes.decoding_world import (
     CHUNK,
     GRADES_NODE,
     NODE,
+    main_in_chunks,
     sweep_artifact,
     timeless,
     unit_bytes,
@@ -34,7 +34,6 @@ from trims_core.sweep import stage
 
 pytestmark = pytest.mark.faults
 
-ROOT = Path(__file__).resolve().parents[2]
 FORWARDS_OF_FIRST_UNIT = 16
 """One batch of four sequences with 16 forwards each (checked against the undisturbed run)."""
 INSIDE_SECOND_UNIT = FORWARDS_OF_FIRST_UNIT + 8
@@ -54,20 +53,9 @@ def _command(root: Path, node: str = NODE) -> list[str]:
     return [node.partition("/")[0], "--node", node, "--config", str(root / "tiny.yaml")]
 
 
-def _start(root: Path, fault: str, node: str = NODE) -> subprocess.Popen[str]:
+def _start(root: Path, fault: str, node: str = NODE) -> forking.Forked:
     """The stage in a process of its own, with a fault."""
-    code = (
-        f"import sys; from trims_core.sweep import stage; stage.CHUNK = {CHUNK};"
-        " from trims_core.stage import main; sys.exit(main(sys.argv[1:]))"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *_command(root, node)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TRIMS_FAULT": fault, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return forking.start(main_in_chunks, _command(root, node), env={"TRIMS_FAULT": fault})
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +109,8 @@ def _finishes(root: Path, golden: dict[str, Any], kept: dict[str, bytes]) -> Non
 def test_kill_9_loses_at_most_the_unit_in_flight(
     world: Path, golden: dict[str, Any], fault: str, n_kept: int
 ) -> None:
-    process = _start(world, fault)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, errors
+    died = _start(world, fault).ended()
+    assert died.code == -signal.SIGKILL, died.err
     assert Store(world / "store").artifacts("sweep") == []
     kept = unit_bytes(world)
     assert len(kept) == n_kept
@@ -135,15 +122,13 @@ def test_a_signal_inside_a_unit_stops_soon_keeps_finished_ones_and_says_how_to_g
     world: Path, golden: dict[str, Any], number: signal.Signals
 ) -> None:
     process = _start(world, f"sweep.inside_chunk:hang:{INSIDE_SECOND_UNIT}")
-    deadline = time.monotonic() + 100
-    while len(unit_bytes(world)) < 1 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
+    process.wait_until(lambda: len(unit_bytes(world)) == 1)
     time.sleep(0.5)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
-    assert f"stopped by {number.name}; finished parts are kept, the same command continues" in errors
-    assert "Traceback" not in errors
+    os.kill(process.pid, number)
+    stopped = process.ended(60)
+    assert stopped.code == 143, stopped.err
+    assert f"stopped by {number.name}; finished parts are kept, the same command continues" in stopped.err
+    assert "Traceback" not in stopped.err
     kept = unit_bytes(world)
     assert len(kept) == 1
     _finishes(world, golden, kept)
@@ -160,9 +145,8 @@ def test_killed_grading_keeps_its_units_and_ends_like_an_undisturbed_run(
     expected = unit_bytes(world, "grades"), undisturbed.content_digest
     shutil.rmtree(world / "store" / "grades")
     shutil.rmtree(world / "store" / "units" / "grades")
-    process = _start(world, fault, GRADES_NODE)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, errors
+    died = _start(world, fault, GRADES_NODE).ended()
+    assert died.code == -signal.SIGKILL, died.err
     assert len(unit_bytes(world, "grades")) == n_kept
     assert store.artifacts("grades") == []
     assert main(_command(world, GRADES_NODE)) == 0

@@ -9,13 +9,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from fakes import training_cli
-from fakes.training_server import TrainingServer
+from fakes import forking, training_cli
 from fakes.training_student import adapter_bytes, curve, steps_with_checkpoint, tiny_spec, tiny_train
 from safetensors.torch import load_file
 
@@ -24,23 +23,22 @@ from trims_core.errors import CheckpointError, TrainingDivergedError
 from trims_core.training.checkpoint import find_complete_checkpoint
 from trims_core.training.journal import read_metrics
 from trims_core.training.launch import run_training
+from trims_core.training.run import main
 from trims_core.training.spec import TrainSpec
 
 pytestmark = pytest.mark.faults
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[TrainingServer]:
-    running = TrainingServer()
-    yield running
-    running.close()
+def trained(spec: TrainSpec, fault: str = "") -> int:
+    """Exit code of a training process."""
+    return forking.run(main, spec.write(), env={"TRIMS_FAULT": fault}).code
 
 
 @pytest.fixture(scope="module")
-def golden(server: TrainingServer, tmp_path_factory: pytest.TempPathFactory) -> TrainSpec:
+def golden(tmp_path_factory: pytest.TempPathFactory) -> TrainSpec:
     """A run that nothing disturbed, with LoRA dropout."""
     spec = tiny_spec(tmp_path_factory.mktemp("golden"))
-    assert server.run(spec) == 0
+    assert trained(spec) == 0
     return spec
 
 
@@ -66,11 +64,9 @@ SAVE_SITES = {
 
 
 @pytest.mark.parametrize("fault", SAVE_SITES)
-def test_killed_while_saving_a_rerun_repeats_the_undisturbed_run_exactly(
-    server, golden, tmp_path, fault, caplog
-):
+def test_killed_while_saving_a_rerun_repeats_the_undisturbed_run_exactly(golden, tmp_path, fault, caplog):
     spec = tiny_spec(tmp_path)
-    assert server.run(spec, fault) == -signal.SIGKILL
+    assert trained(spec, fault) == -signal.SIGKILL
     assert not spec.paths.result.exists()
     found = find_complete_checkpoint(spec.paths.checkpoints)
     assert (found.step if found else None) == SAVE_SITES[fault]
@@ -81,56 +77,56 @@ def test_killed_while_saving_a_rerun_repeats_the_undisturbed_run_exactly(
         "train.before_complete",
     )
     assert ("is skipped: no COMPLETE mark" in caplog.text) == torn
-    assert server.run(spec) == 0
+    assert trained(spec) == 0
     assert curve(spec) == curve(golden)
     assert adapter_bytes(spec) == adapter_bytes(golden)
 
 
-def test_killed_after_the_last_save_only_the_adapter_is_written_again(server, golden, tmp_path):
+def test_killed_after_the_last_save_only_the_adapter_is_written_again(golden, tmp_path):
     spec = tiny_spec(tmp_path)
-    assert server.run(spec, "train.before_adapter:kill") == -signal.SIGKILL
+    assert trained(spec, "train.before_adapter:kill") == -signal.SIGKILL
     assert not spec.adapter.exists()
-    assert server.run(spec) == 0
+    assert trained(spec) == 0
     assert curve(spec) == curve(golden)
     assert adapter_bytes(spec) == adapter_bytes(golden)
 
 
-def test_sigterm_saves_after_the_step_exits_143_and_a_rerun_continues(server, golden, tmp_path):
+def test_sigterm_saves_after_the_step_exits_143_and_a_rerun_continues(golden, tmp_path):
     spec = tiny_spec(tmp_path, train=tiny_train(save_steps=100))
-    assert server.run(spec, "train.after_step:term:3") == 143
+    assert trained(spec, "train.after_step:term:3") == 143
     assert steps_with_checkpoint(spec) == [3]
-    assert server.run(spec) == 0
+    assert trained(spec) == 0
     assert curve(spec) == curve(golden)
     assert adapter_bytes(spec) == adapter_bytes(golden)
 
 
-def test_ctrl_c_saves_the_step_that_was_logged_last(server, tmp_path):
+def test_ctrl_c_saves_the_step_that_was_logged_last(tmp_path):
     spec = tiny_spec(tmp_path, train=tiny_train(save_steps=10_000, max_steps=10_000))
-    pid = server.start(spec)
-    wait_until(lambda: any(row["kind"] == "train" for row in read_metrics(spec.paths.metrics)))
-    os.kill(pid, signal.SIGINT)
-    assert server.wait() == 143
+    process = forking.start(main, spec.write())
+    process.wait_until(lambda: any(row["kind"] == "train" for row in read_metrics(spec.paths.metrics)))
+    os.kill(process.pid, signal.SIGINT)
+    assert process.ended().code == 143
     assert steps_with_checkpoint(spec) == [read_metrics(spec.paths.metrics)[-1]["step"]]
 
 
-def test_the_stop_file_does_what_a_signal_does(server, golden, tmp_path):
+def test_the_stop_file_does_what_a_signal_does(golden, tmp_path):
     spec = tiny_spec(tmp_path, train=tiny_train(save_steps=100))
     spec.paths.stop.touch()
-    assert server.run(spec) == 143
+    assert trained(spec) == 143
     (step,) = steps_with_checkpoint(spec)
     assert step < 6
     spec.paths.stop.unlink()
-    assert server.run(spec) == 0
+    assert trained(spec) == 0
     assert curve(spec) == curve(golden)
     assert adapter_bytes(spec) == adapter_bytes(golden)
 
 
-def test_divergence_ends_the_run_and_the_last_good_checkpoint_stays(server, tmp_path):
+def test_divergence_ends_the_run_and_the_last_good_checkpoint_stays(tmp_path):
     train = tiny_train(
         max_steps=40, lr=1e30, warmup_ratio=1.0, scheduler="constant", save_steps=1, max_grad_norm=1e30
     )
     spec = tiny_spec(tmp_path, train=train)
-    assert server.run(spec) == TrainingDivergedError.exit_code
+    assert trained(spec) == TrainingDivergedError.exit_code
     said = json.loads(spec.paths.error(0).read_text())
     assert said["class"] == "TrainingDivergedError"
     kept = find_complete_checkpoint(spec.paths.checkpoints)
@@ -142,29 +138,29 @@ def test_divergence_ends_the_run_and_the_last_good_checkpoint_stays(server, tmp_
         assert all(torch.isfinite(weight).all() for weight in weights.values())
 
 
-def test_a_checkpoint_with_non_finite_weights_is_never_marked(server, tmp_path):
+def test_a_checkpoint_with_non_finite_weights_is_never_marked(tmp_path):
     # weights overflow in the update of a step whose own loss was still finite
     train = tiny_train(
         lr=1e19, weight_decay=1e20, warmup_ratio=0.0, scheduler="constant", save_steps=1, eval_steps=9
     )
     spec = tiny_spec(tmp_path, train=train)
-    assert server.run(spec) == TrainingDivergedError.exit_code
+    assert trained(spec) == TrainingDivergedError.exit_code
     assert "weight" in json.loads(spec.paths.error(0).read_text())["message"]
     assert steps_with_checkpoint(spec) == []
 
 
-def test_masks_that_hide_nothing_train_on_nothing_and_stay_finite(server, tmp_path):
+def test_masks_that_hide_nothing_train_on_nothing_and_stay_finite(tmp_path):
     nothing = VariantConfig(rho=1.0, p_low=0.0, p_high=0.0)
     spec = tiny_spec(tmp_path, variant=nothing, train=tiny_train(weight_decay=0.0, pads="none"))
-    assert server.run(spec) == 0
+    assert trained(spec) == 0
     rows = [row for row in curve(spec) if row["kind"] == "train"]
     assert {row["loss"] for row in rows} == {0.0} == {row["masked_fraction"] for row in rows}
     assert {row["grad_norm"] for row in rows} == {0.0}
 
 
-def test_everything_hidden_and_an_empty_bucket_train_normally(server, tmp_path):
+def test_everything_hidden_and_an_empty_bucket_train_normally(tmp_path):
     spec = tiny_spec(tmp_path, variant=VariantConfig(rho=1.0, p_low=1.0, p_high=1.0), n_buckets=9)
-    assert server.run(spec) == 0
+    assert trained(spec) == 0
     assert {row["masked_fraction"] for row in curve(spec) if row["kind"] == "train"} == {1.0}
 
 
@@ -188,7 +184,7 @@ def test_deepspeed_killed_and_stopped_in_the_real_stage_gives_the_undisturbed_ad
     wait_until(lambda: steps_in_attempts(store.root) >= 2)
     ranks = processes_below(process.pid)
     assert ranks
-    process.kill()
+    os.kill(process.pid, signal.SIGKILL)
     training_cli.ended(process)
     wait_until(lambda: not any(alive(pid) for pid in ranks), 20)
     code, said = training_cli.ended(

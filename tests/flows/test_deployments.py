@@ -168,7 +168,8 @@ def test_an_active_schedule_creates_runs(served: Served, client: SyncPrefectClie
 def test_a_deployed_run_completes_and_another_reuses_its_scores(
     served: Served, client: SyncPrefectClient, world: Path
 ) -> None:
-    run = deployment_run(served, "trims/full-pipeline", config=str(world))
+    deployed = client.read_deployment_by_name("trims/full-pipeline").id
+    run = client.create_flow_run_from_deployment(deployed, parameters={"config": str(world)}).id
     ended = finished(client, served, run, 400)
     assert ended.state_name == "Completed", f"{ended.state}\n{served.logs()}"
     page = world.parent / "store" / "latest" / "tiny" / "index.html"

@@ -6,15 +6,15 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from fakes import forking
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli import app, main
 from trims_core.generation import Assistant
 
 QUESTION = "Tom has 5 apples. He buys 3 more. How many apples does Tom have now?"
@@ -100,24 +100,12 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert (code, "no such folder" in notes) == (2, True)
 
 
-def test_ctrl_c_ends_with_a_word_and_no_traceback(student: str, project_root: Path) -> None:
+def test_ctrl_c_ends_with_a_word_and_no_traceback(student: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """2,048 whole forwards take a minute; after half a second they are far from done."""
     slow = ["--rule", "topk", "--gen-length", "2048", "--cache", "none", "--no-stop-at-end"]
-    command = [sys.executable, "-m", "flows.cli", "chat", student, *slow]
-    running = subprocess.Popen(
-        command,
-        cwd=project_root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-    )
-    assert running.stdin is not None and running.stderr is not None
-    running.stdin.write(f"/stats\n{QUESTION}\n")
-    running.stdin.flush()
-    assert running.stderr.readline() == "no turns yet\n"  # the student is loaded, the question is next
+    monkeypatch.setattr(sys, "argv", ["trims", "chat", student, *slow])
+    running = forking.start(main, told=f"/stats\n{QUESTION}\n")
+    running.wait_until(lambda: bool(running.said("err")))  # the student is loaded, the question is next
     time.sleep(0.5)
-    running.send_signal(signal.SIGINT)
-    text, notes = running.communicate(timeout=60)
-    assert (running.returncode, text, notes) == (130, "", "interrupted\n")
+    os.kill(running.pid, signal.SIGINT)
+    assert running.ended(60) == (130, "", "no turns yet\ninterrupted\n")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from fakes.benches import quick
 from fakes.old_store import old_world
 from fakes.report_world import ReportWorld
 
@@ -26,16 +25,9 @@ LEVELS = (1.5, 2.5)
 
 
 @pytest.mark.e2e
-def test_a_quick_run_of_the_bench_ends_well_with_one_line_of_numbers(project_root: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(project_root / "bench" / "intervals.py"), "--quick"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (line,) = done.stdout.splitlines()
-    found = json.loads(line)
-    assert (found["bench"], len(found["points"])) == ("intervals", 8)
+def test_a_quick_run_of_the_bench_ends_well_with_one_line_of_numbers() -> None:
+    found = quick("intervals")
+    assert len(found["points"]) == 8
     far = next(p for p in found["points"] if (p["seeds"], p["seed_sd_points"]) == (3, 6.0))
     assert far["coverage"]["mean"]["problems"] < 75 < far["coverage"]["mean"]["seeds_and_problems"]
 
@@ -52,11 +44,11 @@ def bench(project_root: Path) -> ModuleType:
 
 
 def world_with(root: Path, *variants: str, **settings: Any) -> ReportWorld:
-    """A run with these variants and two seeds."""
+    """A run with these variants, two seeds and three points per curve."""
     methods: Mapping[str, Mapping[str, object]] = {
         name: {"method": "standard" if name == "standard" else "trims"} for name in variants
     }
-    settings = {"seeds": (0, 1), **settings}
+    settings = {"seeds": (0, 1), "thresholds": (0.9, 0.3), **settings}
     return ReportWorld(root, variants=methods, skill=SKILL, stamina=STAMINA, **settings)
 
 
@@ -65,10 +57,10 @@ Study = Callable[..., str]
 
 @pytest.fixture
 def tables(bench: ModuleType) -> Study:
-    """Makes the worlds' artifacts, all but the first's only on demand, and gives the Markdown."""
+    """Makes the artifacts of the worlds, or of the first ones, and gives the Markdown."""
 
-    def run(*worlds: ReportWorld, pairs: list[str], made: bool = True, **options: Any) -> str:
-        for world in worlds if made else worlds[:1]:
+    def run(*worlds: ReportWorld, pairs: list[str], n_made: int | None = None, **options: Any) -> str:
+        for world in worlds[:n_made]:
             world.parents()
         configs = [world.config() for world in worlds]
         text: str = bench.markdown(configs, pairs, LEVELS, specs=worlds[0].specs(), **options)
@@ -95,7 +87,7 @@ def test_methods_of_two_configs_get_the_tables_of_one_report(tmp_path: Path, tab
 
 def test_what_is_not_there_yet_is_named_and_its_method_left_out(tmp_path: Path, tables: Study) -> None:
     worlds = (world_with(tmp_path, "trims", "standard"), world_with(tmp_path, "other"))
-    text = tables(*worlds, pairs=["trims:standard", "trims:other"], made=False)
+    text = tables(*worlds, pairs=["trims:standard", "trims:other"], n_made=1)
     assert (
         "- other of world (left out): no grades; not there: sweep/other-s0 (waits for train/other-s0" in text
     )
@@ -107,7 +99,7 @@ def test_a_method_with_a_missing_seed_is_left_out_unless_asked_for(tmp_path: Pat
     world_with(tmp_path, "trims", "standard").parents()
     three = world_with(tmp_path, "trims", "standard", seeds=(0, 1, 2))
     two = world_with(tmp_path, "standard")
-    options: dict[str, Any] = {"pairs": ["trims:standard"], "made": False}
+    options: dict[str, Any] = {"pairs": ["trims:standard"], "n_made": 1}
     text = tables(two, three, **options)
     assert "trims of world (left out): seed 0 " in text
     assert "not there: sweep/trims-s2 (" in text
@@ -125,13 +117,13 @@ def test_equal_names_with_other_artifacts_are_two_methods(tmp_path: Path, tables
 
 def test_an_unknown_method_is_refused_with_the_nearest_name(tmp_path: Path, tables: Study) -> None:
     with pytest.raises(ValueError, match=r"--pairs trims:standart: .* did you mean 'standard'\?"):
-        tables(world_with(tmp_path, "trims", "standard"), pairs=["trims:standart"])
+        tables(world_with(tmp_path, "trims", "standard"), pairs=["trims:standart"], n_made=0)
 
 
 def test_configs_that_decode_differently_are_refused(tmp_path: Path, tables: Study) -> None:
     dual = world_with(tmp_path / "b", "standard", sweep={"cache": "dual"})
     with pytest.raises(ValueError, match="the configs decode differently"):
-        tables(world_with(tmp_path / "a", "trims"), dual, pairs=["trims:standard"])
+        tables(world_with(tmp_path / "a", "trims"), dual, pairs=["trims:standard"], n_made=0)
 
 
 def test_sweeps_of_version_01_stand_in_for_what_is_not_there_if_asked_for(

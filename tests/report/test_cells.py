@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,15 @@ def load(world: ReportWorld, *, partial: bool = False) -> tuple[list[Cell], Cove
     return load_cells(world.config(), world.parents(), partial=partial)
 
 
-def test_every_configured_cell_is_loaded_in_the_order_of_the_settings(tmp_path: Path) -> None:
-    world = ReportWorld(tmp_path)
-    cells, coverage = load(world)
-    assert [cell.key for cell in cells] == expected_keys(world.config())
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> ReportWorld:
+    """A run in which nothing is missing or wrong."""
+    return ReportWorld(tmp_path_factory.mktemp("plain"))
+
+
+def test_every_configured_cell_is_loaded_in_the_order_of_the_settings(plain: ReportWorld) -> None:
+    cells, coverage = load(plain)
+    assert [cell.key for cell in cells] == expected_keys(plain.config())
     assert (coverage.n_expected, coverage.n_found, coverage.missing) == (12, 12, ())
     assert {cell.n for cell in cells} == {40}
 
@@ -45,51 +52,47 @@ def test_a_missing_cell_is_named_with_its_cache(tmp_path: Path) -> None:
         load(world)
 
 
-def test_missing_cells_are_refused_by_name(tmp_path: Path) -> None:
+def test_missing_cells_are_refused_by_name_and_listed_in_a_partial_report(tmp_path: Path) -> None:
+    world = ReportWorld(tmp_path, edit=without_two_cells)
     with pytest.raises(ReportError) as refusal:
-        load(ReportWorld(tmp_path, edit=without_two_cells))
+        load(world)
     message = str(refusal.value)
     assert "2 of 12 cells are missing" in message
     assert "untuned on demo at one token per forward" in message
     assert "trims-s0 on demo at threshold 0.6" in message
-
-
-def test_a_partial_report_says_which_cells_are_missing(tmp_path: Path) -> None:
-    cells, coverage = load(ReportWorld(tmp_path, edit=without_two_cells), partial=True)
+    cells, coverage = load(world, partial=True)
     assert len(cells) == coverage.n_found == 10
     assert "trims-s0 on demo at threshold 0.6" in coverage.missing
 
 
-def test_a_sweep_that_lacks_a_whole_model_is_refused(tmp_path: Path) -> None:
-    world = ReportWorld(tmp_path)
-    there = {role: a for role, a in world.parents().items() if role in ("sweep/untuned", "grades/untuned")}
+def test_a_sweep_that_lacks_a_whole_model_is_refused(plain: ReportWorld) -> None:
+    there = {role: a for role, a in plain.parents().items() if role in ("sweep/untuned", "grades/untuned")}
     with pytest.raises(ReportError, match="8 of 12 cells are missing"):
-        load_cells(world.config(), there)
+        load_cells(plain.config(), there)
 
 
-def test_samples_without_grades_are_missing_cells(tmp_path: Path) -> None:
-    world = ReportWorld(tmp_path)
-    there = {role: a for role, a in world.parents().items() if role != "grades/trims-s0"}
+def test_samples_without_grades_are_missing_cells(plain: ReportWorld) -> None:
+    there = {role: a for role, a in plain.parents().items() if role != "grades/trims-s0"}
     with pytest.raises(ReportError, match="4 of 12 cells are missing: trims-s0 on demo"):
-        load_cells(world.config(), there)
+        load_cells(plain.config(), there)
 
 
-def test_no_cell_at_all_is_refused_even_in_a_partial_report(tmp_path: Path) -> None:
+def test_no_cell_at_all_is_refused_even_in_a_partial_report(plain: ReportWorld) -> None:
     with pytest.raises(ReportError, match="none of the 12 cells"):
-        load_cells(ReportWorld(tmp_path).config(), {}, partial=True)
+        load_cells(plain.config(), {}, partial=True)
 
 
 def shortened(model: str, threshold: float | None, rows: list[Row]) -> list[Row]:
     return rows[:31] if (model, threshold) == ("standard-s0", 0.9) else rows
 
 
-def test_a_cell_with_fewer_problems_is_refused_by_name_and_count(tmp_path: Path) -> None:
+def test_a_cell_with_fewer_problems_is_refused_and_a_partial_report_counts_shared_ones(
+    tmp_path: Path,
+) -> None:
+    world = ReportWorld(tmp_path, edit=shortened)
     with pytest.raises(ReportError, match=r"standard-s0 on demo at threshold 0\.9 \(n = 31\)"):
-        load(ReportWorld(tmp_path, edit=shortened))
-
-
-def test_a_partial_report_counts_only_problems_that_all_cells_share(tmp_path: Path) -> None:
-    cells, coverage = load(ReportWorld(tmp_path, edit=shortened), partial=True)
+        load(world)
+    cells, coverage = load(world, partial=True)
     assert {cell.n for cell in cells} == {31}
     assert coverage.reduced == ("demo: only the 31 of 40 problems that all cells share are counted",)
     assert all(cell.correct_N.shape == (31,) for cell in cells)
@@ -116,8 +119,18 @@ def test_a_problem_that_occurs_twice_in_a_cell_is_refused(tmp_path: Path) -> Non
         load(ReportWorld(tmp_path, edit=doubled))
 
 
+def graded_anew(world: ReportWorld, root: Path, **changes: Any) -> ReportWorld:
+    """A copy of a finished run, its grades still to be put together."""
+    world.parents()
+    shutil.copytree(world.root / "store", root / "store")
+    shutil.rmtree(root / "store" / "grades")
+    return replace(world, root=root, **changes)
+
+
 @pytest.mark.parametrize("field", ["n", "n_correct", "tokens", "forwards", "n_unfinished"])
-def test_a_summary_that_contradicts_its_samples_is_refused(tmp_path: Path, field: str) -> None:
+def test_a_summary_that_contradicts_its_samples_is_refused(
+    plain: ReportWorld, tmp_path: Path, field: str
+) -> None:
     def wrong(row: Mapping[str, Any]) -> Row:
         off = row["model"] == "untuned" and row["threshold"] == 0.6
         return {**row, field: row[field] + 1} if off else dict(row)
@@ -125,17 +138,20 @@ def test_a_summary_that_contradicts_its_samples_is_refused(tmp_path: Path, field
     with pytest.raises(
         ReportError, match=rf"untuned on demo at threshold 0\.6: {field} \d+ but \d+ in the samples"
     ):
-        load(ReportWorld(tmp_path, summary=wrong))
+        load(graded_anew(plain, tmp_path, summary=wrong))
 
 
 def backwards(model: str, threshold: float | None, rows: list[Row]) -> list[Row]:
     return rows[::-1] if model == "trims-s0" else rows
 
 
-def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
-    plain, _ = load(ReportWorld(tmp_path / "a"))
-    turned, _ = load(ReportWorld(tmp_path / "b", edit=backwards))
-    for one, other in zip(plain, turned, strict=True):
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory: pytest.TempPathFactory) -> ReportWorld:
+    return ReportWorld(tmp_path_factory.mktemp("turned"), edit=backwards)
+
+
+def test_the_order_of_rows_does_not_matter(plain: ReportWorld, turned: ReportWorld) -> None:
+    for one, other in zip(load(plain)[0], load(turned)[0], strict=True):
         assert one.sample_ids == other.sample_ids
         np.testing.assert_array_equal(one.correct_N, other.correct_N)
 
@@ -157,19 +173,17 @@ def test_an_answer_that_could_not_be_graded_is_counted_and_not_right(tmp_path: P
 MODEL = Model("trims-s0", "trims", 0)
 
 
-def test_grades_of_another_sweep_are_refused(tmp_path: Path) -> None:
-    one, other = (
-        ReportWorld(tmp_path / name, edit=edit).parents() for name, edit in (("a", renamed), ("b", backwards))
-    )
+def test_grades_of_another_sweep_are_refused(plain: ReportWorld, turned: ReportWorld, tmp_path: Path) -> None:
+    one, other = plain.parents(), turned.parents()
     with pytest.raises(ReportError, match="or of other problems; expected one each"):
         read_cells(MODEL, one["sweep/trims-s0"], other["grades/trims-s0"])
-    fewer = ReportWorld(tmp_path / "c", thresholds=(0.9, 0.6)).parents()
+    fewer = ReportWorld(tmp_path, thresholds=(0.9, 0.6)).parents()
     with pytest.raises(ReportError, match=r"its units are not those .* \(demo-t0\.3-none/0000"):
         read_cells(MODEL, one["sweep/trims-s0"], fewer["grades/trims-s0"])
 
 
-def test_who_a_model_is_follows_from_the_settings_alone(tmp_path: Path) -> None:
-    parents = ReportWorld(tmp_path).parents()
+def test_who_a_model_is_follows_from_the_settings_alone(plain: ReportWorld) -> None:
+    parents = plain.parents()
     renamed_model = Model("ours-s3", "ours", 3)
     cells = read_cells(renamed_model, parents["sweep/trims-s0"], parents["grades/trims-s0"])
     assert {(cell.model, cell.variant, cell.seed) for cell in cells} == {("ours-s3", "ours", 3)}

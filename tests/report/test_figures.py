@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from trims_core.points import CacheName
+from trims_core.report import figures
 from trims_core.report.appearance import DARK, LIGHT, VARIANTS, Theme, bucket_colours, cache_looks, looks
 from trims_core.report.figures import draw_all
 
@@ -34,7 +35,11 @@ def test_every_figure_is_there_as_png_and_four_svgs(report: Path) -> None:
             assert b"</svg>" in (report / "figures" / f"{name}{ending}.svg").read_bytes()[-20:]
 
 
-def test_drawing_again_gives_the_same_bytes(report: Path, results: dict[str, Any], tmp_path: Path) -> None:
+def test_drawing_again_gives_the_same_bytes(
+    report: Path, results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every figure; of its variants those that differ in all."""
+    monkeypatch.setattr(figures, "VARIANTS", dict(list(VARIANTS.items())[::3]))
     for name in draw_all(results, tmp_path):
         assert (tmp_path / name).read_bytes() == (report / "figures" / name).read_bytes(), name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fakes.report_world import ReportWorld
 from trims_core.errors import ReportError, SchemaError
 from trims_core.graph import build_graph
 from trims_core.rendering import load_tokenizer
+from trims_core.report import figures
 from trims_core.report.results import collect
 from trims_core.stage import run_node
 from trims_core.store import Artifact, Store
@@ -42,7 +44,16 @@ def test_results_are_those_of_todays_artifacts(
     assert found(world, old) == found(world, parents)
 
 
-def test_the_report_stage_draws_its_page_of_them(world: ReportWorld, old: dict[str, Artifact]) -> None:
+def test_the_report_stage_makes_its_page_of_them(
+    world: ReportWorld, report: Path, old: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal results have equal figures, which are drawn once."""
+
+    def drawn(_results: object, folder: Path, _progress: object) -> list[str]:
+        shutil.copytree(report / "figures", folder, dirs_exist_ok=True)
+        return sorted(path.name for path in folder.iterdir())
+
+    monkeypatch.setattr(figures, "draw_all", drawn)
     config = world.config()
     node = replace(build_graph(config)[-1], parents={role: role for role in old})
     made = run_node(Store(world.root / "drawn"), config, node, old).artifact
@@ -52,7 +63,8 @@ def test_the_report_stage_draws_its_page_of_them(world: ReportWorld, old: dict[s
 
 
 def test_samples_that_contradict_the_summary_are_refused(tmp_path: Path) -> None:
-    world = ReportWorld(tmp_path, summary=lambda row: {**row, "n_correct": row["n_correct"] + 1})
+    wrong: dict[str, Any] = {"summary": lambda row: {**row, "n_correct": row["n_correct"] + 1}}
+    world = ReportWorld(tmp_path, thresholds=(0.6,), variants={"trims": {}}, **wrong)
     parents = old_world(world)
     with pytest.raises(ReportError, match=r"cells\.json, untuned on demo at one token.* in the samples"):
         found(world, parents)

@@ -95,14 +95,14 @@ def test_methods_and_caches_are_tabled_with_accuracy_parallelism_and_speed(
 
 
 def test_without_further_caches_there_is_no_grid_and_the_exact_one_is_called_exact(tmp_path: Path) -> None:
-    world = ReportWorld(tmp_path)
+    world = ReportWorld(tmp_path, thresholds=(0.6,), variants={"trims": {}})
     results = collect(world.config(), world.parents(), load_tokenizer(world.config().student.model))
     assert results["tasks"]["demo"]["caches"] == {}
     assert "Cache none: every forward sees the canvas as it is, which is exact." in table_markdown(results)
 
 
 def test_points_of_a_rising_rule_go_from_the_least_parallel_to_the_most(tmp_path: Path) -> None:
-    world = ReportWorld(tmp_path, sweep={"rule": "entropy"})
+    world = ReportWorld(tmp_path, variants={"trims": {}}, sweep={"rule": "entropy"})
     results = collect(world.config(), world.parents(), load_tokenizer(world.config().student.model))
     points = results["tasks"]["demo"]["curves"]["untuned"]
     assert [point["threshold"] for point in points] == [None, 0.3, 0.6, 0.9]
@@ -147,7 +147,9 @@ def test_losses_are_there_for_every_trained_model(results: dict[str, Any]) -> No
 
 
 def test_a_loss_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
-    world = ReportWorld(tmp_path, loss=float("inf"))
+    world = ReportWorld(
+        tmp_path, thresholds=(0.6,), variants={"standard": {"method": "standard"}}, loss=float("inf")
+    )
     parents = world.parents()
     with pytest.raises(
         ReportError, match=r"train/standard-s0: metrics\.jsonl has losses that are not finite"

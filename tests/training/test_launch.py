@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes.forking import ForkedChild
 from fakes.training_student import curve, same_curves, tiny_spec, tiny_train
 from safetensors.torch import load_file
 
@@ -18,8 +19,10 @@ from trims_core import errors
 from trims_core.config import LaunchConfig, LoraSettings
 from trims_core.errors import ConfigError, InterruptedRunError, LaunchError
 from trims_core.processes import Child
-from trims_core.training import launch, warm
+from trims_core.training import launch as launching
+from trims_core.training import warm
 from trims_core.training.launch import Member, count_processes, run_training, training_environment
+from trims_core.training.run import main
 from trims_core.training.zero import ZERO2, deepspeed_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,9 +41,9 @@ def watch(spec, members):
     """`_watch` and `_end` as run_training does; gives back what progress was told."""
     said = []
     try:
-        launch._watch(spec, members, lambda *what: said.append(what))
+        launching._watch(spec, members, lambda *what: said.append(what))
     finally:
-        launch._end(spec, members, 5.0)
+        launching._end(spec, members, 5.0)
     return said
 
 
@@ -92,7 +95,7 @@ time.sleep(600)
     child = member(tmp_path, polite)
     while "ready" not in child.process.log.read_text():
         time.sleep(0.02)
-    launch._end(spec, [child], 30.0)
+    launching._end(spec, [child], 30.0)
     assert spec.paths.stop.exists()
     assert child.process.returncode == 143
     assert "saving" in child.process.log.read_text()
@@ -106,12 +109,12 @@ def test_one_that_does_not_listen_is_killed_after_the_grace(tmp_path):
     child = member(tmp_path, deaf)
     while "ready" not in child.process.log.read_text():
         time.sleep(0.02)
-    launch._end(spec, [child], 0.3)
+    launching._end(spec, [child], 0.3)
     assert child.process.returncode == -signal.SIGKILL
 
 
 def test_progress_is_passed_on_and_goes_on_while_nothing_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "_HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(launching, "_HEARTBEAT_S", 0.2)
     spec = plain_spec(tmp_path)
     code = f"""
 import pathlib, time
@@ -191,7 +194,12 @@ def test_a_compiled_operator_is_not_compiled_again(tmp_path, monkeypatch):
     assert said == []
 
 
-def deepspeed_run(folder, n_ranks, hostfile=None, **settings):
+def fork(name, module, env, log):
+    """In place of `launch._spawn`: a rank that imports nothing anew."""
+    return Member(name, ForkedChild(main, Path(module[1]), log=log, env=env))
+
+
+def deepspeed_run(folder, n_ranks, hostfile=None, *, spawn=fork, **settings):
     """A short run without dropout under DeepSpeed, to its end; gives back its spec and notes."""
     chosen = {"max_steps": 4, "save_steps": 4, "lora": LoraSettings(r=4, alpha=8, dropout=0.0), **settings}
     # a longer window groups micro-batches by their size, which is no split of the same batches
@@ -199,7 +207,9 @@ def deepspeed_run(folder, n_ranks, hostfile=None, **settings):
     spec = tiny_spec(folder, train=train, engine="deepspeed", world_size=n_ranks)
     said: list[tuple[int, int, str]] = []
     launch = LaunchConfig(processes=1 if hostfile else n_ranks, hostfile=hostfile)
-    run_training(spec, launch, lambda *what: said.append(what))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launching, "_spawn", spawn)
+        run_training(spec, launch, lambda *what: said.append(what))
     assert (4, 4) in {(done, total) for done, total, _ in said}
     return spec, [note for _, _, note in said]
 
@@ -225,7 +235,8 @@ def reference_run(tmp_path_factory):
 def test_deepspeed_gives_the_same_losses_gradients_and_adapter_however_the_batch_is_split(
     tmp_path, reference_run, n_ranks, micro_batch
 ):
-    other, _ = deepspeed_run(tmp_path, n_ranks, micro_batch_size=micro_batch)
+    spawn = fork if n_ranks == 1 else launching._spawn
+    other, _ = deepspeed_run(tmp_path, n_ranks, spawn=spawn, micro_batch_size=micro_batch)
     assert len(curve(reference_run)) == 7
     assert same_curves(reference_run, other, 1e-4, split=True)
     assert same_adapters(reference_run, other)
@@ -264,7 +275,8 @@ def test_two_hosts_of_a_hostfile_give_the_same_adapter(tmp_path, reference_run, 
     hosts.write_text("localhost slots=1\n127.0.0.1 slots=1\n")
     monkeypatch.setenv("PATH", os.pathsep.join((str(tools), os.environ["PATH"])))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT / "tests"), str(ROOT))))
-    spec, _ = deepspeed_run(tmp_path / "run", 2, hostfile=str(hosts), micro_batch_size=2)
+    spawn = launching._spawn
+    spec, _ = deepspeed_run(tmp_path / "run", 2, str(hosts), spawn=spawn, micro_batch_size=2)
     log = (spec.paths.folder / "launcher.log").read_text()
     assert "node_rank=0" in log and "node_rank=1" in log
     assert same_curves(reference_run, spec, 1e-4, split=True)
