@@ -28,7 +28,7 @@ def _load(*paths: Path, limit: int | None = None) -> list[str]:
 
 def test_plain_gzipped_and_parquet_rows_are_the_same_problems(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(LINES)
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(LINES.encode()))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(LINES.encode(), mtime=0))
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
     found = [_load(tmp_path / name) for name in ("a.jsonl", "a.jsonl.gz", "a.parquet")]
     assert found == [[row["id"] for row in ROWS]] * 3
@@ -67,7 +67,7 @@ def test_an_id_that_occurs_twice_names_both_places(tmp_path: Path) -> None:
     [
         ("a.jsonl", b"", CorpusError, "no problems"),
         ("a.csv", b"x", CorpusError, r"unknown kind of file; expected \.jsonl"),
-        ("a.jsonl.gz", gzip.compress(LINES.encode())[:60], CorpusError, "damaged"),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:60], CorpusError, "damaged"),
         ("a.jsonl.gz", b"plain", CorpusError, "damaged"),
         ("a.jsonl", b"\xff\xfe", CorpusError, "UTF-16"),
         ("a.jsonl", b"\xe9", CorpusError, r"a\.jsonl:1: not UTF-8"),
