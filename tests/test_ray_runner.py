@@ -59,7 +59,7 @@ def test_two_tasks_share_the_units_of_a_node_and_give_the_same_bytes(tmp_path: P
     names = [name for name in spans(begun) if name.startswith("scores")]
     assert result.how == "made"
     assert (len(names), len({name.rpartition(".")[2] for name in names})) == (stages.N_SHARDS, 2)
-    assert said[-1][2] == "shards"
+    assert "shards" in [words for *_, words in said]
     alone = made_here(config.model_copy(update={"store": str(tmp_path / "alone")}), "aligned")
     assert content(result.artifact) == content(alone["scores"])
 

@@ -169,7 +169,9 @@ GRADED_SAMPLES: Final = Table(
 )
 """The samples of version 0.1: what they are of, their times and verdicts beside them."""
 _CORPUS_01: Final = Table(
-    "corpus", CORPUS.schema, {**CORPUS.units, "source": "file:line or file:row of the input"}
+    "corpus",
+    CORPUS.schema,
+    {"completion": "NFC-normalised, stripped", "source": "file:line or file:row of the input"},
 )
 _VERSION_01: Final = {table.name: table for table in (_CORPUS_01, GRADED_SAMPLES)}
 """Tables that were others in version 0.1; they have all of today's columns, so that these can be read."""

@@ -20,7 +20,11 @@ from trims_core.fingerprint import canonical_json, sha256_json
 from trims_core.schema import CORPUS, GRADED_SAMPLES, Table, read_table, write_table
 from trims_core.store import Artifact, Store
 
-CORPUS_01 = Table("corpus", CORPUS.schema, {**CORPUS.units, "source": "file:line or file:row of the input"})
+CORPUS_01 = Table(
+    "corpus",
+    CORPUS.schema,
+    {"completion": "NFC-normalised, stripped", "source": "file:line or file:row of the input"},
+)
 _UNKNOWN_THEN = ("pads", "pads_rho", "pads_p_high", "end_tokens", "end_weight", "hide_end_of_turn")
 
 

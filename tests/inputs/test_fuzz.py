@@ -313,6 +313,8 @@ FIELDS = [
     "weight_tying",
     "alibi",
     "rms_norm_eps",
+    "attention_dropout",
+    "mlp_ratio",
     "torch_dtype",
     "activation_type",
     "unknown_key",

@@ -193,10 +193,10 @@ def test_tokens_beyond_the_embedding_are_named(folder: Path) -> None:
         path.write_text(before)
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "{", "\ufeff{}", '"x"', "[" * 100_000])
+@pytest.mark.parametrize("content", ["[1, 2]", "{", '"x"', "[" * 100_000])
 def test_a_config_that_is_no_object_is_named(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
-    with pytest.raises(ConfigError, match=r"config\.json: (is not JSON|holds a JSON)"):
+    with pytest.raises(ConfigError, match=r"config\.json: (not valid JSON|holds a JSON)"):
         read_family(folder)
 
 

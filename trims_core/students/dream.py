@@ -117,7 +117,7 @@ class DreamFamily(Family):
             "num_attention_heads": c["num_attention_heads"],
             "num_key_value_heads": c.get("num_key_value_heads", c["num_attention_heads"]),
             "max_position_embeddings": self.context_length,
-            "rms_norm_eps": c.get("rms_norm_eps", 1e-6),
+            "rms_norm_eps": float(c.get("rms_norm_eps", 1e-6)),
             "rope_parameters": {"rope_type": "default", "rope_theta": rope_theta(c)},
             "tie_word_embeddings": bool(c.get("tie_word_embeddings", False)),
             "attention_dropout": float(c.get("attention_dropout", 0.0)),

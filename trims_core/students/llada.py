@@ -166,7 +166,7 @@ class LladaFamily(Family):
             "num_attention_heads": c["n_heads"],
             "num_key_value_heads": _n_kv_heads(c),
             "max_position_embeddings": self.context_length,
-            "rms_norm_eps": c.get("rms_norm_eps", 1e-5),
+            "rms_norm_eps": float(c.get("rms_norm_eps", 1e-5)),
             "rope_parameters": {"rope_type": "default", "rope_theta": rope_theta(c)},
             "tie_word_embeddings": bool(c.get("weight_tying", False)),
             "attention_bias": False,
