@@ -110,6 +110,17 @@ def test_packages_that_do_not_fit_and_a_store_that_cannot_be_written_are_told(
     assert f"{tmp_path}: cannot be written to" in found["disk"]
 
 
+def test_a_store_that_is_a_file_and_a_project_that_is_not_installed_are_told(
+    project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").touch()
+    monkeypatch.setattr("trims_core.doctor.PACKAGE", "trims-pipeline-elsewhere")
+    config = load_config(project_root / "configs/demo.yaml", [f"store={tmp_path / 'store'}"])
+    found = {one.about: one for one in look_at_machine(config).findings if one.state != "ok"}
+    assert "a file; expected a folder" in found["disk"].text
+    assert found["versions"].state == "look"
+
+
 def test_the_command_ends_with_1_where_something_is_wrong_and_plan_tells_the_cheap_half(
     project_root: Path, tmp_path: Path
 ) -> None:

@@ -238,6 +238,8 @@ def _room(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     store = Path(config.store).absolute()
     there = next(folder for folder in (store, *store.parents) if folder.is_dir())
     free_gib = shutil.disk_usage(there).free / 2**30
+    if store.exists() and not store.is_dir():
+        found.say(about, f"{store}: a file; expected a folder as store, or a name that is free", "wrong")
     if not os.access(there, os.W_OK):
         found.say(about, f"{there}: cannot be written to; expected a folder of yours as store", "wrong")
     state: State = "look" if free_gib < _LITTLE_ROOM_GIB else "ok"
@@ -275,7 +277,13 @@ def _versions(found: Diagnosis, about: str, _config: TrimsConfig) -> None:
     from packaging.requirements import Requirement
 
     unmet = []
-    needed = [Requirement(text) for text in metadata.requires(PACKAGE) or ()]
+    try:
+        needed = [Requirement(text) for text in metadata.requires(PACKAGE) or ()]
+    except metadata.PackageNotFoundError:
+        found.say(
+            about, f"{PACKAGE} is not installed, so nobody says what it needs; run `make setup`", "look"
+        )
+        return
     for one in needed:
         if one.marker is not None and not one.marker.evaluate({"extra": ""}):
             continue
