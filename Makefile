@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WARM   := $(VENV)/.warmed
-WORKERS ?= 2
+WORKERS ?= 3
 # modules are compiled when they are first imported: most of what is installed never is
 PIP     = --disable-pip-version-check --no-deps --no-compile
 BEAT    = $(BIN)/python scripts/heartbeat.py
