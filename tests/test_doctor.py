@@ -32,8 +32,9 @@ def student(project_root: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _in_the_project(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_the_project_without_gpus(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project_root)
+    monkeypatch.setattr("trims_core.doctor.has_cuda", lambda: False)
 
 
 def test_the_demo_is_well_and_shows_three_examples_as_each_model_reads_them(
