@@ -165,7 +165,7 @@ def _by_file(index: Path) -> dict[str, set[str]]:
         raise ConfigError(f"{index}: no weight_map; expected tensor name -> file name. {DAMAGED}")
     wanted: dict[str, set[str]] = {}
     for name, file in places.items():
-        if not isinstance(file, str) or Path(file).name != file:
+        if not isinstance(file, str) or not file or Path(file).name != file:
             raise ConfigError(f"{index}: {name} is in {file!r}; expected the name of a file beside it")
         wanted.setdefault(file, set()).add(name)
     for file in wanted:
