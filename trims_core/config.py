@@ -7,6 +7,7 @@ budgets); they do not change results and never enter a fingerprint. Every other 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Final, Literal, Self, get_args
 

@@ -17,14 +17,8 @@ from trims_core.raw_rows.fields import checked_text
 ROLES: Final = ("system", "user", "assistant")
 REASONING: Final = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts")
 TRAINED: Final = (
-    "weight",
-    "loss",
-    "loss_weight",
-    "loss_scale",
-    "loss_mask",
-    "trainable",
-    "train",
-    "training",
+    *("weight", "loss", "loss_weight", "loss_scale", "loss_mask"),
+    *("trainable", "train", "training"),
 )
 _NO_TOOLS: Final = "tool calls are not supported; delete the row"
 _TEXT_ONLY: Final = "only text is read; delete the row"
@@ -54,7 +48,7 @@ REFUSED_BESIDE_PAIRS: Final[Mapping[str, Mapping[str, str]]] = {
     ),
     "instruction": dict.fromkeys(("input", "context", "history"), _PART_OF_PROMPT),
 }
-"""Prompt column -> columns that belong to the prompt too, as in Alpaca's and Dolly's rows; "" stands for any."""
+"""Prompt column ("": any) -> columns that belong to the prompt too, as in Alpaca's and Dolly's rows."""
 OF_THE_ANSWER: Final = (*REASONING, "weight", "trainable", "train", "training")
 """Fields of an answer that may stand beside the conversation too. A `loss` there is a measurement."""
 

@@ -254,4 +254,10 @@ def _suggested_length(folder: Path) -> int:
     if not path.is_file():
         return GEN_LENGTH
     value = object_of(path, "generation settings; repair or remove it").get("max_new_tokens")
-    return value if type(value) is int and value > 0 else GEN_LENGTH
+    if value is None:
+        return GEN_LENGTH
+    if type(value) is not int or value < 1:
+        raise ConfigError(
+            f"{path}: max_new_tokens = {value!r:.60}; expected a whole number from 1. Correct or remove it"
+        )
+    return value
