@@ -195,3 +195,8 @@ def test_a_mark_beside_a_conversation_is_its_answers(
 def test_zero_and_false_are_values_of_fields_that_mean_nothing(tmp_path: Path) -> None:
     row = chat({"weights": 0, "end_turn": False, "refusal": None, "audio": {}})
     assert run(write(tmp_path, row)).artifact.manifest.info["unread_fields"] == {"weights": 1, "end_turn": 1}
+
+
+def test_half_a_surrogate_pair_in_a_fields_name_is_written_out(tmp_path: Path) -> None:
+    found = run(write(tmp_path, chat({"\ud800": 1})))
+    assert found.artifact.manifest.info["unread_fields"] == {"\\ud800": 1}

@@ -120,7 +120,11 @@ def _turn(message: Any, number: int) -> Turn:
         checked_text(message["content"], f"the content of turn {number}"),
         _reasoning(message, number),
         _trained(message, number),
-        tuple(name for name in message if name not in known and _is_filled_in(message[name])),
+        tuple(
+            str(name).encode(errors="backslashreplace").decode()
+            for name in message
+            if name not in known and _is_filled_in(message[name])
+        ),
     )
 
 
