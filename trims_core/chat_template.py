@@ -247,7 +247,10 @@ class ChatTemplate:
                 f"roles {list(roles)}: {tail!r} stands behind a finished turn; expected {self.sample.tail!r},"
                 " as behind a question and its answer"
             )
-        return Form(header[shared:], before[shared:])
+        form = Form(header[shared:], before[shared:])
+        opens = thinking is not None and form.dropped.strip() == thinking.opening and not form.inserted
+        # a template may show an answer that only closes its thinking without what the header opened
+        return Form() if opens and thinking is not None and not thinking.brings_opening else form
 
 
 def template_text(settings: TemplateConfig, section: str) -> str | None:

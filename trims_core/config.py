@@ -7,6 +7,7 @@ budgets); they do not change results and never enter a fingerprint. Every other 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
@@ -120,6 +121,14 @@ class Section(BaseModel):
         return out
 
 
+def _check_truths(place: str, values: Mapping[str, Any]) -> None:
+    """Raises ValueError for `yes` and the like where nothing says that a truth value is expected: YAML 1.2
+    reads a text, which whoever gets it takes for true, or for nothing."""
+    for name, value in values.items():
+        if isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
+            raise ValueError(f"{place}.{name}: {value!r} is a text in YAML 1.2; write true or false")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Section):
         return value.result_fields()
@@ -193,6 +202,7 @@ class TemplateConfig(Section):
                 " expected keywords of the template's own. Leave it out; template_file changes the template,"
                 " template_date its date"
             )
+        _check_truths("template", self.template)
         return self
 
     def result_fields(self) -> dict[str, Any]:
@@ -241,6 +251,7 @@ class ScoresConfig(TemplateConfig):
 
     @model_validator(mode="after")
     def _no_open_secrets(self) -> Self:
+        _check_truths("options", self.options)
         for name, value in self.options.items():
             if _SECRET.search(name) and not is_secret(value):
                 raise ValueError(

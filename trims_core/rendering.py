@@ -76,7 +76,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
         if (folder / "tokenizer.json").is_file():
             return PreTrainedTokenizerFast.from_pretrained(str(folder))
         loaded = _without_remote_code(str(folder))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{model}: no tokenizer could be loaded ({first_line(error)}); expected tokenizer.json, or"
             " vocab.json and merges.txt, in a checkpoint folder or hub model"

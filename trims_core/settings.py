@@ -102,10 +102,11 @@ def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
     *sections, field = dotted.split(".")
     here = raw
     for name in sections:
-        inner = here.setdefault(name, {})
+        inner = here.get(name, {})
         if not isinstance(inner, dict):
             raise ConfigError(f"{dotted}: {name} is not a section")
-        here = inner
+        here[name] = dict(inner)  # a YAML alias may stand elsewhere for the same section
+        here = here[name]
     here[field] = value
 
 
@@ -114,7 +115,8 @@ def _merge(raw: dict[str, Any], given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         inner = raw.get(name)
         if isinstance(value, Mapping) and isinstance(inner, dict):
-            _merge(inner, value)
+            raw[name] = dict(inner)
+            _merge(raw[name], value)
         else:
             raw[name] = value
 

@@ -103,6 +103,7 @@ REFUSED: list[dict[str, Any]] = [
     {"lora_alpha": None},
     {"lora_alpha": 0},
     {"lora_alpha": "16"},
+    {"lora_alpha": 10**400},
     {"r": "4"},
     {"r": ...},
     {"use_rslora": "yes"},
@@ -129,6 +130,16 @@ def test_the_command_refuses_them_without_a_traceback(student: Path, adapter: Pa
 def test_a_damaged_adapter_config_is_named(student: Path, adapter: Path, content: str) -> None:
     (adapter / "adapter_config.json").write_text(content)
     with pytest.raises(ConfigError, match=r"adapter_config\.json: .*Running again will not help"):
+        load_student(str(student), adapter=adapter)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float8_e4m3fn, torch.bool, torch.complex64], ids=str)
+def test_adapter_weights_that_are_no_wide_floats_are_refused(
+    student: Path, adapter: Path, dtype: torch.dtype
+) -> None:
+    path = adapter / "adapter_model.safetensors"
+    save_file({name: tensor.to(dtype) for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(ConfigError, match=r"adapter_model\.safetensors: .*expected 16 bits or more"):
         load_student(str(student), adapter=adapter)
 
 

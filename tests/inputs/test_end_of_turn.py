@@ -85,6 +85,14 @@ def test_a_teacher_is_asked_for_every_token_of_the_end_and_the_students_end_gets
         assert sum(row["difficulty_nats"]) == pytest.approx(sum(score["nll_nats"]))
 
 
+@pytest.mark.parametrize("content", ["[]", '{"chat_template": ["a"]}', '{"chat_template": [{"name": "a"}]}'])
+def test_a_damaged_tokenizer_config_is_an_error_of_ours(content: str, tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path, CHATML, **EOS)
+    (folder / "tokenizer_config.json").write_text(content)
+    with pytest.raises(ConfigError, match="no tokenizer could be loaded"):
+        load_tokenizer(str(folder))
+
+
 def last_tokens(world: ChainWorld, **sections: Any) -> set[str]:
     aligned = table(world.run("aligned", **sections)["aligned"].artifact, "aligned")
     tokenizer = load_tokenizer(str(world.student))

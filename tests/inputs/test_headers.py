@@ -25,6 +25,8 @@ MARKS = {
 ASKED = [{"role": "user", "content": "2 + 2?"}]
 THOUGHT = "<think>\nadd\n</think>\n\n4"
 CLOSES = "add\n</think>\n\n4"
+CHATML_THINKING = CHATML.replace("assistant\\n", "assistant\\n<think>\\n")
+"""Finished turns show their answers as they are."""
 CHATML_ASKED = "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -68,6 +70,9 @@ def text_of(found: Renderer, rendered: RenderedRows, row: int = 0) -> str:
             THOUGHT,
             f"<|User|>2 + 2?<|Assistant|>{THOUGHT}<|eos|>",
         ),
+        (CHATML_THINKING, {}, "4", CHATML_ASKED + "4<|im_end|>"),
+        (CHATML_THINKING, {}, THOUGHT, CHATML_ASKED + THOUGHT + "<|im_end|>"),
+        (CHATML_THINKING, {}, CLOSES, CHATML_ASKED + "<think>\n" + CLOSES + "<|im_end|>"),
         (R1, {}, CLOSES, f"<|User|>2 + 2?<|Assistant|><think>\n{CLOSES}<|eos|>"),
         (
             GPT_OSS,

@@ -148,3 +148,55 @@ def test_empty_fields_say_nothing_and_fields_without_meaning_are_named(tmp_path:
             "fields of messages that are not read: model (2)"
             in (result.artifact.path / "card.md").read_text()
         )
+
+
+PAIR = {"prompt_column": "instruction", "completion_column": "output"}
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("input", r"'input' is str 'x'; write it into the prompt"),
+        ("context", r"'context' is str 'x'; write it into the prompt"),
+        ("system", r"'system' is str 'x'; use conversations"),
+        ("system_prompt", r"'system_prompt' is str 'x'; use conversations"),
+        ("reasoning_content", r"turn 2 has its reasoning beside its content; set corpus.reasoning"),
+        ("weight", r"turn 2 has 'weight': str 'x'; expected 0 or 1"),
+    ],
+)
+def test_columns_beside_a_pair_that_would_change_it_are_refused(
+    tmp_path: Path, column: str, message: str, parquet: bool
+) -> None:
+    empty = {"instruction": "1+1?", "output": "2", column: None}
+    assert completions(run(write(tmp_path, empty), **PAIR)) == ["2"]
+    path = write(tmp_path, {**empty, column: "x"}, parquet=parquet)
+    with pytest.raises(CorpusError, match=rf"a\.\w+:1: {message}"):
+        run(path, **PAIR)
+    if column == "input":
+        assert completions(run(path, prompt_column="input", completion_column="output")) == ["2"]
+    if column == "reasoning_content":
+        assert completions(run(path, reasoning="think", **PAIR)) == ["<think>\nx\n</think>\n\n2"]
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}, {"training": False}])
+def test_a_mark_beside_a_conversation_is_its_answers(
+    tmp_path: Path, mark: dict[str, Any], parquet: bool
+) -> None:
+    pair = {"instruction": "1+1?", "output": "2"}
+    for rows, columns in (([chat({}), chat({}, **mark)], {}), ([pair, {**pair, **mark}], PAIR)):
+        ids = [{"id": str(number), **row} for number, row in enumerate(rows)]
+        found = run(write(tmp_path, ids[1], ids[0], parquet=parquet), **columns)
+        assert found.artifact.manifest.counts["n_left_out"] == 1
+        assert completions(found) == ["2"]
+
+
+def test_zero_and_false_are_values_of_fields_that_mean_nothing(tmp_path: Path) -> None:
+    row = chat({"weights": 0, "end_turn": False, "refusal": None, "audio": {}})
+    assert run(write(tmp_path, row)).artifact.manifest.info["unread_fields"] == {"weights": 1, "end_turn": 1}
+
+
+def test_half_a_surrogate_pair_in_a_fields_name_is_written_out(tmp_path: Path) -> None:
+    found = run(write(tmp_path, chat({"\ud800": 1})))
+    assert found.artifact.manifest.info["unread_fields"] == {"\\ud800": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +12,7 @@ from flows.cli import app
 from trims_core.decoding import EntropyThreshold, Factor, MultiBlock, Sampling, Threshold, TopK
 from trims_core.decoding.eos_rules import Eoser
 from trims_core.errors import ConfigError
-from trims_core.generation import GenerateOptions
+from trims_core.generation import Assistant, GenerateOptions
 
 OPTIONS = [
     (["--temperature"], "temperature"),
@@ -58,3 +59,10 @@ def test_rules_and_samplings_are_not_defined_there(number: float) -> None:
     for sampling in (Sampling(temperature=number), Sampling(guidance=number), Sampling(top_p=number)):
         with pytest.raises(ConfigError, match=f"{number}"):
             sampling.check()
+
+
+@pytest.mark.parametrize("token", ["9" * 5000, "\u0661", "\u00b2\u00b2"])
+def test_a_token_id_is_written_in_few_ascii_digits(project_root: Path, token: str) -> None:
+    student = Assistant.load(str(project_root / "data/demo/student"))
+    with pytest.raises(ConfigError, match="the student has no such token"):
+        student.answer("1+1?", suppress=(token,), gen_length=32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trims_core.errors import ConfigError, TrimsError
+from trims_core.generation import Assistant
 from trims_core.students import families, load_student, load_student_tokenizer, read_family
 
 WRITERS = {"llada": write_student, "dream": lambda folder: write_dream(folder, with_tokenizer=True)}
@@ -237,3 +239,12 @@ def test_any_config_is_a_family_or_an_error_that_says_why(name: str) -> None:
         family.hf_config()
 
     tried()
+
+
+@pytest.mark.parametrize("value", ['"x"', "-1", "0", "1e9", "true", "[3]"])
+def test_a_suggested_length_that_is_none_is_refused(project_root: Path, tmp_path: Path, value: str) -> None:
+    folder = tmp_path / "student"
+    shutil.copytree(project_root / "data/demo/student", folder, copy_function=shutil.copyfile)
+    (folder / "generation_config.json").write_text(f'{{"max_new_tokens": {value}}}')
+    with pytest.raises(ConfigError, match=r"generation_config\.json: max_new_tokens = .*whole number from 1"):
+        Assistant.load(str(folder))

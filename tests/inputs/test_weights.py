@@ -152,7 +152,15 @@ def test_damaged_weights_name_the_file_and_say_that_running_again_does_not_help(
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "../b"}}'],
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"weight_map": []}',
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": {"a": "../b"}}',
+        '{"weight_map": {"a": ""}}',
+    ],
 )
 def test_a_damaged_index_is_named(sharded: Path, content: str) -> None:
     (sharded / INDEX).write_text(content)

@@ -77,6 +77,30 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
         yaml_of("%YAML 1.1\n---\nk: yes\n", "a.yaml")
 
 
+def test_an_alias_is_not_what_it_stands_for(tmp_path: Path) -> None:
+    raw = raw_config(tmp_path)
+    del raw["sweep"]
+    path = tmp_path / "run.yaml"
+    tasks = "sweep: {tasks: {a: &a {benchmark: demo}, b: *a, c: {<<: *a, limit: 3}}}\n"
+    path.write_text(yaml.safe_dump(raw) + tasks)
+    given = {"sweep": {"tasks": {"b": {"limit": 7}}}}
+    for found in (
+        load_config(path, ["sweep.tasks.a.limit=5", "sweep.tasks.b.limit=7"], env={}),
+        load_config(path, ["sweep.tasks.a.limit=5"], env={}, given=given),
+    ):
+        assert {name: task.limit for name, task in found.sweep.tasks.items()} == {"a": 5, "b": 7, "c": 3}
+
+
+@pytest.mark.parametrize("text", ["yes", "no", "On", "OFF", "'no'"])
+@pytest.mark.parametrize("place", ["scores.template", "student.template", "scores.options"])
+def test_a_word_is_no_truth_value_where_nothing_says_what_is_expected(
+    tmp_path: Path, place: str, text: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"enable: '\w+' is a text in YAML 1.2; write true or false"):
+        load(tmp_path, "", f"{place}={{enable: {text}}}")
+    assert load(tmp_path, "", f"{place}={{enable: false, effort: low}}")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

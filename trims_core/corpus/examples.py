@@ -7,13 +7,15 @@ Roles are system, user and assistant; the last assistant turn is the completion.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from trims_core.config import CorpusConfig
 from trims_core.corpus.turns import (
+    OF_THE_ANSWER,
     REFUSED_BESIDE_MESSAGES,
+    REFUSED_BESIDE_PAIRS,
     REFUSED_IN_ROWS,
     Turn,
     check_row,
@@ -50,10 +52,17 @@ class Example:
 
 def columns_of(config: CorpusConfig) -> Columns:
     """What is read of a row."""
+    also = (config.id_column, *REFUSED_IN_ROWS, *OF_THE_ANSWER)
     if config.prompt_column is not None and config.completion_column is not None:
-        return Columns((config.prompt_column, config.completion_column), (config.id_column, *REFUSED_IN_ROWS))
-    also = (config.id_column, *REFUSED_IN_ROWS, *REFUSED_BESIDE_MESSAGES)
-    return Columns((config.messages_column,), also)
+        pair = (config.prompt_column, config.completion_column)
+        return Columns(pair, (*also, *_refused_beside(pair)))
+    return Columns((config.messages_column,), (*also, *REFUSED_BESIDE_MESSAGES))
+
+
+def _refused_beside(pair: tuple[str, str]) -> dict[str, str]:
+    """Columns beside a prompt and its answer that would be part of the prompt."""
+    refused = {**REFUSED_BESIDE_PAIRS[""], **REFUSED_BESIDE_PAIRS.get(pair[0], {})}
+    return {name: remedy for name, remedy in refused.items() if name not in pair}
 
 
 def to_example(row: Row, config: CorpusConfig) -> Example | None:
@@ -108,9 +117,21 @@ def _turns(row: Row, config: CorpusConfig) -> list[Turn]:
     if config.prompt_column is not None and config.completion_column is not None:
         pair = (config.prompt_column, config.completion_column)
         prompt, completion = (text_in(row.values, column, _NO_COLUMN) for column in pair)
-        return [Turn("user", prompt), Turn("assistant", completion)]
+        check_row(row.values, _refused_beside(pair))
+        answer = {"role": "assistant", "content": completion, **_of_the_answer(row, pair)}
+        return turns_of([{"role": "user", "content": prompt}, answer], "pair")
     check_row(row.values, REFUSED_BESIDE_MESSAGES)
-    return turns_of(field_in(row.values, config.messages_column, _NO_COLUMN), config.messages_column)
+    column = config.messages_column
+    turns = field_in(row.values, column, _NO_COLUMN)
+    beside = _of_the_answer(row, (column,))
+    if beside and isinstance(turns, list) and turns and isinstance(turns[-1], Mapping):
+        turns = [*turns[:-1], {**beside, **turns[-1]}]
+    return turns_of(turns, column)
+
+
+def _of_the_answer(row: Row, read: Collection[str]) -> dict[str, object]:
+    """What stands beside a conversation and says something of its answer."""
+    return {name: row.values[name] for name in OF_THE_ANSWER if name in row.values and name not in read}
 
 
 def _n_reasoning_dropped(turns: Sequence[Turn], config: CorpusConfig) -> int:

@@ -16,7 +16,10 @@ from trims_core.raw_rows.fields import checked_text
 
 ROLES: Final = ("system", "user", "assistant")
 REASONING: Final = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts")
-TRAINED: Final = ("weight", "loss", "loss_weight", "loss_scale", "loss_mask", "trainable", "train")
+TRAINED: Final = (
+    *("weight", "loss", "loss_weight", "loss_scale", "loss_mask"),
+    *("trainable", "train", "training"),
+)
 _NO_TOOLS: Final = "tool calls are not supported; delete the row"
 _TEXT_ONLY: Final = "only text is read; delete the row"
 _REFUSED: Final[Mapping[str, str]] = {
@@ -25,6 +28,7 @@ _REFUSED: Final[Mapping[str, str]] = {
     "name": "names of speakers are not rendered; write it into the content, or delete it",
     **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), _TEXT_ONLY),
     **dict.fromkeys(("channel", "recipient"), "channels are not rendered; delete the row"),
+    **dict.fromkeys(("train_detail", "training_detail"), "answers are trained on whole; delete the row"),
     **dict.fromkeys(("prefix", "partial"), "answers that are only begun are not supported; delete the row"),
 }
 """Fields that a template may render, or that say that the content is not the message."""
@@ -33,9 +37,20 @@ REFUSED_IN_ROWS: Final[Mapping[str, str]] = {
     "chat_template_kwargs": "templates get the same arguments for all rows; delete it, or split the data set",
 }
 """Columns beside a conversation that would change what a template makes of it."""
-REFUSED_BESIDE_MESSAGES: Final = {
-    "system": "make it the first turn, of role system; or rename the column if it is something else"
+_SYSTEM: Final = ("system", "system_prompt", "system_message")
+REFUSED_BESIDE_MESSAGES: Final = dict.fromkeys(
+    _SYSTEM, "make it the first turn, of role system; or rename the column if it is something else"
+)
+_PART_OF_PROMPT: Final = "write it into the prompt, or rename the column if it is something else"
+REFUSED_BESIDE_PAIRS: Final[Mapping[str, Mapping[str, str]]] = {
+    "": dict.fromkeys(
+        _SYSTEM, "use conversations, whose first turn it is; or rename the column if it is something else"
+    ),
+    "instruction": dict.fromkeys(("input", "context", "history"), _PART_OF_PROMPT),
 }
+"""Prompt column ("": any) -> columns that belong to the prompt too, as in Alpaca's and Dolly's rows."""
+OF_THE_ANSWER: Final = (*REASONING, "weight", "trainable", "train", "training")
+"""Fields of an answer that may stand beside the conversation too. A `loss` there is a measurement."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +120,17 @@ def _turn(message: Any, number: int) -> Turn:
         checked_text(message["content"], f"the content of turn {number}"),
         _reasoning(message, number),
         _trained(message, number),
-        tuple(name for name in message if name not in known and says_something(message[name])),
+        tuple(
+            str(name).encode(errors="backslashreplace").decode()
+            for name in message
+            if name not in known and _is_filled_in(message[name])
+        ),
     )
+
+
+def _is_filled_in(value: Any) -> bool:
+    """Whether a field that means nothing here has a value; 0 and false are values."""
+    return isinstance(value, bool | int | float) or says_something(value)
 
 
 def _reasoning(message: Mapping[str, Any], number: int) -> str | None:

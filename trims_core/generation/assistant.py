@@ -5,6 +5,7 @@ Shapes: none; everything here is about one or several conversations, the tensors
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,9 +217,10 @@ class Assistant:
     def _ids(self, option: str, names: Iterable[str]) -> frozenset[int]:
         """Token ids of `eos`, `eot`, ids (all digits), or texts of tokens."""
         family = self.student.family
+        tokenizer = self.student.tokenizer
         found: set[int] = set()
         for name in names:
-            number = token_id(int(name) if name.isdecimal() else name, family, self.student.tokenizer)
+            number = token_id(int(name) if re.fullmatch("[0-9]{1,18}", name) else name, family, tokenizer)
             if number is None:
                 raise ConfigError(
                     f"{option} {name!r}: the student has no such token; expected eos, eot, a token's text"
@@ -252,4 +254,10 @@ def _suggested_length(folder: Path) -> int:
     if not path.is_file():
         return GEN_LENGTH
     value = object_of(path, "generation settings; repair or remove it").get("max_new_tokens")
-    return value if type(value) is int and value > 0 else GEN_LENGTH
+    if value is None:
+        return GEN_LENGTH
+    if type(value) is not int or value < 1:
+        raise ConfigError(
+            f"{path}: max_new_tokens = {value!r:.60}; expected a whole number from 1. Correct or remove it"
+        )
+    return value

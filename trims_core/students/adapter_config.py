@@ -6,23 +6,17 @@ of LoRA need more than the two matrices. Nothing of that happens here unsaid.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from trims_core.errors import ConfigError
-from trims_core.students.config_json import COUNT, FLAG, Kind
+from trims_core.students.config_json import COUNT, FLAG, Kind, is_number
 from trims_core.text_files import object_of
 
 ADAPTER_CONFIG_NAME: Final = "adapter_config.json"
 
-_FACTOR: Final = Kind(
-    "a number that is not 0",
-    lambda value: (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value != 0
-    ),
-)
+_FACTOR: Final = Kind("a number that is not 0", lambda value: is_number(value) and value != 0)
 _REQUIRED: Final = {"r": COUNT, "lora_alpha": _FACTOR}
 _READ: Final = {"use_rslora": FLAG, "use_dora": FLAG}
 _HARMLESS: Final = frozenset(

@@ -23,7 +23,7 @@ from torch import Tensor
 from trims_core.errors import ConfigError
 from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME, read_adapter_config
 from trims_core.students.family import Family
-from trims_core.students.tensor_files import read_tensors, write_tensors
+from trims_core.students.tensor_files import is_wide_float, read_tensors, write_tensors
 from trims_core.text_files import DAMAGED
 
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -69,6 +69,13 @@ def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
     weights_file = adapter_dir / WEIGHTS_NAME
     official = _without_base_copies(model, read_tensors(weights_file), weights_file)
     modules = _wrapped_modules(official, str(weights_file))
+    odd = [name for name, tensor in official.items() if not is_wide_float(tensor)]
+    if odd:
+        dtype = str(official[odd[0]].dtype).removeprefix("torch.")
+        raise ConfigError(
+            f"{weights_file}: {odd[0]} is of type {dtype}; expected 16 bits or more of floating"
+            f" point. {DAMAGED}"
+        )
     broken = [name for name, tensor in official.items() if not tensor.isfinite().all()]
     if broken:
         raise ConfigError(

@@ -21,7 +21,7 @@ from torch import Tensor
 from trims_core.errors import ConfigError
 from trims_core.students.config_json import rope_theta
 from trims_core.students.family import Family
-from trims_core.students.tensor_files import read_tensors, tensor_names, write_tensors
+from trims_core.students.tensor_files import is_wide_float, read_tensors, tensor_names, write_tensors
 from trims_core.students.tokenizer import save_tokenizer
 from trims_core.text_files import DAMAGED, object_of
 
@@ -128,7 +128,7 @@ def read_weights(folder: Path, family: Family, read: Reader = read_tensors) -> d
         _drop_tied_head(state, origin)
     _refuse_other_names(state, expected, family, folder)
     for name, tensor in state.items():
-        if tensor.shape != expected[name] or not tensor.is_floating_point() or tensor.itemsize < 2:
+        if tensor.shape != expected[name] or not is_wide_float(tensor):
             raise ConfigError(
                 f"{origin[name]}: {family.official_name(name)} is of shape {list(tensor.shape)} and type"
                 f" {str(tensor.dtype).removeprefix('torch.')}; config.json says {list(expected[name])}, and"
@@ -165,7 +165,7 @@ def _by_file(index: Path) -> dict[str, set[str]]:
         raise ConfigError(f"{index}: no weight_map; expected tensor name -> file name. {DAMAGED}")
     wanted: dict[str, set[str]] = {}
     for name, file in places.items():
-        if not isinstance(file, str) or Path(file).name != file:
+        if not isinstance(file, str) or not file or Path(file).name != file:
             raise ConfigError(f"{index}: {name} is in {file!r}; expected the name of a file beside it")
         wanted.setdefault(file, set()).add(name)
     for file in wanted:

@@ -25,7 +25,8 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a number that float holds."""
     return (_is_whole(value) and abs(value) < 1 << 63) or (isinstance(value, float) and math.isfinite(value))
 
 
@@ -35,8 +36,8 @@ def _is_token(value: Any) -> bool:
 
 COUNT: Final = Kind("a whole number from 1", lambda value: _is_whole(value) and 0 < value < 1 << 31)
 LAYERS: Final = Kind("a whole number from 1 to 9999", lambda value: _is_whole(value) and 0 < value < 10_000)
-POSITIVE: Final = Kind("a number above 0", lambda value: _is_number(value) and value > 0)
-SHARE: Final = Kind("a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1)
+POSITIVE: Final = Kind("a number above 0", lambda value: is_number(value) and value > 0)
+SHARE: Final = Kind("a number from 0 to below 1", lambda value: is_number(value) and 0 <= value < 1)
 FLAG: Final = Kind("true or false", lambda value: isinstance(value, bool))
 TOKEN: Final = Kind("a token id, a whole number from 0", _is_token)
 TOKENS: Final = Kind(

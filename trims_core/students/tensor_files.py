@@ -76,6 +76,11 @@ def _read(
         ) from error
 
 
+def is_wide_float(tensor: Tensor) -> bool:
+    """Whether a tensor holds numbers that are weights as they are: 16 bits or more of floating point."""
+    return tensor.is_floating_point() and tensor.itemsize >= 2
+
+
 def tensors_without_values(path: Path, names: Collection[str] | None = None) -> dict[str, Tensor]:
     """Like `read_tensors`, from the file's header alone: shapes and types, on torch's device meta."""
     import torch
