@@ -126,3 +126,13 @@ def test_every_other_field_is_a_result_field(tmp_path: Path) -> None:
     assert set(config.buckets.result_fields()) == {"k", "metric", "supervised_end"}
     assert "store" not in config.result_fields()
     assert {"corpus", "scores", "buckets", "student", "train", "sweep"} <= set(config.result_fields())
+
+
+def test_a_section_that_is_left_empty_takes_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text((Path(__file__).parents[1] / "configs/demo.yaml").read_text().split("\nbuckets:")[0])
+    raw = path.read_text()
+    path.write_text(f"{raw}\nbuckets:\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["buckets.k=nine"], env={})
+    assert "buckets.k" in str(caught.value) and "not a section" not in str(caught.value)

@@ -102,7 +102,7 @@ def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
     *sections, field = dotted.split(".")
     here = raw
     for name in sections:
-        inner = here.get(name, {})
+        inner = {} if here.get(name) is None else here[name]  # a section that is left empty is null
         if not isinstance(inner, dict):
             raise ConfigError(f"{dotted}: {name} is not a section")
         here[name] = dict(inner)  # a YAML alias may stand elsewhere for the same section
