@@ -21,7 +21,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from trims_core.errors import TrimsError
-from trims_core.ports import HOST, reserved_port
+from trims_core.ports import HOST, PROXIES, reserved_port
 from trims_core.processes import Child
 
 STARTUP_TIMEOUT_S: Final = 120.0
@@ -156,7 +156,7 @@ def direct_loopback(env: Mapping[str, str]) -> dict[str, str]:
     hosts = dict.fromkeys([*filter(None, (host.strip() for host in named.split(","))), HOST, "localhost"])
     direct = dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(hosts))
     if find_spec("socksio") is None:
-        proxies = {name for name in env if name.lower() in ("http_proxy", "https_proxy", "all_proxy")}
+        proxies = {name for name in env if name.lower() in PROXIES}
         direct |= {name: "" for name in proxies if env[name].startswith("socks")}
     return direct
 

