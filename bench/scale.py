@@ -190,8 +190,8 @@ def _buckets(folder: Path, metric: str) -> list[Path]:
 
 def hold_examples(folder: Path) -> dict[str, Any]:
     """What a rank holds once it has looked at every training example."""
-    from trims_core.config import VariantConfig
     from trims_core.training.examples import load_examples
+    from trims_core.variants import VariantConfig
 
     shards = _buckets(folder, "nll")
     before = _status_mib("RssAnon")

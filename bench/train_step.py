@@ -166,10 +166,11 @@ def _batch(shape: Shape, family: Any) -> tuple[dict[str, Any], float]:
     """A micro-batch from the training's own data class, and the median seconds of drawing one."""
     import numpy as np
 
-    from trims_core.config import TrainConfig, VariantConfig
+    from trims_core.config import TrainConfig
     from trims_core.training.data import MaskedExamples
     from trims_core.training.examples import Examples
     from trims_core.training.plan import Entry, MicroBatch
+    from trims_core.variants import VariantConfig
 
     generator = np.random.default_rng(0)
     prompt = shape.length // 8

@@ -14,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trims_core.config import EndsConfig
 from trims_core.masking import (
     INVERSE_T_OFFSET,
     Draws,
@@ -28,6 +27,7 @@ from trims_core.masking import (
     loss_weights,
     trajectory_probability,
 )
+from trims_core.variants import EndsConfig
 
 K = 8
 HALF = Ordering(K, rho=0.5, p_low=0.05, p_high=0.95, epsilon=1e-3)

@@ -14,10 +14,11 @@ import pytest
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from trims_core.config import Section, TrimsConfig, _Operational
+from trims_core.config import TrimsConfig
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import canonical_json
 from trims_core.graph import build_graph
+from trims_core.sections import Operational, Section
 from trims_core.settings import parse_config
 from trims_core.stage import load_spec
 
@@ -91,7 +92,7 @@ def _section(annotation: Any) -> type[Section] | None:
 
 
 def _is_operational(info: FieldInfo) -> bool:
-    return any(isinstance(mark, _Operational) for mark in info.metadata)
+    return any(isinstance(mark, Operational) for mark in info.metadata)
 
 
 def flipped(reader: str, path: tuple[str, ...], info: FieldInfo) -> Iterator[TrimsConfig]:

@@ -12,52 +12,32 @@ from datetime import date
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     JsonValue,
-    field_validator,
     model_validator,
 )
 
 from trims_core.errors import nearest_name
-from trims_core.paths import expanded
 from trims_core.points import MEANINGS, CacheName, RuleName
+from trims_core.sections import (
+    BY_DIGEST,
+    OPERATIONAL,
+    FilePath,
+    Fraction,
+    Name,
+    Paths,
+    Section,
+    as_tuple,
+    plain,
+)
+from trims_core.variants import EndsConfig, Pads, TrimsVariant, Variant, VariantConfig
 
 StageName = Literal["corpus", "scores", "aligned", "buckets", "train", "sweep", "grades", "report"]
 STAGES: Final[tuple[StageName, ...]] = get_args(StageName)
 DType = Literal["float32", "bfloat16", "float16"]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"] | dict[str, int | str]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 Level = Annotated[float, Field(gt=0)]
-
-
-class _Operational:
-    """Marks a field that does not change results."""
-
-
-OPERATIONAL: Final = _Operational()
-
-
-class _ByDigest(_Operational):
-    """Marks a field that says where an input lies: what lies there counts, by its digest."""
-
-
-BY_DIGEST: Final = _ByDigest()
-
-
-def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str | int | float) else value
-
-
-def _tuples(value: object) -> object:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _path(value: object) -> object:
-    return expanded(value) if isinstance(value, str) else value
 
 
 def _as_iso_date(value: object) -> str:
@@ -88,37 +68,7 @@ _TAKEN_KEYWORDS: Final = (
 )
 
 
-Pads = Literal["hidden", "last", "standard", "none"]
-Order = Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"]
-LossWeight = Literal[
-    "inverse_t", "inverse_t_all", "uniform", "inverse_p", "balanced", "bucket_profile", "cart"
-]
-FilePath = Annotated[str, BeforeValidator(_path)]
-"""A file or folder: `~` and `$NAME` are filled in, and a relative one starts at the working folder."""
-Paths = Annotated[tuple[FilePath, ...], BeforeValidator(_as_tuple)]
 TokenName = str | Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """Base of all settings: immutable; unknown keys and values of other types refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _lists(cls, value: object) -> object:
-        """YAML and JSON have lists where settings have tuples."""
-        return _tuples(value)
-
-    def result_fields(self) -> dict[str, Any]:
-        """The fields that change results, as JSON-able values, nested sections included."""
-        out: dict[str, Any] = {}
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if any(isinstance(mark, _Operational) for mark in field.metadata):
-                continue
-            out[name] = _plain(value)
-        return out
 
 
 def _check_truths(place: str, values: Mapping[str, Any]) -> None:
@@ -127,16 +77,6 @@ def _check_truths(place: str, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
             raise ValueError(f"{place}.{name}: {value!r} is a text in YAML 1.2; write true or false")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Section):
-        return value.result_fields()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 _SECRET: Final = re.compile(r"(api_?key|token|secret|password)$", re.IGNORECASE)
@@ -264,7 +204,7 @@ class ScoresConfig(TemplateConfig):
         """Without secrets."""
         fields = super().result_fields()
         options = {name: value for name, value in self.options.items() if not is_secret(value)}
-        return {**fields, "options": _plain(options)}
+        return {**fields, "options": plain(options)}
 
 
 class BucketsConfig(Section):
@@ -295,69 +235,13 @@ class StudentConfig(TemplateConfig):
     device with Hugging Face's names. In training every process holds a whole student."""
 
 
-class EndsConfig(Section):
-    """How the supervised ends behind a variant's answers are masked and weighed: `TrainConfig.ends_of`.
-
-    What `pads` does not read is at its default.
-    """
-
-    pads: Pads
-    rho: float = 0.0
-    p_high: float = 0.0
-    tokens: int
-    """At most so many behind an answer. Validation has them whatever `pads` is."""
-    weight: float = 1.0
-    hide_end_of_turn: bool = False
-
-
-class VariantConfig(Section):
-    """One way to draw masks; several variants in a run give several adapters."""
-
-    method: Literal["trims", "standard"] = "trims"
-    order: Order = "descending"
-    """descending: hard tokens visible first. two_sided: so only while most is masked, the other way round
-    while little is. Controls: ascending, random; shifted (bucket ids moved by 10 tokens) and permuted (inside
-    each example) keep every example's buckets and detach them from its tokens."""
-    rho: Fraction = 0.5
-    """Probability that a sequence takes the trajectory mask instead of the standard one."""
-    p_low: Fraction = 0.05
-    p_high: Fraction = 0.95
-    loss_weight: LossWeight = "inverse_t"
-    """inverse_t: 1/t of the sequence's answer; easy tokens weigh more than hard ones in trajectories.
-    balanced: every bucket weighs the same on average. inverse_p: 1/p of the token. Controls: inverse_t_all (t
-    with the ends counted in), uniform, bucket_profile (standard masks with the weights that rho, p_low and
-    p_high give each bucket). cart: by how much visible context is near (Dream's recipe)."""
-    inverse_p_clip: Annotated[float, Field(ge=1)] = 5.0
-    """Largest weight of a token; read with loss_weight: inverse_p only."""
-    cart_p: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Decay per position of what counts as near; read with loss_weight: cart only."""
-    masks: str | None = None
-    """In place of the standard mask, `package.module:function` of your own: (ids_C, tokenizer, generator)
-    gives which tokens of an answer are masked (bool), and the probabilities that weights go by (float32)."""
-    pads: Pads | None = None
-    """Another value than train.pads, to study what ends do."""
-    end_weight: Annotated[float, Field(ge=0)] | None = None
-    """Another value than train.end_weight."""
-    hide_end_of_turn: bool | None = None
-    """Another value than train.hide_end_of_turn."""
-
-    @model_validator(mode="after")
-    def _profile_once(self) -> Self:
-        if self.loss_weight == "bucket_profile" and self.method == "trims":
-            raise ValueError(
-                "loss_weight bucket_profile with method trims: trajectory masks have that profile by"
-                " themselves; use method: standard, or loss_weight: inverse_t"
-            )
-        return self
-
-
 class LoraSettings(Section):
     """LoRA adapter shape; targets by meaning or by the model's module names."""
 
     r: Annotated[int, Field(ge=1)] = 32
     alpha: Annotated[float, Field(gt=0)] = 64
     dropout: Fraction = 0.05
-    targets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ("all-linear",)
+    targets: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ("all-linear",)
 
 
 class LaunchConfig(Section):
@@ -404,7 +288,7 @@ class TrainingConfig(Section):
     """A DeepSpeed JSON file; default: configs/deepspeed/zero2.json's settings, built in."""
     report_to: Annotated[
         tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...],
-        BeforeValidator(_as_tuple),
+        BeforeValidator(as_tuple),
         OPERATIONAL,
     ] = ()
     """Experiment trackers to report to while training; metrics.jsonl is written whatever is chosen."""
@@ -431,9 +315,7 @@ class TrainingConfig(Section):
 class TrainConfig(TrainingConfig):
     """LoRA fine-tuning. One adapter per variant and seed."""
 
-    variants: dict[Name, VariantConfig] = Field(
-        default_factory=lambda: {"trims": VariantConfig()}, min_length=1
-    )
+    variants: dict[Name, Variant] = Field(default_factory=lambda: {"trims": TrimsVariant()}, min_length=1)
     seeds: tuple[int, ...] = (0,)
     pads: Pads = "hidden"
     """End tokens behind an answer, inside the loss (LLaDA's recipe: they teach when to stop); how they are
@@ -492,9 +374,9 @@ class SamplingConfig(Section):
     top_k: Annotated[int, Field(ge=1)] | None = None
     guidance: Annotated[float, Field(ge=0)] = 0.0
     """Classifier-free guidance scale; doubles the rows of a forward, not defined with a cache."""
-    suppress: Annotated[tuple[TokenName, ...], BeforeValidator(_as_tuple)] = ()
+    suppress: Annotated[tuple[TokenName, ...], BeforeValidator(as_tuple)] = ()
     """Tokens never proposed: eos, eot, a token's text or its id, as in ["<|endoftext|>", 126081]."""
-    begin_suppress: Annotated[tuple[TokenName, ...], BeforeValidator(_as_tuple)] = ()
+    begin_suppress: Annotated[tuple[TokenName, ...], BeforeValidator(as_tuple)] = ()
     """Tokens proposed with confidence 0, so that they are revealed last."""
 
 
@@ -505,7 +387,7 @@ class SweepConfig(Section):
     rule: RuleName = "threshold"
     """The reveal rule that `thresholds` belong to: a confidence (threshold, dream_official), a factor
     (factor, factor_compat), or an entropy in nats (entropy, multi_block)."""
-    thresholds: Annotated[tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
+    thresholds: Annotated[tuple[float, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (
         0.9,
         0.8,
         0.7,
@@ -520,10 +402,10 @@ class SweepConfig(Section):
     cache: CacheName = "none"
     """Keys and values kept between forwards: none (exact), those before the block (prefix), or on both sides
     of it (dual). Caches approximate; all methods are compared with this one."""
-    compare_caches: Annotated[tuple[CacheName, ...], BeforeValidator(_as_tuple)] = ()
+    compare_caches: Annotated[tuple[CacheName, ...], BeforeValidator(as_tuple)] = ()
     """Further caches with which the untuned student alone is swept, for the report's grid."""
     sampling: SamplingConfig = SamplingConfig()
-    stop_strings: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)] = ()
+    stop_strings: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_tuple)] = ()
     """An answer ends before the first of them."""
     gen_length: Annotated[int, Field(ge=1)] = 256
     block_length: Annotated[int, Field(ge=1)] = 32
@@ -586,7 +468,7 @@ class ReportConfig(Section):
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
     partial: bool = False
     """Draw what is there although cells are missing or hold other problems; the report then says n of N."""
-    levels: Annotated[tuple[Level, ...], BeforeValidator(_as_tuple)] = (2.5, 4.0, 6.0)
+    levels: Annotated[tuple[Level, ...], BeforeValidator(as_tuple)] = (2.5, 4.0, 6.0)
     """Tokens per forward at which methods are compared; one that a method's thresholds do not reach is left
     out and named. If all are, or none is given: round numbers inside the range that all methods share."""
     compare: tuple[tuple[Name, Name], ...] | None = None

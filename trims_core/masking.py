@@ -24,7 +24,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from trims_core.config import EndsConfig, LossWeight
+from trims_core.variants import EndsConfig, LossWeight
 
 INVERSE_T_OFFSET: Final = 1e-6
 """Added to t before the division, as dLLM's MDLM trainer does, so that runs can be compared."""

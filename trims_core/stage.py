@@ -30,7 +30,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
 
-from trims_core.config import STAGES, Section, TrimsConfig
+from trims_core.config import STAGES, TrimsConfig
 from trims_core.errors import (
     ConfigError,
     InterruptedRunError,
@@ -41,6 +41,7 @@ from trims_core.errors import (
 from trims_core.fingerprint import Digests, Json
 from trims_core.graph import Node, build_graph, node_named
 from trims_core.pinning import pinned
+from trims_core.sections import Section
 from trims_core.settings import load_config
 from trims_core.store import (
     Artifact,

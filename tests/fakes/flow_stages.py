@@ -17,10 +17,11 @@ import pytest
 import yaml
 from fakes import stages
 
-from trims_core.config import ScoresConfig, Section, TrimsConfig
+from trims_core.config import ScoresConfig, TrimsConfig
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
 from trims_core.schema import ALIGNED, BUCKETS, SCORES, read_table, write_table
+from trims_core.sections import Section
 from trims_core.stage import STAGE_MODULES, Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
 

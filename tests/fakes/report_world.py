@@ -17,9 +17,10 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from trims_core.config import OPERATIONAL, Section, TrimsConfig
+from trims_core.config import TrimsConfig
 from trims_core.graph import Node, build_graph
 from trims_core.schema import BUCKETS, CORPUS, GRADES, SAMPLES, Table, write_table
+from trims_core.sections import OPERATIONAL, Section
 from trims_core.settings import parse_config
 from trims_core.stage import Make, Outcome, Result, StageSpec, Unit, Work, run_node
 from trims_core.store import Artifact, Made, Store, UnitRecord

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from trims_core._faults import fault_point
-from trims_core.config import ScoresConfig, Section, TrimsConfig
+from trims_core.config import ScoresConfig, TrimsConfig
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
 from trims_core.schema import CORPUS, REJECTS, SCORES, read_table, write_table
 from trims_core.scores.stage import Tally, gate
+from trims_core.sections import Section
 from trims_core.settings import parse_config
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord

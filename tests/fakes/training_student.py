@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trims_core.config import LoraSettings, StudentConfig, TrainConfig, VariantConfig
+from trims_core.config import LoraSettings, StudentConfig, TrainConfig
 from trims_core.schema import BUCKETS, write_table
 from trims_core.students import Family, save_official
 from trims_core.students.llada import LladaFamily
@@ -17,6 +17,7 @@ from trims_core.training.journal import read_metrics
 from trims_core.training.settings import shared_settings, what_is_read
 from trims_core.training.spec import TrainSpec
 from trims_core.training.zero import deepspeed_settings
+from trims_core.variants import VariantConfig
 
 VOCAB_SIZE = 64
 MASK_ID = 63

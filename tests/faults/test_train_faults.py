@@ -18,13 +18,14 @@ from fakes import forking, training_cli
 from fakes.training_student import adapter_bytes, curve, steps_with_checkpoint, tiny_spec, tiny_train
 from safetensors.torch import load_file
 
-from trims_core.config import LaunchConfig, VariantConfig
+from trims_core.config import LaunchConfig
 from trims_core.errors import CheckpointError, TrainingDivergedError
 from trims_core.training.checkpoint import find_complete_checkpoint
 from trims_core.training.journal import read_metrics
 from trims_core.training.launch import run_training
 from trims_core.training.run import main
 from trims_core.training.spec import TrainSpec
+from trims_core.variants import VariantConfig
 
 pytestmark = pytest.mark.faults
 

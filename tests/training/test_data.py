@@ -13,7 +13,6 @@ import pytest
 import torch
 from fakes.training_student import EOS_ID, MASK_ID, N_BUCKETS, tiny_train, write_bucket_shards
 
-from trims_core.config import Order, VariantConfig
 from trims_core.errors import InputError, SchemaError
 from trims_core.schema import BUCKETS, write_table
 from trims_core.training import mapped
@@ -21,6 +20,7 @@ from trims_core.training.data import MaskedExamples
 from trims_core.training.examples import load_examples
 from trims_core.training.orders import ordered, random_cuts
 from trims_core.training.plan import Padding, Schedule
+from trims_core.variants import Order, VariantConfig
 
 TRIMS = VariantConfig()
 

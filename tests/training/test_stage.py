@@ -9,7 +9,7 @@ import pytest
 from fakes import training_cli
 from fakes.hub import FakeHub
 
-from trims_core.config import EndsConfig, StudentConfig, TrainingConfig, VariantConfig
+from trims_core.config import StudentConfig, TrainingConfig
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
 from trims_core.graph import build_graph, node_named
@@ -23,6 +23,7 @@ from trims_core.training.journal import ProgressFile
 from trims_core.training.settings import base_name, train_settings
 from trims_core.training.stage import SPEC
 from trims_core.training.zero import ZERO2
+from trims_core.variants import EndsConfig, VariantConfig
 
 
 class OneParent:

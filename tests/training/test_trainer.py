@@ -10,10 +10,11 @@ import torch
 from fakes.training_student import curve, same_curves, tiny_spec, tiny_train
 from safetensors.torch import load_file
 
-from trims_core.config import LoraSettings, VariantConfig
+from trims_core.config import LoraSettings
 from trims_core.errors import InterruptedRunError, LaunchError
 from trims_core.training import run
 from trims_core.training.journal import MetricsLog, ProgressFile, read_metrics, read_progress
+from trims_core.variants import VariantConfig
 
 
 def train(spec, stop=None):

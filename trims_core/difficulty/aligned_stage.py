@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from trims_core._faults import fault_point
 from trims_core.chat_template import template_inputs
-from trims_core.config import OPERATIONAL, Section, StudentConfig, TemplateConfig, TrimsConfig
+from trims_core.config import StudentConfig, TemplateConfig, TrimsConfig
 from trims_core.errors import ConfigError, CorruptShardError, InputError, RejectBudgetError
 from trims_core.fingerprint import Digests, Json
 from trims_core.graph import Node
 from trims_core.rejects import REJECTS_FILE, check_budget, merged, reject_counts, reject_lines
 from trims_core.schema import ALIGNED, CORPUS_TEXT, REJECTS, write_table
+from trims_core.sections import OPERATIONAL, Section
 from trims_core.shown import card_lines, choose
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord

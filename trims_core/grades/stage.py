@@ -17,13 +17,14 @@ from typing import Any, Final
 
 from trims_core._faults import fault_point
 from trims_core.benchmarks import Benchmark, get_benchmark, load_tasks, task_digests
-from trims_core.config import Name, Section, TaskConfig, TrimsConfig
+from trims_core.config import TaskConfig, TrimsConfig
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests, sha256_json
 from trims_core.grades.cells import n_ungraded, summarise, table, text
 from trims_core.grades.grading import VERDICTS, judge
 from trims_core.graph import Node
 from trims_core.schema import GRADES, SAMPLES, read_table, write_table
+from trims_core.sections import Name, Section
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
 

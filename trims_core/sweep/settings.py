@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from trims_core.config import (
-    OPERATIONAL,
-    Name,
-    SamplingConfig,
-    Section,
-    StudentConfig,
-    SweepConfig,
-    TaskConfig,
-    TrimsConfig,
-)
+from trims_core.config import SamplingConfig, StudentConfig, SweepConfig, TaskConfig, TrimsConfig
 from trims_core.graph import Node
 from trims_core.points import CacheName, RuleName
+from trims_core.sections import OPERATIONAL, Name, Section
 from trims_core.students.merging import MERGE_RULE
 
 

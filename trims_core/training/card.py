@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trims_core.config import EndsConfig, VariantConfig
 from trims_core.training.settings import TrainSettings, base_name
+from trims_core.variants import EndsConfig, VariantConfig
 
 
 def model_card(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trims_core.config import EndsConfig, TrainingConfig, VariantConfig
+from trims_core.config import TrainingConfig
 from trims_core.errors import InputError
 from trims_core.masking import (
     Draws,
@@ -32,6 +32,7 @@ from trims_core.masking import (
 from trims_core.training.examples import Examples
 from trims_core.training.loss import normalise
 from trims_core.training.plan import MicroBatch
+from trims_core.variants import EndsConfig, VariantConfig
 
 RowMasks = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
 """An answer's ids_C and a generator to masked_C (bool) and the probabilities that weights go by (float32)."""

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trims_core.config import Order, VariantConfig
 from trims_core.errors import InputError, SchemaError
 from trims_core.fingerprint import sha256_json
 from trims_core.schema import BUCKETS, read_table
@@ -34,6 +33,7 @@ from trims_core.training.mapped import (
 )
 from trims_core.training.orders import RandomCuts, ordered, random_cuts
 from trims_core.training.plan import Lengths
+from trims_core.variants import Order, VariantConfig
 
 logger = logging.getLogger(__name__)
 

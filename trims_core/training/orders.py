@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from trims_core.config import Order
+from trims_core.variants import Order
 
 SHIFT: Final = 10
 """Tokens by which order `shifted` moves bucket ids: far enough to leave the word they belong to."""

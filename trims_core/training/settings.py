@@ -9,20 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from trims_core.config import (
-    OPERATIONAL,
-    EndsConfig,
-    Section,
-    StudentConfig,
-    TrainConfig,
-    TrainingConfig,
-    TrimsConfig,
-    VariantConfig,
-)
+from trims_core.config import StudentConfig, TrainConfig, TrainingConfig, TrimsConfig
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
+from trims_core.sections import OPERATIONAL, Section
 from trims_core.training.zero import deepspeed_settings
 from trims_core.user_code import source_file
+from trims_core.variants import EndsConfig, VariantConfig
 
 _ALWAYS_READ: Final = frozenset({"method", "loss_weight", "masks"})
 _TRAJECTORY: Final = frozenset({"order", "rho", "p_low", "p_high"})

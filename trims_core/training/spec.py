@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trims_core.config import EndsConfig, Section, StudentConfig, TrainingConfig, VariantConfig
+from trims_core.config import StudentConfig, TrainingConfig
+from trims_core.sections import Section
 from trims_core.store.durable import write_atomically
+from trims_core.variants import EndsConfig, VariantConfig
 
 Engine = Literal["deepspeed", "plain"]
 

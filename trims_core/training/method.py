@@ -1,0 +1,72 @@
+"""What a training method is: how micro-batches become canvases, and what is learned from them.
+
+    for step:                             (loop.py)
+        batches = [method.batch(sequences) …]        masks drawn, on the CPU
+        totals  = sums of their counts               over all micro-batches and ranks: what losses divide by
+        for batch in batches:
+            for loss in method.losses(student, batch, totals):
+                loss.total.backward()                one canvas's graph is alive at a time
+
+Nothing else knows which methods there are: `train.variants.<name>.method` names a class of settings
+(trims_core.variants), and that class names the module with the method.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from trims_core.config import TrainingConfig
+from trims_core.training.sequences import Batch, Sequences, Totals
+from trims_core.training.student import TrainedStudent
+from trims_core.variants import EndsConfig, VariantConfig
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One graph to go back through.
+
+    total: this canvas's part of the global batch's loss, float32 scalar. parts: what it is the sum of, by
+    name, without gradient.
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """One way to train. Its draws depend on (seed, epoch, example id) alone."""
+
+    n_losses: int
+    """How many losses every batch gives. A batch without anything to learn from gives as many, all 0, because
+    the ranks of a step go through the model together."""
+
+    def batch(self, sequences: Sequences) -> Batch:
+        """Canvases, which of their positions have a loss, and what is counted. On the CPU, without a model."""
+
+    def losses(self, student: TrainedStudent, batch: Batch, totals: Totals) -> Iterator[Loss]:
+        """The batch's part of the step's loss, canvas by canvas."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method is made from, beside its own settings."""
+
+    train: TrainingConfig
+    ends: EndsConfig
+    n_buckets: int
+    mask_id: int
+    family: str
+    """The student's: `llada` or `dream`; some published recipes differ."""
+    tokenizer: Any = None
+
+
+def build_method(variant: VariantConfig, context: Context) -> Method:
+    """The method that a variant names."""
+    module = importlib.import_module(f"trims_core.training.methods.{variant.module}")
+    method: Method = module.build(variant, context)
+    return method

@@ -1,0 +1,1 @@
+"""Training methods, one per file: the equation from top to bottom."""

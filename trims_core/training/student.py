@@ -1,0 +1,126 @@
+"""The student in training: what of its predictions a loss needs, for the scored positions of a canvas alone.
+
+Shape legend: B sequences, L length, D hidden, M scored positions of a canvas, row by row.
+At training lengths the head over a 126k vocabulary costs as much as several layers and its float32 logits
+more memory than the model's activations; only scored positions have a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trims_core.students import Family
+from trims_core.training.head import Rows, head_cross_entropy, head_rows
+from trims_core.training.sequences import Batch, View
+
+
+class Denoiser(nn.Module):
+    """A causal-LM-shaped student (PEFT or plain) that gives what a loss needs instead of logits.
+
+    Every pass goes through `forward`, because DeepSpeed's engine prepares weights and gradients there.
+    """
+
+    def __init__(self, model: nn.Module, family: Family) -> None:
+        super().__init__()
+        self.model = model
+        self.family = family
+
+    @property
+    def config(self) -> Any:
+        """The student's configuration (DeepSpeed reads sizes from it)."""
+        return self.model.config
+
+    def forward(
+        self,
+        view: View,
+        target_BL: Tensor,
+        attention_BL: Tensor | None,
+        weight_BL: Tensor | None = None,
+        temperatures: Sequence[float] = (),
+        *,
+        reference: bool = False,
+    ) -> Any:
+        """With weights: (Σ weight·CE, CE_M without gradient). Without: Rows, all differentiable."""
+        inner: Any = self.model
+        causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+        head, at_BL = causal.get_output_embeddings(), view.scored_BL
+        hidden_MD = self._hidden(causal, view, attention_BL)
+        target_M = target_BL[at_BL]
+        if weight_BL is not None:
+            return head_cross_entropy(head, hidden_MD, target_M, weight_BL[at_BL])
+        reference_MD = None
+        if reference:
+            with torch.no_grad(), inner.disable_adapter():
+                reference_MD = self._hidden(causal, view, attention_BL)
+        return head_rows(head, hidden_MD, target_M, temperatures, reference_MD)
+
+    def _hidden(self, causal: Any, view: View, attention_BL: Tensor | None) -> Tensor:
+        """Last hidden states of the scored positions [M, D]."""
+        hidden_BLD = causal.base_model(
+            input_ids=view.noisy_BL, attention_mask=attention_BL, use_cache=False
+        ).last_hidden_state
+        return self.family.align(hidden_BLD)[view.scored_BL]
+
+
+class TrainedStudent:
+    """The student as methods see it.
+
+    Args:
+        engine: what is called: the denoiser, or an engine around it.
+    """
+
+    def __init__(self, engine: nn.Module, denoiser: Denoiser) -> None:
+        self._engine = engine
+        self._denoiser = denoiser
+
+    @property
+    def mask_id(self) -> int:
+        """[MASK]."""
+        return self._denoiser.family.mask_id
+
+    def cross_entropy(self, batch: Batch, view: View, weight_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ weight·CE over the scored positions, float32 scalar (0 with zero gradients where there are none),
+        and CE_M in nats, which has no gradient."""
+        with _dropout(view):
+            loss, nll_M = self._engine(view, batch.target_BL, batch.attention_BL, weight_BL)
+        return loss, nll_M
+
+    def rows(
+        self, batch: Batch, view: View, temperatures: Sequence[float] = (), *, reference: bool = False
+    ) -> Rows:
+        """What is predicted at each scored position; gradients flow from all of it.
+
+        Args:
+            temperatures: at which entropies are wanted.
+            reference: whether the divergence from the student without its adapter is wanted.
+        """
+        with _dropout(view):
+            rows: Rows = self._engine(
+                view, batch.target_BL, batch.attention_BL, None, temperatures, reference=reference
+            )
+        return rows
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Passes inside have neither gradient nor dropout."""
+        was_training = self._denoiser.training
+        self._engine.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._engine.train(was_training)
+
+
+@contextmanager
+def _dropout(view: View) -> Iterator[None]:
+    """Dropout draws from the canvas's own seed; the global generators are put back afterwards."""
+    device = view.noisy_BL.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(view.dropout_seed)
+        yield

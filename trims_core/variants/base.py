@@ -1,0 +1,80 @@
+"""What the variants of all methods have in common. Imports no torch: keys are computed on every run."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from trims_core.sections import LATER, Fraction, Section
+
+Pads = Literal["hidden", "last", "standard", "none"]
+Role = Literal["examples", "rollouts"]
+"""What a method is trained on. examples: the corpus' own answers, with buckets where the run has a teacher.
+rollouts: the student's own answers with their reveal steps, and their grades."""
+
+
+class EndsConfig(Section):
+    """How the supervised ends behind a variant's answers are masked and weighed: `TrainConfig.ends_of`.
+
+    What `pads` does not read is at its default.
+    """
+
+    pads: Pads
+    rho: float = 0.0
+    p_high: float = 0.0
+    tokens: int
+    """At most so many behind an answer. Validation has them whatever `pads` is."""
+    weight: float = 1.0
+    hide_end_of_turn: bool = False
+
+
+class VariantConfig(Section):
+    """One way to train; several variants in a run give several models. Every method has its own class."""
+
+    module: ClassVar[str]
+    """Of trims_core.training.methods: where the method is."""
+    needs: ClassVar[Role] = "examples"
+    baseline: ClassVar[bool] = False
+    """Whether other methods are compared with it where report.compare does not say."""
+
+    pads: Pads | None = None
+    """Another value than train.pads, to study what ends do."""
+    end_weight: Annotated[float, Field(ge=0)] | None = None
+    """Another value than train.end_weight."""
+    hide_end_of_turn: bool | None = None
+    """Another value than train.hide_end_of_turn."""
+    certainty: Annotated[float, Field(ge=0), LATER] = 0.0
+    """Weight of dParallel's certainty term, added to any method's loss: the mean entropy, at temperature 0.5,
+    of predictions of masked tokens that are right already."""
+    certainty_ramp: Annotated[Fraction, LATER] = 0.2
+    """Share of the run in which that weight grows linearly from 0; read with certainty above 0 only."""
+
+    @property
+    def passes(self) -> int:
+        """Forwards through the student in training for each sequence of a step, without gradient or with."""
+        return 1
+
+    @property
+    def reads_buckets(self) -> bool:
+        """Whether it cannot be trained without a teacher's buckets."""
+        return False
+
+    def title(self) -> str:
+        """For people: the method's name and what distinguishes this variant of it."""
+        raise NotImplementedError
+
+    def as_read(self) -> Self:
+        """The variant with defaults where neither its method nor its other settings look: what keys are made of.
+
+        Its ends are left out: `TrainConfig.ends_of` has them.
+        """
+        unread = {"pads", "end_weight", "hide_end_of_turn", *self.unread()}
+        if not self.certainty:
+            unread.add("certainty_ramp")
+        kept = {name: getattr(self, name) for name in type(self).model_fields if name not in unread}
+        return type(self)(**kept)
+
+    def unread(self) -> frozenset[str]:
+        """Names of this method's fields that its other settings leave without effect."""
+        return frozenset()
