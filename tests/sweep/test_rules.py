@@ -9,7 +9,7 @@ import pytest
 from fakes.decoding_checkpoint import VOCABULARY
 from fakes.parrot import EOS, EOT, Parrot
 
-from trims_core.config import SamplingConfig, StudentConfig, SweepConfig
+from trims_core.config import StudentConfig, SweepConfig
 from trims_core.decoding import (
     DreamThreshold,
     EntropyThreshold,
