@@ -246,8 +246,8 @@ def _rollouts(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     temperatures = ", ".join(f"{value:g}" for value in chosen.temperatures)
     found.say(
         about,
-        f"{len(chosen.temperatures)} answer(s) to each prompt of the corpus at temperature {temperatures}, graded"
-        f" by {chosen.grader}",
+        f"{len(chosen.temperatures)} answer(s) to each prompt of the corpus at temperature {temperatures},"
+        f" graded by {chosen.grader}",
     )
 
 

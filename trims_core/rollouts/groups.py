@@ -37,8 +37,8 @@ class Groups:
             raise EqualRolloutsError(
                 f"{node}: the answers to {self.n_copied_groups} of {self.n_groups} prompts are copies of each"
                 f" other, drawn with equal seeds (prompts {', '.join(self.copied)}); expected a seed of its"
-                " own for each prompt and answer. This is a fault of the program, not of your settings: please"
-                " report it; after its correction run again with --refresh rollouts"
+                " own for each prompt and answer. This is a fault of the program, not of your settings; after"
+                " its correction run again with --refresh rollouts"
             )
 
 
