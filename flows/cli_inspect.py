@@ -33,7 +33,7 @@ def rollouts(
         str, typer.Option(metavar="FINGERPRINT", help="Of these rollouts (see ls); default: the newest.")
     ] = "",
 ) -> None:
-    """Show the student's answer to an example's prompt step by step: canvas, revealed tokens, probabilities."""
+    """Show the student's answer to an example's prompt step by step: canvas, tokens, probabilities."""
     from trims_core.rollouts.steps import find_rollout, steps_of
     from trims_core.students import load_student_tokenizer
 

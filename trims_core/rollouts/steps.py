@@ -1,4 +1,4 @@
-"""A kept rollout, looked up by its prompt's id, and its canvas step by step, rebuilt from the reveal steps."""
+"""A kept rollout, by its prompt's id, and its canvas step by step, rebuilt from the reveal steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Rollouts as training takes them: joined with the prompts that training renders and with their verdicts.
 
-Prompts are those of the tokens artifact, which training renders. A rollout carries the digest of the prompt it
-answers, a grade that of the answer it judges: what does not belong together is refused, never trained on.
+Prompts are those of the tokens artifact, as training renders them. A rollout carries the digest of the prompt
+it answers, a grade that of the answer it judges: what does not belong together is never trained on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trims_core.schema import ROLLOUT_GRADES, ROLLOUTS, TOKENS, read_table
 from trims_core.token_digests import ids_digest
 
 Only: TypeAlias = Literal["right", "all"]
-"""Which answers are trained on: those graded right (of several to a prompt all right ones), or all of them."""
+"""Which answers are trained on: those graded right (of several to a prompt all such), or all of them."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RolloutRow:
     id: str
     """`<example>#<rollout>`."""
     input_ids: npt.NDArray[np.int32]
-    """Prompt and answer, up to and including the student's own first end token; without one where none came."""
+    """Prompt and answer up to and including the student's first end token; without an end where none came."""
     prompt_length: int
     reveal_step: npt.NDArray[np.int16]
     """Per token of the answer: the forward that revealed it."""
@@ -67,15 +67,15 @@ class RolloutRows:
 
     def __iter__(self) -> Iterator[RolloutRow]:
         """Raises:
-        CorruptShardError: a rollout of a prompt that training does not render or renders otherwise, or a grade
-            of another answer; names id and both digests.
+        CorruptShardError: a rollout of a prompt that training does not render, or renders otherwise, or a
+            grade of another answer; names id and both digests.
         InputError: no rollout is left to train on.
         """
         prompts = _Prompts.read(self.tokens)
         if len(self.rollouts) != len(self.grades):
             raise CorruptShardError(
-                f"{len(self.rollouts)} tables of rollouts and {len(self.grades)} of their grades; expected one"
-                " for each. Grade them again with --refresh grades"
+                f"{len(self.rollouts)} tables of rollouts and {len(self.grades)} of their grades; expected"
+                " one for each. Grade them again with --refresh grades"
             )
         for rollouts, grades in zip(self.rollouts, self.grades, strict=True):
             yield from self._rows(rollouts, grades, prompts)
@@ -155,6 +155,7 @@ class _Prompts:
         if prompt is None or rendered != digest:
             raise CorruptShardError(
                 f"{file}: rollout {name} answers the prompt {digest}, and training renders"
-                f" {rendered or 'no such example'}; expected the same tokens. Decode again with --refresh rollouts"
+                f" {rendered or 'no such example'}; expected the same tokens. Decode again"
+                " with --refresh rollouts"
             )
         return prompt
