@@ -14,13 +14,16 @@ from fakes.decoding_checkpoint import write_student
 from trims_core.benchmarks.demo import Demo
 from trims_core.config import TrimsConfig
 from trims_core.graph import build_graph
+from trims_core.rollouts import stage as rollouts_stage
 from trims_core.schema import Table, read_table
 from trims_core.settings import parse_config
-from trims_core.stage import Result, run_node
+from trims_core.stage import Result, main, run_node
 from trims_core.store import Artifact, Store
 from trims_core.variants import StandardVariant
 
 N_PROMPTS = 7
+CHUNK = 3
+"""Prompts per unit in the tests that set it."""
 ROLLOUTS, GRADES = "rollouts/untuned", "grades/rollouts"
 OWN = "fakes.rollout_world"
 """Where graders of one's own are: `fakes.rollout_world:even`."""
@@ -68,6 +71,13 @@ def needs_rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StandardVariant, "needs", "rollouts")
 
 
+def main_of_rollouts(arguments: Sequence[str]) -> int:
+    """The stage command, with variants that need rollouts and CHUNK prompts per unit; for other processes."""
+    StandardVariant.needs = "rollouts"
+    rollouts_stage.CHUNK = CHUNK
+    return main(arguments)
+
+
 class RolloutWorld:
     """A corpus, a student and a store under `root`."""
 
@@ -86,27 +96,35 @@ class RolloutWorld:
         ]
         (root / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def config(self, store: str = "store", **rollouts: Any) -> TrimsConfig:
+    def raw(self, store: str = "store", **rollouts: Any) -> dict[str, Any]:
         """The settings, some of the section rollouts replaced."""
         sampling = {"temperature": 1.0, **rollouts.pop("sampling", {})}
-        return parse_config(
-            {
-                "name": "rollouts",
-                "store": str(self.root / store),
-                "corpus": {"path": str(self.root / "corpus.jsonl"), "rows_per_shard": 4},
-                "student": {"model": str(self.root / "student"), "device": "cpu"},
-                "train": {"variants": {"a": {"method": "standard"}}},
-                "rollouts": {
-                    "samples": 2,
-                    "gen_length": 12,
-                    "block_length": 12,
-                    "grader": "demo",
-                    "sampling": sampling,
-                    **rollouts,
-                },
-                "sweep": {"tasks": {"demo": {"benchmark": "demo"}}},
-            }
-        )
+        return {
+            "name": "rollouts",
+            "store": str(self.root / store),
+            "corpus": {"path": str(self.root / "corpus.jsonl"), "rows_per_shard": 4},
+            "student": {"model": str(self.root / "student"), "device": "cpu"},
+            "train": {"variants": {"a": {"method": "standard"}}},
+            "rollouts": {
+                "samples": 2,
+                "gen_length": 12,
+                "block_length": 12,
+                "grader": "demo",
+                "sampling": sampling,
+                **rollouts,
+            },
+            "sweep": {"tasks": {"demo": {"benchmark": "demo"}}},
+        }
+
+    def config(self, store: str = "store", **rollouts: Any) -> TrimsConfig:
+        """The same, checked."""
+        return parse_config(self.raw(store, **rollouts))
+
+    def write(self) -> Path:
+        """The settings' file."""
+        path = self.root / "rollouts.yaml"
+        path.write_text(json.dumps(self.raw()))
+        return path
 
     def run(self, last: str = GRADES, store: str = "store", **rollouts: Any) -> dict[str, Result]:
         """Node → result, up to the last one."""

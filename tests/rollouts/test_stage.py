@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakes.decoding_world import Decoded
-from fakes.rollout_world import N_PROMPTS, ROLLOUTS, RolloutWorld, columns, needs_rollouts
+from fakes.rollout_world import CHUNK, N_PROMPTS, ROLLOUTS, RolloutWorld, columns, needs_rollouts
 
 from trims_core import schema
 from trims_core.benchmarks import BENCHMARKS
@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("rollouts")
     with pytest.MonkeyPatch.context() as monkeypatch:
         needs_rollouts(monkeypatch)
-        monkeypatch.setattr(stage, "CHUNK", 3)
+        monkeypatch.setattr(stage, "CHUNK", CHUNK)
         RolloutWorld(root).run(ROLLOUTS)
     return root
 
@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def world(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RolloutWorld:
     """A copy of its store, to be changed."""
-    monkeypatch.setattr(stage, "CHUNK", 3)
+    monkeypatch.setattr(stage, "CHUNK", CHUNK)
     copy = RolloutWorld(tmp_path)
     shutil.copytree(made / "store", tmp_path / "store")
     return copy
