@@ -27,7 +27,7 @@ class Groups:
     n_groups: int = 0
     n_equal_groups: int = 0
     n_copied_groups: int = 0
-    """Equal ones whose answers above temperature 0 were all drawn with one seed."""
+    """Equal ones whose answers were all drawn with one seed."""
     copied: tuple[str, ...] = ()
     """The first of their prompts."""
 
@@ -46,7 +46,8 @@ def compare(chunks: Iterable[Sequence[Path]]) -> Groups:
     """The groups of some chunks of prompts.
 
     Args:
-        chunks: per chunk its tables (schema.ROLLOUTS), one for each answer, with the same prompts in each.
+        chunks: per chunk its tables (schema.ROLLOUTS), one for each answer at the same temperature, with the
+            same prompts in each.
     """
     found = Groups()
     for files in chunks:
@@ -57,8 +58,7 @@ def compare(chunks: Iterable[Sequence[Path]]) -> Groups:
             if len(set(digests)) > 1:
                 continue
             found.n_equal_groups += 1
-            drawn = [seed for seed in seeds if seed is not None]
-            if len(drawn) > 1 and len(set(drawn)) == 1:
+            if seeds[0] is not None and len(set(seeds)) == 1:
                 found.n_copied_groups += 1
                 found.copied = (*found.copied, prompt_id)[:_SHOWN]
     return found

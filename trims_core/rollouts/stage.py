@@ -223,7 +223,8 @@ def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
     by_chunk: dict[str, list[UnitRecord]] = {}
     for name, record in done.items():
         by_chunk.setdefault(name.partition("/")[2], []).append(record)
-    groups = compare([record.file(TABLE_FILE) for record in records] for records in by_chunk.values())
+    samples = [place for place, at in enumerate(chosen.temperatures) if at == chosen.temperatures[0]]
+    groups = compare([records[place].file(TABLE_FILE) for place in samples] for records in by_chunk.values())
     groups.check(work.node_id)
     total = {
         name: sum(record.notes[name] for record in done.values())
@@ -270,7 +271,7 @@ def _card(chosen: RolloutsSettings, counts: Mapping[str, int], info: Mapping[str
     ]
     if counts["n_groups"]:
         lines.append(
-            f"All answers are equal for {counts['n_equal_groups']} of {counts['n_groups']} prompts: the"
+            f"All samples are equal for {counts['n_equal_groups']} of {counts['n_groups']} prompts: the"
             " student is sure of them."
         )
     return "\n\n".join(lines)
