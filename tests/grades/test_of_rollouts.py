@@ -129,3 +129,8 @@ def test_a_truth_value_is_a_verdict_whatever_right_from_is() -> None:
     grade = judge_own(lambda *_: True, [], "text", "answer", 5.0)
     assert (grade.verdict, grade.reward) == ("right", 1.0)
     assert judge_own(lambda *_: False, [], "text", "answer", -1.0).verdict == "wrong"
+
+
+def test_a_reward_that_is_just_enough_is_right() -> None:
+    assert judge_own(lambda *_: 0.5, [], "text", "answer", 0.5).verdict == "right"
+    assert judge_own(lambda *_: 0.49, [], "text", "answer", 0.5).verdict == "wrong"

@@ -17,6 +17,7 @@ Verdict: TypeAlias = Literal["right", "wrong", "timeout", "error"]
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
 UNGRADED: Final[tuple[Verdict, ...]] = ("timeout", "error")
 """Verdicts on the grader rather than on the answer; in an accuracy they count as not right."""
+_REWARDS: Final[Mapping[Verdict, float]] = {"right": 1.0, "wrong": 0.0}
 _TAIL: Final = 40
 
 
@@ -30,7 +31,7 @@ class Grade:
     problem: str | None = None
     """What a grader raised."""
     reward: float | None = None
-    """None without a verdict on the answer."""
+    """Of an answer that is trained on; None without a verdict on it."""
     gold: str | None = None
     """The right answer, where it had to be found first."""
 
@@ -45,7 +46,7 @@ def judge(benchmark: Benchmark, text: str, gold: str) -> Grade:
         raise
     except Exception as error:  # noqa: BLE001 - a grader meets any text; one it stumbles over is counted
         return _failed(error, extracted)
-    return Grade("right" if right else "wrong", extracted, reward=float(right))
+    return Grade("right" if right else "wrong", extracted)
 
 
 def judge_completion(benchmark: Benchmark, text: str, completion: str) -> Grade:
@@ -58,7 +59,8 @@ def judge_completion(benchmark: Benchmark, text: str, completion: str) -> Grade:
         raise
     except Exception as error:  # noqa: BLE001
         return _failed(error, None)
-    return replace(judge(benchmark, text, gold), gold=gold)
+    found = judge(benchmark, text, gold)
+    return replace(found, gold=gold, reward=_REWARDS.get(found.verdict))
 
 
 def judge_own(
