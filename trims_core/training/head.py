@@ -187,7 +187,7 @@ class _HeadRows(torch.autograd.Function):
         with gathered(head.parameters()):
             for start in range(0, len(hidden_MD), wanted.chunk):
                 part = slice(start, start + wanted.chunk)
-                logits_RV, reference_RV = _logits(hidden_MD, weight_VD, bias_V, wanted, part)
+                logits_RV, reference_RV = _logits(hidden_MD[part], weight_VD, bias_V, wanted, part)
                 numbers = _row_numbers(logits_RV, target_M[part], wanted.temperatures, reference_RV)
                 found_MN[part] = torch.stack(numbers, dim=1)
                 right_M[part] = logits_RV.argmax(1) == target_M[part]
@@ -202,7 +202,7 @@ class _HeadRows(torch.autograd.Function):
         hidden_MD, target_M = ctx.saved_tensors
         wanted, head = ctx.wanted, ctx.head
         needed = [place for place in range(3) if ctx.needs_input_grad[place]]
-        sums: list[Tensor | None] = [None, None, None]
+        sums: list[Any] = [None, None, None]
         with gathered(head.parameters()):
             sources = (hidden_MD, head.weight, head.bias)
             for place in needed:
@@ -212,11 +212,11 @@ class _HeadRows(torch.autograd.Function):
                 part = slice(start, start + wanted.chunk)
                 grads_R = [grad[part] for grad in grads[:-1]]
                 with torch.enable_grad():
-                    leaves = [None if one is None else one.detach() for one in sources]
+                    leaves: list[Any] = [None if one is None else one.detach() for one in sources]
                     leaves[0] = hidden_MD[part].detach()
                     for place in needed:
                         leaves[place].requires_grad_()
-                    logits_RV, reference_RV = _logits(*leaves, wanted, part, whole=False)
+                    logits_RV, reference_RV = _logits(leaves[0], leaves[1], leaves[2], wanted, part)
                     numbers = _row_numbers(logits_RV, target_M[part], wanted.temperatures, reference_RV)
                     found = torch.autograd.grad(numbers, [leaves[place] for place in needed], grads_R)
                 for place, gradient in zip(needed, found, strict=True):
@@ -229,10 +229,9 @@ class _HeadRows(torch.autograd.Function):
 
 
 def _logits(
-    hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, wanted: _Wanted, part: slice, whole: bool = True
+    hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, wanted: _Wanted, part: slice
 ) -> tuple[Tensor, Tensor | None]:
     """Float32 logits of a chunk [R, V], and those of the reference."""
-    hidden_RD = hidden_MD[part] if whole else hidden_MD
     logits_RV = functional.linear(hidden_RD.to(weight_VD.dtype), weight_VD, bias_V).float()
     if wanted.reference_MD is None:
         return logits_RV, None
