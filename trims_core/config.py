@@ -291,6 +291,7 @@ class TrainingConfig(Section):
     loss_norm: Literal["token", "sequence", "batch"] = "token"
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     eval_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
+    """How often the held-out examples are looked at; what is kept depends on it with keep: best only."""
     save_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
     """How often a checkpoint is kept: what a crash may cost."""
     gradient_checkpointing: Annotated[bool, OPERATIONAL] = False
@@ -483,8 +484,8 @@ class ReportConfig(Section):
     out and named. If all are, or none is given: round numbers inside the range that all methods share."""
     compare: tuple[tuple[Name, Name], ...] | None = None
     """Pairs a, b whose differences a − b are shown, as in [[trims, trims-random]]; `untuned` is a name too.
-    Default: each trims variant − each standard one, descending order − each other order with otherwise the
-    same settings, each tuned one − untuned. Fewer pairs leave each of them more power (Holm)."""
+    Default: each variant − each baseline (method: standard); of a method's variants that differ in one
+    setting the first − the other; each variant − untuned. Fewer pairs leave each of them more power (Holm)."""
 
 
 class StageResources(Section):

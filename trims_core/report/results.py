@@ -34,7 +34,7 @@ from trims_core.report.resampling import resample_counts, resample_methods
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 4
+RESULTS_VERSION: Final = 5
 
 
 def collect(

@@ -21,7 +21,7 @@ class TrainSettings(Section):
     """One adapter's training."""
 
     train: TrainingConfig
-    """With `length_window` filled in; without what overrides leave unread, and without the path `deepspeed`."""
+    """With `length_window` filled in; without what overrides leave unread, and without `deepspeed`'s path."""
     variant: Variant
     """Its method and what that reads; its ends are in `ends`."""
     ends: EndsConfig
