@@ -485,7 +485,7 @@ class ReportConfig(Section):
     compare: tuple[tuple[Name, Name], ...] | None = None
     """Pairs a, b whose differences a − b are shown, as in [[trims, trims-random]]; `untuned` is a name too.
     Default: each variant − each baseline (method: standard); of a method's variants that differ in one
-    setting the first − the other; each variant − untuned. Fewer pairs leave each of them more power (Holm)."""
+    setting the first − the other; each variant − untuned. Fewer pairs give each more power (Holm)."""
 
 
 class StageResources(Section):
