@@ -32,6 +32,10 @@ PLAIN: dict[str, Any] = {
     "sweep": {"tasks": {"demo": {"benchmark": "demo", "path": "b.jsonl"}}},
 }
 METHODS = [get_args(one)[1].tag for one in get_args(get_args(Variant)[0])]
+ROLLOUTS: Mapping[str, Any] = {
+    "train": {"variants": {"a": {"method": "standard"}}},
+    "rollouts": {"grader": "demo", "gen_length": 64, "sampling": {"temperature": 0.5}, "threshold": 0.9},
+}
 READERS: Mapping[str, Mapping[str, Any]] = {
     "trims": {},
     "steps": {"train": {"max_steps": 7}},
@@ -46,9 +50,15 @@ READERS: Mapping[str, Mapping[str, Any]] = {
     "multi block": {"sweep": {"rule": "multi_block", "thresholds": [0.1]}},
     "dream": {"sweep": {"rule": "dream_official", "block_length": 256, "thresholds": [0.5]}},
     "tempered": {"sweep": {"sampling": {"temperature": 0.5}}},
+    "rollouts": ROLLOUTS,
+    "rollouts of a grader of one's own": {
+        **ROLLOUTS,
+        "rollouts": {**ROLLOUTS["rollouts"], "grader": "own.module:function"},
+    },
     "columns": {"corpus": {"prompt_column": "q", "completion_column": "a"}},
 }
-"""Settings under which some field is read that others ignore."""
+"""Settings under which some field is read that others ignore; standard is trained on rollouts where there
+are some (see `_rollouts`)."""
 ELSEWHERE = ("name", "store", "report")
 """A run's name, where results lie, what the report shows."""
 SOMETIMES = (("train", "eval_steps"),)
@@ -76,7 +86,7 @@ def base(reader: str) -> dict[str, Any]:
     """Raw settings of one reader."""
     raw = copy.deepcopy(PLAIN)
     for section, fields in READERS[reader].items():
-        raw[section] = {**raw[section], **copy.deepcopy(fields)}
+        raw[section] = {**raw.get(section, {}), **copy.deepcopy(fields)}
     return raw
 
 
@@ -141,7 +151,7 @@ def _literals(annotation: Any) -> Iterator[Any]:
 def _value(config: TrimsConfig, path: tuple[str, ...]) -> Any:
     value: Any = config
     for name in path:
-        value = value[name] if isinstance(value, dict) else getattr(value, name)
+        value = value[name] if isinstance(value, dict) else getattr(value, name, None)
     return value
 
 
@@ -156,6 +166,17 @@ def names(config: TrimsConfig) -> list[tuple[str, bytes]]:
             spec = load_spec(node.stage)
             found.append((node.id, canonical_json(spec.settings(config, node).result_fields())))
     return found
+
+
+@pytest.fixture(autouse=True)
+def _rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nodes of rollouts are there wherever the settings have that section."""
+    needs = TrimsConfig.needs
+    monkeypatch.setattr(
+        TrimsConfig,
+        "needs",
+        lambda self, role: needs(self, role) or bool(role == "rollouts" and self.rollouts),
+    )
 
 
 @pytest.mark.parametrize(

@@ -38,18 +38,21 @@ def render_page(results: Mapping[str, Any], figures: Path) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(_resource("page.html"))
+    buckets, teacher = results["buckets"], results["provenance"]["teacher"]
     return template.render(
         results=results,
         style=_resource("page.css"),
         sentences=sentences(results),
         intervals=MEANINGS_OF_INTERVALS,
         tasks=[_task(results, task, figures) for task in results["tasks"]],
-        difficulty=_picture(figures, "difficulty", difficulty_alt(results["buckets"])),
+        difficulty=None if buckets is None else _picture(figures, "difficulty", difficulty_alt(buckets)),
         losses=_picture(figures, "losses", losses_alt(results["losses"])) if results["losses"] else None,
-        bucket_colours=bucket_colours(results["buckets"]["k"]),
+        bucket_colours=[] if buckets is None else bucket_colours(buckets["k"]),
         stages=stages_table(results),
         config=json.dumps(results["provenance"]["config"], indent=1, sort_keys=True, ensure_ascii=False),
-        teacher=json.dumps(results["provenance"]["teacher"], indent=1, sort_keys=True, ensure_ascii=False),
+        teacher=None
+        if teacher is None
+        else json.dumps(teacher, indent=1, sort_keys=True, ensure_ascii=False),
     )
 
 

@@ -8,8 +8,6 @@ decodes nothing. A crash loses at most the chunk in flight. cells.json is writte
 from __future__ import annotations
 
 import json
-import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +26,6 @@ from trims_core.store import Artifact, Attempt, Made, UnitRecord
 from trims_core.sweep.cells import Cell, chunk_notes, grid, summarise, table
 from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, settings
 
-logger = logging.getLogger(__name__)
-
 VERSION: Final = 3
 CHUNK: Final = 200
 """Problems per unit: what a crash may cost, and the grain in which `limit` grows without decoding again."""
@@ -38,7 +34,6 @@ TIMES_FILE: Final = "times.parquet"
 """Apart from the samples, which are the same whenever they are decoded."""
 _ADAPTER_FILES: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 """What a student is loaded with; a model card or metrics beside them change no sample."""
-_TELL_EVERY_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,14 +92,20 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
             student does not have, or a prompt that does not fit (before anything is decoded).
         SweepError: decoding failed; names the cell.
     """
+    from trims_core.decoding.from_settings import sampling_for
+    from trims_core.decoding.progress import DecodingProgress
     from trims_core.decoding.runner import Prompt, load_runner
-    from trims_core.sweep.rules import check_settings, decode_settings, sampling_for
+    from trims_core.sweep.rules import check_settings, decode_settings
 
     chosen: SweepSettings = work.settings
     check_settings(chosen)
-    tell = _SweepProgress(work, waiting, done)
+    n_done, n_waiting = (
+        sum(record.notes["n"] for record in done),
+        sum(len(u.source.problems) for u in waiting),
+    )
+    tell = DecodingProgress(work.node_id, work.progress, n_done, n_waiting)
     runner = load_runner(chosen.student, _adapter(work), chosen.system_prompt)
-    sampling = sampling_for(chosen.sampling, runner.student)
+    sampling = sampling_for(chosen.sampling, runner.student, "sweep")
     prompts: dict[str, list[list[int]]] = {}
     for unit in waiting:
         chunk: Chunk = unit.source
@@ -116,12 +117,18 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     def make(unit: Unit, attempt: Attempt) -> Made:
         fault_point("sweep.before_chunk")
         chunk: Chunk = unit.source
+        first, tell_step = chunk.decoding.first_number, tell.of(chunk.cell.text())
+
+        def on_step(done: int, total: int) -> None:
+            fault_point("sweep.inside_chunk")
+            tell_step(done, total)
+
         try:
             answers = runner.answer(
                 prompts[unit.inputs["problems"]],
                 decode_settings(chunk.decoding, sampling),
-                tell.of(chunk),
-                chunk.decoding.first_number,
+                on_step,
+                range(first, first + len(chunk.problems)),
             )
         except SweepError as error:
             raise SweepError(f"cell {chunk.cell.text()}: {error}") from error
@@ -141,7 +148,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         write_table(attempt.path / TIMES_FILE, TIMES, columns, about)
         fault_point("sweep.before_record")
         notes = {**chunk_notes(columns, answers.seconds), **conditions}
-        tell.finished(chunk, notes)
+        tell.finished(chunk.cell.text(), notes)
         return Made({TABLE_FILE: n_rows, TIMES_FILE: n_rows}, notes, aside=(TIMES_FILE,))
 
     yield make
@@ -213,36 +220,6 @@ def _provenance(unit: Unit, conditions: Mapping[str, Any]) -> dict[str, Any]:
         "counting": "tokens up to and including the first end token; forwards the sequence took part in",
         **conditions,
     }
-
-
-class _SweepProgress:
-    """Counts sequences over all units, those that are there included, and tells once a second."""
-
-    def __init__(self, work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> None:
-        self._node, self._tell = work.node_id, work.progress
-        self._done = sum(record.notes["n"] for record in done)
-        self._total = self._done + sum(len(unit.source.problems) for unit in waiting)
-        self._last = 0.0
-        self._tell(self._done, self._total, f"loading the student of {work.node_id}")
-
-    def of(self, chunk: Chunk) -> Any:
-        """The callback for one chunk's decoding."""
-
-        def on_step(done: int, _total: int) -> None:
-            fault_point("sweep.inside_chunk")
-            now = time.monotonic()
-            if now - self._last >= _TELL_EVERY_S:
-                self._last = now
-                self._tell(self._done + done, self._total, chunk.cell.text())
-
-        return on_step
-
-    def finished(self, chunk: Chunk, notes: Mapping[str, Any]) -> None:
-        """Tells how fast a chunk was."""
-        self._done += len(chunk.problems)
-        note = f"{chunk.cell.text()}: {notes['tokens'] / notes['forwards']:.2f} tokens per forward"
-        self._tell(self._done, self._total, note)
-        logger.info("%s: %s, %.0f tokens/s", self._node, note, notes["tokens"] / notes["seconds"])
 
 
 def _card(chosen: SweepSettings, summaries: Sequence[Mapping[str, Any]], adapters: Sequence[str]) -> str:
