@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from trims_core.students import Family
-from trims_core.training.head import Rows, head_cross_entropy, head_rows
+from trims_core.training.head import head_cross_entropy
+from trims_core.training.rows import Rows, head_rows
 from trims_core.training.sequences import Batch, View
 
 
