@@ -174,7 +174,8 @@ class LladaFamily(Family):
             "mlp_bias": False,
             "bos_token_id": c.get("bos_token_id"),
             "eos_token_id": self.eos_id,
-            "pad_token_id": c.get("pad_token_id", self.eos_id),
+            # Hugging Face would never train the embedding of a pad, which is LLaDA's end of sequence
+            "pad_token_id": None,
             "is_causal": False,
             "use_cache": False,
         }

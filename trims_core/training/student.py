@@ -65,7 +65,8 @@ class Denoiser(nn.Module):
         hidden_BLD = causal.base_model(
             input_ids=view.noisy_BL, attention_mask=attention_BL, use_cache=False
         ).last_hidden_state
-        return self.family.align(hidden_BLD)[view.scored_BL]
+        aligned_BLD = self.family.align(hidden_BLD) if view.aligned else hidden_BLD
+        return aligned_BLD[view.scored_BL]
 
 
 class TrainedStudent:

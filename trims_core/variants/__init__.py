@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Discriminator, Tag
 
 from trims_core.variants.base import EndsConfig, Pads, Role, VariantConfig
+from trims_core.variants.lift import GiftVariant, LiftVariant
 from trims_core.variants.trims import LossWeight, Order, StandardVariant, TrimsVariant
 
 
@@ -20,12 +21,17 @@ def _method(value: Any) -> str:
 
 
 Variant: TypeAlias = Annotated[
-    Annotated[TrimsVariant, Tag("trims")] | Annotated[StandardVariant, Tag("standard")],
+    Annotated[TrimsVariant, Tag("trims")]
+    | Annotated[StandardVariant, Tag("standard")]
+    | Annotated[LiftVariant, Tag("lift")]
+    | Annotated[GiftVariant, Tag("gift")],
     Discriminator(_method),
 ]
 
 __all__ = [
     "EndsConfig",
+    "GiftVariant",
+    "LiftVariant",
     "LossWeight",
     "Order",
     "Pads",
