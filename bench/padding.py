@@ -133,10 +133,11 @@ def _tokens_per_second(
     ours: Sequence[Sequence[Any]], before: Sequence[Sequence[Any]], lengths: Any, n_steps: int
 ) -> list[tuple[float, float]]:
     """Per step: tokens of prompts and answers per second of forward and backward, on both sides."""
+    from trims_core.training.loss import MaskedDenoiser
+
     from trims_core.config import TrainConfig
     from trims_core.training.data import MaskedExamples
     from trims_core.training.examples import Examples
-    from trims_core.training.loss import MaskedDenoiser
     from trims_core.variants import VariantConfig
 
     shape = Shape(vocab=8192, layers=2, hidden=128)

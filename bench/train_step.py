@@ -105,7 +105,6 @@ def _child(kind: str, steps: int, *, quick: bool) -> dict[str, float]:
 def measure(kind: str, shape: Shape, steps: int) -> dict[str, float]:
     """Seconds of a step (after a first one), MiB of the weights, MiB at the peak beyond them, the loss."""
     import torch
-
     from trims_core.training.loss import MaskedDenoiser, denoising_loss
 
     student, family = new_student(shape)
@@ -137,10 +136,10 @@ def measure(kind: str, shape: Shape, steps: int) -> dict[str, float]:
 def new_student(shape: Shape) -> tuple[Any, Any]:
     """The student with fresh LoRA adapters on its linear layers, and its family."""
     import torch
+    from trims_core.training.adapter import add_lora
 
     from trims_core.config import LoraSettings
     from trims_core.students.llada import LladaFamily
-    from trims_core.training.adapter import add_lora
 
     config = {
         "model_type": "llada",

@@ -22,6 +22,7 @@ from trims_core.errors import nearest_name
 from trims_core.points import MEANINGS, CacheName, RuleName
 from trims_core.sections import (
     BY_DIGEST,
+    LATER,
     OPERATIONAL,
     FilePath,
     Fraction,
@@ -261,6 +262,9 @@ class TrainingConfig(Section):
     epochs: Annotated[float, Field(gt=0)] = 30.0
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Optimizer steps; overrides epochs."""
+    max_forwards: Annotated[int | None, Field(ge=1), LATER] = None
+    """Forwards of a batch through the student in training; overrides max_steps and epochs. A method that
+    needs two for a step (a second view, a pass without gradient) takes half as many steps."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Sequences per optimizer step over all ranks and accumulation steps."""
     micro_batch_size: Annotated[int, Field(ge=1)] = 4
@@ -270,7 +274,13 @@ class TrainingConfig(Section):
     warmup_ratio: Fraction = 0.03
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    lora: LoraSettings = Field(default_factory=LoraSettings)
+    lora: LoraSettings | None = Field(default_factory=LoraSettings)
+    """null: every weight is trained, and the result is a whole checkpoint."""
+    init_adapter: Annotated[FilePath | None, BY_DIGEST, LATER] = None
+    """A PEFT folder of this student to go on from; `lora` has to be of its shape."""
+    keep: Annotated[Literal["last", "best"], LATER] = "last"
+    """Which weights are the result: the last ones, or those of the lowest validation loss of content (looked
+    at every eval_steps)."""
     max_length: Annotated[int, Field(ge=2)] = 1024
     """Student tokens; longer sequences lose the end of their completion, and are trained on no end then."""
     pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1

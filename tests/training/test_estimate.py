@@ -9,12 +9,12 @@ import pytest
 import torch
 from fakes import training_cli
 from fakes.training_student import tiny_family, tiny_train
+from trims_core.training.adapter import add_lora, checkpoint_activations
 
 from trims_core.config import LoraSettings, StudentConfig, TrainConfig
 from trims_core.settings import load_config, parse_config
 from trims_core.students.shapes import family_of_shape, random_student
 from trims_core.training import estimate as module
-from trims_core.training.adapter import add_lora, checkpoint_activations
 from trims_core.training.estimate import Machine, count_parameters, describe, estimate
 from trims_core.training.head import CHUNK_BYTES
 from trims_core.training.plan import count_steps, split_validation

@@ -9,11 +9,11 @@ import pytest
 import torch
 from fakes.training_student import VOCAB_SIZE, tiny_family, tiny_model
 from torch.nn import functional
+from trims_core.training.loss import MaskedDenoiser, denoising_loss, normalise
 
 from trims_core.masking import Masks, loss_weights
 from trims_core.students import load_student
 from trims_core.students.shapes import random_student
-from trims_core.training.loss import MaskedDenoiser, denoising_loss, normalise
 
 
 @pytest.mark.parametrize("norm", ["token", "sequence", "batch"])

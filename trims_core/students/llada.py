@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trims_core.errors import ConfigError
 from trims_core.students.config_json import (
@@ -25,6 +25,10 @@ from trims_core.students.config_json import (
     rope_theta,
 )
 from trims_core.students.family import Family, find_mask_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -174,11 +178,16 @@ class LladaFamily(Family):
             "mlp_bias": False,
             "bos_token_id": c.get("bos_token_id"),
             "eos_token_id": self.eos_id,
-            # Hugging Face would never train the embedding of a pad, which is LLaDA's end of sequence
-            "pad_token_id": None,
+            "pad_token_id": c.get("pad_token_id", self.eos_id),
             "is_causal": False,
             "use_cache": False,
         }
+
+    def new_model(self, state: Mapping[str, Tensor] | None = None, **options: Any) -> PreTrainedModel:
+        model = super().new_model(state, **options)
+        # LLaDA's program trains every row of the embedding; Hugging Face's Llama leaves out that of the pad
+        model.get_input_embeddings().padding_idx = None
+        return model
 
     @property
     def linear_leaves(self) -> Mapping[str, tuple[str, str]]:

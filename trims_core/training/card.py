@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from trims_core.config import TrainingConfig
 from trims_core.training.settings import TrainSettings, base_name
-from trims_core.variants import EndsConfig, VariantConfig
+from trims_core.variants import EndsConfig
+
+_KEPT: Final = {"last": "the last", "best": "lowest validation loss of content"}
 
 
 def model_card(
@@ -25,30 +28,22 @@ def model_card(
         finals: last training and validation losses.
     """
     train, variant, base = settings.train, settings.variant, base_name(settings.student)
-    method = "standard masked diffusion fine-tuning"
-    if variant.method == "trims":
-        method = f"TRIMS (trajectory-aware masks, {variant.order} order, mixing ρ = {variant.rho:g})"
     counts = result["counts"]
     n_trained = counts["n_examples"] - counts["n_validation"]
-    trajectory = {
-        "order": variant.order,
-        "ρ": variant.rho,
-        "p_low, p_high": f"{variant.p_low:g}, {variant.p_high:g}",
-    }
     rows = {
-        "method": variant.method,
-        **({"masks of the user's own": variant.masks} if variant.masks else {}),
-        **(trajectory if variant.method == "trims" else {}),
-        "loss weight, normalisation": f"{_weight(variant)}, {train.loss_norm}",
+        **variant.card_rows(),
+        "loss normalisation": train.loss_norm,
         "buckets": f"{edges['k']} by {edges['metric']}",
         "seed": settings.seed,
         "optimizer steps × sequences": f"{result['steps']} × {train.batch_size}",
         "learning rate, schedule, warm-up": f"{train.lr:g}, {train.scheduler}, {train.warmup_ratio:g}",
         "weight decay, gradient clip": f"{train.weight_decay:g}, {train.max_grad_norm:g}",
-        "LoRA r, alpha, dropout": f"{train.lora.r}, {train.lora.alpha:g}, {train.lora.dropout:g}",
-        "LoRA targets": ", ".join(train.lora.targets),
+        **_what_is_trained(train),
         "max length": train.max_length,
         "supervised ends": _ends(settings.ends),
+        "kept": "the last weights"
+        if train.keep == "last"
+        else f"the best of all validations, step {result['kept_step']}",
         "trainable parameters": f"{result['trainable_parameters']:,}",
         "examples trained on, held out": f"{n_trained}, {counts['n_validation']}",
         "of them without an end of turn (truncated)": counts["n_truncated"],
@@ -63,7 +58,7 @@ base_model: {base}
 tags: [lora, masked-diffusion, trims]
 ---
 
-# LoRA adapter by {method}
+# LoRA adapter by {variant.title()}
 
 | | |
 |---|---|
@@ -98,13 +93,14 @@ student = load_student("{base}", adapter=Path("path/to/this/folder"))
 """
 
 
-def _weight(variant: VariantConfig) -> str:
-    of = {
-        "inverse_p": f" (at most {variant.inverse_p_clip:g})",
-        "cart": f" (p = {variant.cart_p:g})",
-        "bucket_profile": f" (ρ {variant.rho:g}, p {variant.p_low:g}, {variant.p_high:g}, {variant.order})",
+def _what_is_trained(train: TrainingConfig) -> dict[str, str]:
+    if train.lora is None:
+        return {"trained": "all weights"}
+    rows = {
+        "LoRA r, alpha, dropout": f"{train.lora.r}, {train.lora.alpha:g}, {train.lora.dropout:g}",
+        "LoRA targets": ", ".join(train.lora.targets),
     }
-    return variant.loss_weight + of.get(variant.loss_weight, "")
+    return rows if train.init_adapter is None else {**rows, "started from": "an adapter"}
 
 
 def _ends(ends: EndsConfig) -> str:

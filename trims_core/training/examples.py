@@ -33,7 +33,7 @@ from trims_core.training.mapped import (
 )
 from trims_core.training.orders import RandomCuts, ordered, random_cuts
 from trims_core.training.plan import Lengths
-from trims_core.variants import Order, VariantConfig
+from trims_core.variants import Order
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +74,12 @@ class Examples:
     n_buckets: int
     n_truncated: int
     n_without_completion: int
+    reveal_steps: Sequence[npt.NDArray[np.int16]] | None = None
+    """Of rollouts: the step at which each of the answer's tokens was revealed; −1: never."""
 
 
 def load_examples(
-    shards: Sequence[Path], n_buckets: int, variant: VariantConfig, seed: int, max_length: int, scratch: Path
+    shards: Sequence[Path], n_buckets: int, order: Order, seed: int, max_length: int, scratch: Path
 ) -> Examples:
     """The examples of some bucket shards, sorted by id, mapped from a folder in `scratch`.
 
@@ -88,9 +90,9 @@ def load_examples(
         InputError: nothing is left to train on.
     """
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in shards]
-    about = [_VERSION, states, n_buckets, variant.order, seed, max_length]
+    about = [_VERSION, states, n_buckets, order, seed, max_length]
     folder = scratch / f"examples-{sha256_json(about)[:16]}"
-    make_once(folder, _Writing(shards, n_buckets, variant.order, seed, max_length).write)
+    make_once(folder, _Writing(shards, n_buckets, order, seed, max_length).write)
     pa.default_memory_pool().release_unused()  # what was written with: Arrow keeps pages that are free
     arrays = {name: map_array(folder, name) for name in _ARRAYS}
     lost = json.loads((folder / _LOST_FILE).read_bytes())

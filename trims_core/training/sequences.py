@@ -102,7 +102,7 @@ class Sequences:
 class View:
     """One canvas on its way to the model.
 
-    noisy_BL: int64, [MASK] put in. scored_BL: bool, the masked positions that have a loss. weight_BL: float32,
+    noisy_BL: int64, [MASK] put in. scored_BL: bool, masked positions that have a loss. weight_BL: float32,
     the weights of their cross-entropies before normalisation, 0 elsewhere. dropout_seed: seeds its dropout,
     so that a resumed or differently split run drops the same units. aligned: whether a token's prediction is
     read where its family decodes it from; a published program reads it at the token itself.
@@ -225,6 +225,6 @@ def gather(
     )
 
 
-def _moved(item: Any, device: torch.device | str) -> dict[str, Tensor]:
+def _moved(item: Any, device: torch.device | str) -> dict[str, Any]:
     values = {one.name: getattr(item, one.name) for one in fields(item)}
     return {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}

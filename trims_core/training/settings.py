@@ -5,9 +5,8 @@ Whatever a training does not read is at its default here: adapters whose setting
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from trims_core.config import StudentConfig, TrainConfig, TrainingConfig, TrimsConfig
 from trims_core.fingerprint import Digests
@@ -15,16 +14,7 @@ from trims_core.graph import Node
 from trims_core.sections import OPERATIONAL, Section
 from trims_core.training.zero import deepspeed_settings
 from trims_core.user_code import source_file
-from trims_core.variants import EndsConfig, VariantConfig
-
-_ALWAYS_READ: Final = frozenset({"method", "loss_weight", "masks"})
-_TRAJECTORY: Final = frozenset({"order", "rho", "p_low", "p_high"})
-_READ_WITH: Final[Mapping[str, frozenset[str]]] = {
-    "cart": frozenset({"cart_p"}),
-    "inverse_p": frozenset({"inverse_p_clip"}),
-    "bucket_profile": _TRAJECTORY,
-}
-"""Settings of a variant that only some loss weights read."""
+from trims_core.variants import EndsConfig, Variant
 
 
 class TrainSettings(Section):
@@ -33,8 +23,8 @@ class TrainSettings(Section):
     train: TrainingConfig
     """With `length_window` filled in; without `epochs` where `max_steps` overrides them, and without the path
     `deepspeed`."""
-    variant: VariantConfig
-    """Its method, loss weight and masks, and what these read; its ends are in `ends`."""
+    variant: Variant
+    """Its method and what that reads; its ends are in `ends`."""
     ends: EndsConfig
     seed: int
     student: StudentConfig
@@ -57,7 +47,7 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
     variant = config.train.variants[name]
     return TrainSettings(
         train=shared_settings(config.train),
-        variant=what_is_read(variant),
+        variant=variant.as_read(),
         ends=config.train.ends_of(variant),
         seed=seed,
         student=config.student.without_template(),
@@ -72,14 +62,6 @@ def shared_settings(train: TrainConfig) -> TrainingConfig:
     unread = {"deepspeed"} | ({"epochs"} if train.max_steps is not None else set())
     read = {name: getattr(train, name) for name in TrainingConfig.model_fields if name not in unread}
     return TrainingConfig(**(read | {"length_window": train.window}))
-
-
-def what_is_read(variant: VariantConfig) -> VariantConfig:
-    """A variant with defaults where neither its method nor its loss weight looks."""
-    read = _ALWAYS_READ | _READ_WITH.get(variant.loss_weight, frozenset())
-    if variant.method == "trims":
-        read |= _TRAJECTORY
-    return VariantConfig(**{name: getattr(variant, name) for name in read})
 
 
 def outside_inputs(settings: TrainSettings, digests: Digests) -> dict[str, str]:

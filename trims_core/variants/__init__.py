@@ -9,9 +9,9 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Discriminator, Tag
 
-from trims_core.variants.base import EndsConfig, Pads, Role, VariantConfig
+from trims_core.variants.base import EndsConfig, Order, Pads, Role, VariantConfig
 from trims_core.variants.lift import GiftVariant, LiftVariant
-from trims_core.variants.trims import LossWeight, Order, StandardVariant, TrimsVariant
+from trims_core.variants.trims import LossWeight, StandardVariant, TrimsVariant
 
 
 def _method(value: Any) -> str:

@@ -41,9 +41,9 @@ def normalise(weight_BL: Tensor, n_supervised_B: Tensor, norm: LossNorm, totals:
 def mean_with_ends(batch: Batch, view: View, counted: str, totals: Totals) -> Tensor:
     """Weights [B, L] of a plain mean over scored content, to which ends are added in their own share.
 
-    Content: the method's mean (its weights over `totals[counted]`) times the content's share of all
-    supervised tokens; ends: their weight over all supervised tokens. So a method that scores few tokens of an
-    answer learns no more about ends than one that scores many, and without ends this is the published mean.
+    Content: the method's mean (weights over `totals[counted]`) times the content's share of the supervised
+    tokens; ends: their weight over all supervised tokens. So a method that scores few tokens of an answer
+    learns no more about ends than one that scores many, and without ends this is the published mean.
     """
     n_supervised = max(totals.n_supervised, 1)
     content = totals["n_content"] / n_supervised / max(totals[counted], 1)
