@@ -179,6 +179,12 @@ class LladaFamily(Family):
             "use_cache": False,
         }
 
+    def new_model(self, state: Mapping[str, Tensor] | None = None, **options: Any) -> PreTrainedModel:
+        model = super().new_model(state, **options)
+        # LLaDA's program trains every row of the embedding; Hugging Face's Llama leaves out that of the pad
+        model.get_input_embeddings().padding_idx = None
+        return model
+
     @property
     def linear_leaves(self) -> Mapping[str, tuple[str, str]]:
         return _LEAVES
