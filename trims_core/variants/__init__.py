@@ -10,7 +10,10 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Discriminator, Tag
 
 from trims_core.variants.base import EndsConfig, Order, Pads, Role, VariantConfig
+from trims_core.variants.d3llm import D3llmVariant
+from trims_core.variants.dparallel import DParallelVariant
 from trims_core.variants.lift import GiftVariant, LiftVariant
+from trims_core.variants.tabom import TabomVariant
 from trims_core.variants.trims import LossWeight, StandardVariant, TrimsVariant
 
 
@@ -24,11 +27,16 @@ Variant: TypeAlias = Annotated[
     Annotated[TrimsVariant, Tag("trims")]
     | Annotated[StandardVariant, Tag("standard")]
     | Annotated[LiftVariant, Tag("lift")]
-    | Annotated[GiftVariant, Tag("gift")],
+    | Annotated[GiftVariant, Tag("gift")]
+    | Annotated[TabomVariant, Tag("tabom")]
+    | Annotated[DParallelVariant, Tag("dparallel")]
+    | Annotated[D3llmVariant, Tag("d3llm")],
     Discriminator(_method),
 ]
 
 __all__ = [
+    "D3llmVariant",
+    "DParallelVariant",
     "EndsConfig",
     "GiftVariant",
     "LiftVariant",
@@ -37,6 +45,7 @@ __all__ = [
     "Pads",
     "Role",
     "StandardVariant",
+    "TabomVariant",
     "TrimsVariant",
     "Variant",
     "VariantConfig",
