@@ -104,13 +104,15 @@ class View:
 
     noisy_BL: int64, [MASK] put in. scored_BL: bool, masked positions that have a loss. weight_BL: float32,
     the weights of their cross-entropies before normalisation, 0 elsewhere. dropout_seed: seeds its dropout,
-    so that a resumed or differently split run drops the same units.
+    so that a resumed or differently split run drops the same units. aligned: whether a token's prediction is
+    read where its family decodes it from; a published program reads it at the token itself.
     """
 
     noisy_BL: Tensor
     scored_BL: Tensor
     weight_BL: Tensor
     dropout_seed: int
+    aligned: bool = True
 
 
 @dataclass(frozen=True)

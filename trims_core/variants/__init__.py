@@ -10,6 +10,10 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Discriminator, Tag
 
 from trims_core.variants.base import EndsConfig, Order, Pads, Role, VariantConfig
+from trims_core.variants.d3llm import D3llmVariant
+from trims_core.variants.dparallel import DParallelVariant
+from trims_core.variants.lift import GiftVariant, LiftVariant
+from trims_core.variants.tabom import TabomVariant
 from trims_core.variants.trims import LossWeight, StandardVariant, TrimsVariant
 
 
@@ -20,17 +24,28 @@ def _method(value: Any) -> str:
 
 
 Variant: TypeAlias = Annotated[
-    Annotated[TrimsVariant, Tag("trims")] | Annotated[StandardVariant, Tag("standard")],
+    Annotated[TrimsVariant, Tag("trims")]
+    | Annotated[StandardVariant, Tag("standard")]
+    | Annotated[LiftVariant, Tag("lift")]
+    | Annotated[GiftVariant, Tag("gift")]
+    | Annotated[TabomVariant, Tag("tabom")]
+    | Annotated[DParallelVariant, Tag("dparallel")]
+    | Annotated[D3llmVariant, Tag("d3llm")],
     Discriminator(_method),
 ]
 
 __all__ = [
+    "D3llmVariant",
+    "DParallelVariant",
     "EndsConfig",
+    "GiftVariant",
+    "LiftVariant",
     "LossWeight",
     "Order",
     "Pads",
     "Role",
     "StandardVariant",
+    "TabomVariant",
     "TrimsVariant",
     "Variant",
     "VariantConfig",
