@@ -16,7 +16,6 @@ from trims_core.variants.tabom import TabomVariant
 from trims_core.variants.trims import LossWeight, StandardVariant, TrimsVariant
 
 
-
 def _method(value: Any) -> str:
     """What a variant calls its method; TRIMS where it names none."""
     name = value.get("method", "trims") if isinstance(value, dict) else getattr(value, "method", None)

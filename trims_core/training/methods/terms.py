@@ -52,7 +52,12 @@ def mean_with_ends(batch: Batch, view: View, counted: str, totals: Totals) -> Te
 
 
 def plain_view(
-    sequences: Sequences, context: Context, hidden_BL: Tensor, scored_BL: Tensor, ends_BL: Tensor, number: int = 0
+    sequences: Sequences,
+    context: Context,
+    hidden_BL: Tensor,
+    scored_BL: Tensor,
+    ends_BL: Tensor,
+    number: int = 0,
 ) -> View:
     """A canvas for `mean_with_ends`: what is scored of the content weighs 1, masked ends their own weight.
 
@@ -106,16 +111,18 @@ def masked_loss(
 
 
 def certainty_term(name: str, weight: float, temperature: float, totals: Totals) -> EntropyTerm:
-    """The weighted certainty term. Which predictions are right is known after the forward only, so the mean is
-    that of a micro-batch, and micro-batches weigh the same."""
+    """The weighted certainty term. Which predictions are right is known after the forward only, so the mean
+    is that of a micro-batch, and micro-batches weigh the same."""
     return EntropyTerm(
-        name, temperature, lambda entropy_M, right_M: weight * certainty(entropy_M, right_M) / totals.n_micro_batches
+        name,
+        temperature,
+        lambda entropy_M, right_M: weight * certainty(entropy_M, right_M) / totals.n_micro_batches,
     )
 
 
 def certainty(entropy_M: Tensor, right_M: Tensor) -> Tensor:
-    """Mean entropy of the predictions that are right already: scalar, in nats; 0 with zero gradients where none
-    is right. Source: dParallel (arXiv 2509.26488)."""
+    """Mean entropy of the predictions that are right already: scalar, in nats; 0 with zero gradients where
+    none is. Source: dParallel (arXiv 2509.26488)."""
     return (entropy_M * right_M).sum() / right_M.sum().clamp(min=1)
 
 
