@@ -27,11 +27,11 @@ class D3llmVariant(VariantConfig):
     where this is the block length that they were decoded with."""
     mask_ratio_min: Fraction = 0.0
     mask_ratio_max: Fraction = 0.8
-    """The hidden share of the block is uniform between two bounds; the lower one grows linearly from the first
-    of these numbers to the second over the run."""
+    """The hidden share of the block is uniform between two bounds; the lower one grows linearly from the
+    first of these numbers to the second over the run."""
     shift: Annotated[int, Field(ge=0)] | Literal["permuted", "random"] = 0
     """Tokens by which the rollout's steps are read too late, as an ablation: 0 is right, the published LLaDA
-    data are read 10 late. permuted: steps are shuffled inside the answer. random: tokens are hidden at random."""
+    data are read 10 late. permuted: steps are shuffled inside the answer. random: no step is read."""
     complement: bool = True
     """Whether what the first canvas shows of the block is learned from a second one."""
     entropy_weight: Annotated[float, Field(ge=0)] | None = None

@@ -93,7 +93,7 @@ def block_length(lengths: Sequence[int], progress: float) -> int:
 
 
 def ordinals(sequences: Sequences) -> Tensor:
-    """How many of the answer's tokens were revealed at earlier steps, int64 [B, L]; L where never, or no content."""
+    """How many of the answer's tokens earlier steps revealed, int64 [B, L]; L where never, or no content."""
     known_BL = sequences.content_BL & (sequences.reveal_BL >= 0)
     never = torch.iinfo(torch.int64).max
     step_BL = torch.where(known_BL, sequences.reveal_BL.long(), never)

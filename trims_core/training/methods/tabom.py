@@ -2,8 +2,8 @@
 
     cut c ~ U{0 … s_max − M + 1}, s_max an answer's last step;  visible: tokens revealed before step c
     CE   = mean −log p over the tokens revealed in steps c … c + M − 1
-    rank = mean of max(0, H_i − H_j + γ) over the answer's pairs of tokens i, j revealed in steps c … c + W − 1,
-           i at an earlier step than j; mean over answers;  H the entropy of a prediction
+    rank = mean of max(0, H_i − H_j + γ) over an answer's pairs i, j revealed in steps c … c + W − 1, i at an
+           earlier step than j; mean over answers;  H the entropy of a prediction
     loss = CE + λ·rank
 
 Shape legend: B sequences, L padded length, S steps, M scored positions of a canvas, W ranked tokens.
