@@ -138,7 +138,7 @@ def _tokens_per_second(
     from trims_core.config import TrainConfig
     from trims_core.training.data import MaskedExamples
     from trims_core.training.examples import Examples
-    from trims_core.variants import VariantConfig
+    from trims_core.variants import TrimsVariant
 
     shape = Shape(vocab=8192, layers=2, hidden=128)
     model, family = new_student(shape)
@@ -156,7 +156,7 @@ def _tokens_per_second(
         n_truncated=0,
         n_without_completion=0,
     )
-    train, variant = TrainConfig(), VariantConfig()
+    train, variant = TrainConfig(), TrimsVariant()
     ends = train.ends_of(variant)
     dataset = MaskedExamples(examples, train, variant, ends, 0, mask_id=family.mask_id, pad_id=family.eos_id)
     denoiser = MaskedDenoiser(model, family)

@@ -136,10 +136,10 @@ def measure(kind: str, shape: Shape, steps: int) -> dict[str, float]:
 def new_student(shape: Shape) -> tuple[Any, Any]:
     """The student with fresh LoRA adapters on its linear layers, and its family."""
     import torch
-    from trims_core.training.adapter import add_lora
 
     from trims_core.config import LoraSettings
     from trims_core.students.llada import LladaFamily
+    from trims_core.training.trainable import add_lora
 
     config = {
         "model_type": "llada",
@@ -169,7 +169,7 @@ def _batch(shape: Shape, family: Any) -> tuple[dict[str, Any], float]:
     from trims_core.training.data import MaskedExamples
     from trims_core.training.examples import Examples
     from trims_core.training.plan import Entry, MicroBatch
-    from trims_core.variants import VariantConfig
+    from trims_core.variants import TrimsVariant
 
     generator = np.random.default_rng(0)
     prompt = shape.length // 8
@@ -188,7 +188,7 @@ def _batch(shape: Shape, family: Any) -> tuple[dict[str, Any], float]:
     )
     # the share of the canvas, of which the prompt is never masked
     probability = shape.mask_ratio * shape.length / (shape.length - prompt)
-    variant = VariantConfig(rho=1.0, p_low=probability, p_high=probability)
+    variant = TrimsVariant(rho=1.0, p_low=probability, p_high=probability)
     train = TrainConfig()
     ends = train.ends_of(variant)
     dataset = MaskedExamples(examples, train, variant, ends, 0, mask_id=family.mask_id, pad_id=family.eos_id)

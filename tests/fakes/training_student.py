@@ -127,7 +127,8 @@ def same_curves(left: TrainSpec, right: TrainSpec, relative: float, *, split: bo
     Args:
         split: leave out the dead columns, whose number is a matter of how a batch is split.
     """
-    rows = list(zip(curve(left), curve(right), strict=True))
+    curves = ([_flat(row) for row in curve(spec)] for spec in (left, right))
+    rows = list(zip(*curves, strict=True))
     return bool(rows) and all(
         one.keys() == two.keys()
         and one["kind"] == two["kind"]
@@ -140,6 +141,11 @@ def same_curves(left: TrainSpec, right: TrainSpec, relative: float, *, split: bo
     )
 
 
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    parts = {f"parts/{name}": value for name, value in row.get("parts", {}).items()}
+    return {name: value for name, value in row.items() if name != "parts"} | parts
+
+
 def adapter_bytes(spec: TrainSpec) -> bytes:
     """The trained adapter's weights as written."""
     return (spec.adapter / "adapter_model.safetensors").read_bytes()
@@ -147,5 +153,5 @@ def adapter_bytes(spec: TrainSpec) -> bytes:
 
 def steps_with_checkpoint(spec: TrainSpec) -> list[int]:
     """Steps of the checkpoint folders that carry a mark, sorted."""
-    marks = [path for path in spec.paths.checkpoints.iterdir() if (path / "COMPLETE").exists()]
+    marks = [path for path in spec.paths.checkpoints.glob("*") if (path / "COMPLETE").exists()]
     return sorted(json.loads((path / "COMPLETE").read_text())["step"] for path in marks)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from fakes import training_cli
 from fakes.training_student import tiny_family, tiny_train
-from trims_core.training.adapter import add_lora, checkpoint_activations
 
 from trims_core.config import LoraSettings, StudentConfig, TrainConfig
 from trims_core.settings import load_config, parse_config
@@ -18,6 +17,7 @@ from trims_core.training import estimate as module
 from trims_core.training.estimate import Machine, count_parameters, describe, estimate
 from trims_core.training.head import CHUNK_BYTES
 from trims_core.training.plan import count_steps, split_validation
+from trims_core.training.trainable import add_lora, checkpoint_activations
 
 A100 = Machine("A100", 312e12)
 

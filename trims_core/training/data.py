@@ -38,6 +38,13 @@ class RunData:
     validation_ids: tuple[str, ...] = ()
 
 
+def validation_method(context: Context) -> Method:
+    """Standard masks, every end hidden, draws of their own."""
+    hidden = {"pads": "hidden", "rho": 0.0, "p_high": 0.0, "weight": 1.0, "hide_end_of_turn": False}
+    ends = context.ends.model_copy(update=hidden)
+    return Trims(StandardVariant(), replace(context, ends=ends), "validation")
+
+
 def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int, world: World) -> RunData:
     """The data of a rank. Raises: ConfigError where the batch does not divide among the ranks."""
     config, ends = spec.train, spec.ends
@@ -78,7 +85,6 @@ def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int,
     validated = schedule(held_out, 0, ends.tokens)
     chunks = [held_out[i : i + config.batch_size] for i in range(0, len(held_out), config.batch_size)]
     strata = {example: place for place, example in enumerate(held_out)}
-    hidden = ends.model_copy(update={"pads": "hidden", "weight": 1.0, "hide_end_of_turn": False})
     return RunData(
         n_steps=n_steps,
         train=train,
@@ -87,6 +93,6 @@ def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int,
             for chunk in chunks
             for part in validated.cut([validated.entry(i, 0) for i in chunk], 0)
         ],
-        validation_method=Trims(StandardVariant(), replace(context, ends=hidden), "validation"),
+        validation_method=validation_method(context),
         validation_ids=tuple(examples.ids[i] for i in held_out),
     )

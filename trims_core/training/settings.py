@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from trims_core.config import StudentConfig, TrainConfig, TrainingConfig, TrimsConfig
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
-from trims_core.sections import OPERATIONAL, Section
+from trims_core.sections import LATER, OPERATIONAL, Section
 from trims_core.training.zero import deepspeed_settings
 from trims_core.user_code import source_file
 from trims_core.variants import EndsConfig, Variant
@@ -21,14 +21,15 @@ class TrainSettings(Section):
     """One adapter's training."""
 
     train: TrainingConfig
-    """With `length_window` filled in; without `epochs` where `max_steps` overrides them, and without the path
-    `deepspeed`."""
+    """With `length_window` filled in; without what overrides leave unread, and without the path `deepspeed`."""
     variant: Variant
     """Its method and what that reads; its ends are in `ends`."""
     ends: EndsConfig
     seed: int
     student: StudentConfig
     """Without its template: prompts come as tokens."""
+    validated_every: Annotated[int | None, LATER] = None
+    """Optimizer steps; read where the best weights are kept."""
     deepspeed: dict[str, Any]
     """DeepSpeed's configuration: what train.deepspeed holds, or the built-in one."""
     variant_name: Annotated[str, OPERATIONAL]
@@ -51,6 +52,7 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
         ends=config.train.ends_of(variant),
         seed=seed,
         student=config.student.without_template(),
+        validated_every=config.train.eval_steps if config.train.keep == "best" else None,
         deepspeed=deepspeed_settings(config.train.deepspeed),
         variant_name=name,
         run_name=f"{config.name}/{name}-s{seed}",
@@ -59,21 +61,27 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
 
 def shared_settings(train: TrainConfig) -> TrainingConfig:
     """What every variant and seed reads."""
-    unread = {"deepspeed"} | ({"epochs"} if train.max_steps is not None else set())
+    unread = {"deepspeed"}
+    if train.max_forwards is not None:
+        unread |= {"epochs", "max_steps"}
+    elif train.max_steps is not None:
+        unread.add("epochs")
     read = {name: getattr(train, name) for name in TrainingConfig.model_fields if name not in unread}
     return TrainingConfig(**(read | {"length_window": train.window}))
 
 
 def outside_inputs(settings: TrainSettings, digests: Digests) -> dict[str, str]:
-    """Digests of the student's checkpoint and of the module with the user's masks.
+    """Digests of the student's checkpoint, of an adapter to go on from, of modules of the user's own.
 
     Raises:
-        ConfigError: the student or the module is not there.
+        ConfigError: one of them is not there.
     """
     found = {"student": digests.checkpoint(settings.student.model, settings.student.revision)}
-    if settings.variant.masks is not None:
-        where = f"train.variants.{settings.variant_name}.masks"
-        found["masks"] = digests.file(source_file(settings.variant.masks, where))
+    if settings.train.init_adapter is not None:
+        found["init_adapter"] = digests.tree(settings.train.init_adapter, ("adapter_*.json", "*.safetensors"))
+    for field, code in settings.variant.own_code().items():
+        where = f"train.variants.{settings.variant_name}.{field}"
+        found[field] = digests.file(source_file(code, where))
     return found
 
 

@@ -33,9 +33,11 @@ VERSION: Final = 3
 UNIT: Final = "adapter"
 CARD_FILE: Final = "README.md"
 METRICS_FILE: Final = "metrics.jsonl"
+TIMES_FILE: Final = "times.jsonl"
+"""What was measured at every step; apart from the metrics, which are the same whenever it is trained."""
 GPU_NODES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of which one exists where there is a GPU."""
-_FILES: Final = ("adapter_config.json", "adapter_model.safetensors", CARD_FILE, METRICS_FILE)
+_FILES: Final = ("adapter_config.json", "adapter_model.safetensors", CARD_FILE, METRICS_FILE, TIMES_FILE)
 
 
 def units(work: Work, _facts: None) -> list[Unit]:
@@ -127,7 +129,7 @@ def _describe(
     settings: TrainSettings, edges: Mapping[str, Any], digests: Mapping[str, str], spec: TrainSpec
 ) -> Made:
     """Puts metrics and model card beside a finished adapter."""
-    from trims_core.training.journal import read_metrics
+    from trims_core.training.journal import MEASURED, read_metrics
 
     result = json.loads(spec.paths.result.read_bytes())
     rows = read_metrics(spec.paths.metrics)
@@ -136,15 +138,18 @@ def _describe(
     card = model_card(settings, edges, digests, result, finals)
     (spec.adapter / CARD_FILE).write_text(card, encoding="utf-8")
     # without times: the same training gives the same bytes
-    timeless = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-    lines = "".join(json.dumps(row) + "\n" for row in timeless)
-    (spec.adapter / METRICS_FILE).write_text(lines, encoding="utf-8")
+    timeless = [{name: value for name, value in row.items() if name not in MEASURED} for row in rows]
+    times = [{name: row[name] for name in ("step", "kind", *MEASURED) if name in row} for row in rows]
+    for name, kept in ((METRICS_FILE, timeless), (TIMES_FILE, times)):
+        lines = "".join(json.dumps(row) + "\n" for row in kept)
+        (spec.adapter / name).write_text(lines, encoding="utf-8")
     counts = result["counts"]
     n_in = counts["n_examples"] + counts["n_without_completion"]
     notes = {
         "counts": {"n_in": n_in, "n_out": counts["n_examples"], **counts},
         "info": {
             "steps": result["steps"],
+            "kept_step": result["kept_step"],
             "final_train_loss": finals["train_loss"],
             "final_eval_loss": finals["eval_loss"],
             "final_eval_end_loss": finals["eval_end_loss"],
@@ -154,7 +159,7 @@ def _describe(
             "train_seconds": rows[-1]["seconds"] if rows else 0.0,
         },
     }
-    return Made(dict.fromkeys(_FILES), notes, aside=(CARD_FILE, METRICS_FILE))
+    return Made(dict.fromkeys(_FILES), notes, aside=(CARD_FILE, METRICS_FILE, TIMES_FILE))
 
 
 def _edges(buckets: Artifact) -> dict[str, Any]:

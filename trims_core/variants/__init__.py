@@ -18,7 +18,7 @@ from trims_core.variants.trims import LossWeight, StandardVariant, TrimsVariant
 
 def _method(value: Any) -> str:
     """What a variant calls its method; TRIMS where it names none."""
-    name = value.get("method", "trims") if isinstance(value, dict) else getattr(value, "method", None)
+    name = value.get("method", "trims") if isinstance(value, dict) else getattr(value, "method", "trims")
     return str(name)
 
 

@@ -67,6 +67,10 @@ class VariantConfig(Section):
         """Whether it cannot be trained without a teacher's buckets."""
         return False
 
+    def own_code(self) -> dict[str, str]:
+        """Fields that name code of the user's, `package.module:function`, and what they name."""
+        return {}
+
     def card_rows(self) -> dict[str, str]:
         """What a model card tells of it, name → value."""
         return {name: str(value) for name, value in self.as_read().result_fields().items()}

@@ -68,6 +68,10 @@ class TrimsVariant(VariantConfig):
         """With order and mixing."""
         return f"TRIMS (trajectory-aware masks, {self.order} order, mixing ρ = {self.rho:g})"
 
+    def own_code(self) -> dict[str, str]:
+        """Masks."""
+        return {} if self.masks is None else {"masks": self.masks}
+
     def card_rows(self) -> dict[str, str]:
         """In the paper's words."""
         trajectory = {
