@@ -338,7 +338,9 @@ class TrainingConfig(Section):
 class TrainConfig(TrainingConfig):
     """LoRA fine-tuning. One adapter per variant and seed."""
 
-    variants: dict[Name, Variant] = Field(default_factory=lambda: {"trims": TrimsVariant()}, min_length=1)
+    variants: dict[Name, Variant] = Field(
+        default_factory=lambda: dict[Name, Variant](trims=TrimsVariant()), min_length=1
+    )
     seeds: tuple[int, ...] = (0,)
     pads: Pads = "hidden"
     """End tokens behind an answer, inside the loss (LLaDA's recipe: they teach when to stop); how they are

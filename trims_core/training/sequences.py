@@ -70,6 +70,8 @@ class Sequences:
 
     def masked_ends(self, ends: EndsConfig, epsilon: float) -> Tensor:
         """Which supervised ends are hidden, bool [B, L]: by a rule that is the same for every method."""
+        if ends.pads == "hidden":
+            return self.end_BL
         draws = self.draws("train")
         p_B = end_probability(draws.ends_B, standard_t(draws.noise_B, epsilon), ends)
         return self.end_BL & (draws.token_BC < p_B[:, None])

@@ -28,8 +28,8 @@ class DParallelVariant(VariantConfig):
     temperature: Annotated[float, Field(gt=0)] = 0.5
     """At which that entropy is taken."""
     compat: bool = False
-    """As released: the drawn block may be empty, and with several sequences in a micro-batch every sequence is
-    masked in the blocks of all, its prompt included, and only the last one's later blocks are hidden."""
+    """As released: the drawn block may be empty, and of several sequences in a micro-batch each is masked in
+    the blocks of all, its prompt included, and only the last one's later blocks are hidden."""
 
     @property
     def passes(self) -> int:
