@@ -14,7 +14,7 @@ _KEPT: Final = {"last": "the last", "best": "lowest validation loss of content"}
 
 def model_card(
     settings: TrainSettings,
-    edges: Mapping[str, Any],
+    edges: Mapping[str, Any] | None,
     digests: Mapping[str, str],
     result: Mapping[str, Any],
     finals: Mapping[str, float | None],
@@ -22,8 +22,8 @@ def model_card(
     """Markdown with the front matter model hubs read; of equal trainings the same, wherever files lie.
 
     Args:
-        edges: of the buckets (`k`, `metric`).
-        digests: what the adapter was made from (`student`, `buckets`).
+        edges: of the buckets (`k`, `metric`); None where it is trained on something else.
+        digests: what the adapter was made from (`student`, and by role what it is trained on).
         result: counts and sizes from the training run.
         finals: last training and validation losses.
     """
@@ -33,7 +33,7 @@ def model_card(
     rows = {
         **variant.card_rows(),
         "loss normalisation": train.loss_norm,
-        "buckets": f"{edges['k']} by {edges['metric']}",
+        **({"buckets": f"{edges['k']} by {edges['metric']}"} if edges else {}),
         "seed": settings.seed,
         "optimizer steps × sequences": f"{result['steps']} × {train.batch_size}",
         "learning rate, schedule, warm-up": f"{train.lr:g}, {train.scheduler}, {train.warmup_ratio:g}",
@@ -65,7 +65,7 @@ tags: [lora, masked-diffusion, trims]
 {table}
 
 Base checkpoint: `{base}` (digest `{digests["student"]}`).
-Data: difficulty buckets with content digest `{digests["buckets"]}`.
+Data: {_data(digests)}.
 
 Known from a small demo world only: ends that are never shown make parallel decoding better, under any
 masks; what a teacher's order adds to that is small (TRIMS-Pipeline, docs/masks.md, "What is known").
@@ -91,6 +91,20 @@ from trims_core.students import load_student
 student = load_student("{base}", adapter=Path("path/to/this/folder"))
 ```
 """
+
+
+def _data(digests: Mapping[str, str]) -> str:
+    """By content digests, so that equal data are known again."""
+    names = {
+        "buckets": "difficulty buckets",
+        "tokens": "the corpus in the student's tokens",
+        "rollouts": "the student's own answers",
+        "grades": "their grades",
+    }
+    found = [
+        f"{text} with content digest `{digests[role]}`" for role, text in names.items() if role in digests
+    ]
+    return ", ".join(found)
 
 
 def _what_is_trained(train: TrainingConfig) -> dict[str, str]:

@@ -100,6 +100,7 @@ def train(
     from trims_core.training.loop import Loop
     from trims_core.training.method import Context, build_method
     from trims_core.training.saving import Saver
+    from trims_core.training.sources import source_of
     from trims_core.training.student import Denoiser, TrainedStudent
     from trims_core.training.trainable import new_trainable
     from trims_core.training.world import World
@@ -112,9 +113,8 @@ def train(
     if checkpoint is not None:
         check_world_size(checkpoint, spec.world_size)
     n_done = checkpoint.step if checkpoint else 0
-    examples = load_examples(
-        spec.shards, spec.n_buckets, spec.variant.token_order, spec.seed, spec.train.max_length, spec.folder
-    )
+    order, max_length = spec.variant.token_order, spec.train.max_length
+    examples = load_examples(source_of(spec), order, spec.seed, max_length, spec.folder)
     # 2. the student, and the method that trains it
     say(n_done, 0, "loading the student", always=True)
     student = _load_student(spec)
@@ -213,6 +213,7 @@ def _finish(
         "n_validation": len(data.validation_ids),
         "n_truncated": examples.n_truncated,
         "n_without_completion": examples.n_without_completion,
+        **examples.left_out,
     }
     result = {
         "steps": data.n_steps,

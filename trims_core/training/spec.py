@@ -78,7 +78,13 @@ class TrainSpec(Section):
     deepspeed: dict[str, Any]
     """DeepSpeed's configuration; read with engine `deepspeed`."""
     shards: tuple[Path, ...]
+    """Of buckets; of tokens where there is no teacher, or where the answers are rollouts."""
     n_buckets: int
+    """0: the shards are tokens."""
+    rollouts: tuple[Path, ...] = ()
+    rollout_grades: tuple[Path, ...] = ()
+    answers: Literal["right", "all"] = "right"
+    """Which rollouts are trained on."""
     folder: Path
     """For checkpoints and logs; survives crashes."""
     adapter: Path

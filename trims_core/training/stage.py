@@ -1,4 +1,4 @@
-"""The stage `train`: one LoRA adapter per variant and seed, from the buckets artifact.
+"""The stage `train`: one model per variant and seed, from what its method is trained on.
 
 An adapter is one unit. Its checkpoints lie in the attempt's scratch/, so that a training that was killed
 continues, and one that was finished but not recorded is not repeated.
@@ -41,8 +41,8 @@ _FILES: Final = ("adapter_config.json", "adapter_model.safetensors", CARD_FILE, 
 
 
 def units(work: Work, _facts: None) -> list[Unit]:
-    """The adapter: its settings, the student's weights, the buckets' contents."""
-    inputs = {**work.inputs, "buckets": work.parents["buckets"].content_digest}
+    """The adapter: its settings, the student's weights, the contents of what it is trained on."""
+    inputs = {**work.inputs, **{role: parent.content_digest for role, parent in work.parents.items()}}
     return [Unit(UNIT, work.settings.result_fields(), inputs)]
 
 
@@ -60,10 +60,10 @@ def maker(work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[Un
     train = work.settings.train
     world_size = count_processes(train.launch)
     accumulation_steps(train, world_size)
-    edges = _edges(work.parents["buckets"])
+    edges = _edges(work.parents["buckets"]) if "buckets" in work.parents else None
 
     def make(unit: Unit, attempt: Attempt) -> Made:
-        spec = _spec(work, attempt, edges["k"], world_size)
+        spec = _spec(work, attempt, edges["k"] if edges else 0, world_size)
         if not spec.paths.result.exists():
             try:
                 run_training(spec, train.launch, work.progress)
@@ -115,8 +115,11 @@ def _spec(work: Work, attempt: Attempt, n_buckets: int, world_size: int) -> Trai
         student=settings.student,
         seed=settings.seed,
         deepspeed=settings.deepspeed,
-        shards=tuple(path.absolute() for path in work.parents["buckets"].files("buckets-", ".parquet")),
+        shards=_files(work, "buckets" if n_buckets else "tokens"),
         n_buckets=n_buckets,
+        rollouts=_files(work, "rollouts"),
+        rollout_grades=_files(work, "grades"),
+        answers=getattr(settings.variant, "answers", "right"),
         folder=attempt.scratch.absolute(),
         adapter=attempt.path.absolute(),
         world_size=world_size,
@@ -125,8 +128,17 @@ def _spec(work: Work, attempt: Attempt, n_buckets: int, world_size: int) -> Trai
     )
 
 
+def _files(work: Work, role: str) -> tuple[Path, ...]:
+    """The tables of a parent, unit by unit; empty where there is no such parent."""
+    parent = work.parents.get(role)
+    if parent is None:
+        return ()
+    names = ("buckets-", ".parquet") if role == "buckets" else ("", f"/{role}.parquet")
+    return tuple(path.absolute() for path in parent.files(*names))
+
+
 def _describe(
-    settings: TrainSettings, edges: Mapping[str, Any], digests: Mapping[str, str], spec: TrainSpec
+    settings: TrainSettings, edges: Mapping[str, Any] | None, digests: Mapping[str, str], spec: TrainSpec
 ) -> Made:
     """Puts metrics and model card beside a finished adapter."""
     from trims_core.training.journal import MEASURED, read_metrics

@@ -7,18 +7,17 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from trims_core.sections import Fraction, as_tuple
-from trims_core.variants.base import Role, VariantConfig
+from trims_core.variants.base import RolloutVariant
 
 BlockLengths = Annotated[
     tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(as_tuple), Field(min_length=1)
 ]
 
 
-class D3llmVariant(VariantConfig):
+class D3llmVariant(RolloutVariant):
     """One block of an answer as it stood at one step of its decoding, and the complement."""
 
     module: ClassVar[str] = "d3llm"
-    needs: ClassVar[Role] = "rollouts"
 
     method: Literal["d3llm"] = "d3llm"
     block_lengths: Literal["whole"] | BlockLengths | None = None
