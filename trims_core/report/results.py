@@ -24,6 +24,7 @@ from trims_core.report.comparison import (
     pairs_to_compare,
     points_of,
 )
+from trims_core.report.costs import costs_of
 from trims_core.report.examples import Decodes, answers_side_by_side, corpus_examples
 from trims_core.report.histogram import histogram_of
 from trims_core.report.intervals import rounded
@@ -83,6 +84,7 @@ def collect(
             rows, corpus.files("corpus-", ".parquet"), tokenizer, config.report.examples
         ),
         "losses": losses_of(parents),
+        "costs": costs_of(config, parents),
         "stages": [_stage_row(role, artifact) for role, artifact in parents.items()],
         "provenance": _provenance(config, parents),
     }
