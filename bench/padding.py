@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import methods
 import numpy as np
 from train_step import Shape, new_student
 
@@ -134,9 +135,8 @@ def _tokens_per_second(
     ours: Sequence[Sequence[Any]], before: Sequence[Sequence[Any]], lengths: Any, n_steps: int
 ) -> list[tuple[float, float]]:
     """Per step: tokens of prompts and answers per second of forward and backward, on both sides."""
-    from trims_core.config import TrainConfig
     from trims_core.training.examples import Examples
-    from trims_core.training.method import Context, build_method
+    from trims_core.training.sequences import gather
     from trims_core.training.student import Denoiser, TrainedStudent
     from trims_core.variants import TrimsVariant
 
@@ -156,37 +156,25 @@ def _tokens_per_second(
         n_truncated=0,
         n_without_completion=0,
     )
-    train, variant = TrainConfig(), TrimsVariant()
-    context = Context(train, train.ends_of(variant), examples.n_buckets, family.mask_id, family.name)
-    method, denoiser = build_method(variant, context), Denoiser(model, family)
+    method = methods.build(TrimsVariant(), family)
+    denoiser = Denoiser(model, family)
     student = TrainedStudent(denoiser, denoiser)
 
     def seconds(parts: Sequence[Any]) -> float:
-        return _seconds(method, student, denoiser, examples, family.eos_id, parts)
+        start = time.perf_counter()
+        for part in parts:
+            sequences = gather(examples, part, pad_id=family.eos_id, seed=0, hide_end_of_turn=False)
+            batch = method.batch(sequences)
+            for loss in method.losses(student, batch, methods.totals(batch)):
+                loss.total.backward()
+        model.zero_grad(set_to_none=True)
+        return time.perf_counter() - start
 
     seconds(ours[0][:1])
     return [
-        (
-            sum(_n_tokens(part, lengths) for part in mine) / seconds(mine),
-            sum(_n_tokens(part, lengths) for part in theirs) / seconds(theirs),
-        )
-        for mine, theirs in zip(ours[:n_steps], before[:n_steps], strict=True)
+        tuple(sum(_n_tokens(part, lengths) for part in parts) / seconds(parts) for parts in sides)
+        for sides in zip(ours[:n_steps], before[:n_steps], strict=True)
     ]
-
-
-def _seconds(
-    method: Any, student: Any, denoiser: Any, examples: Any, pad_id: int, parts: Sequence[Any]
-) -> float:
-    from trims_core.training.sequences import Totals, gather
-
-    start = time.perf_counter()
-    for part in parts:
-        sequences = gather(examples, part, pad_id=pad_id, seed=0, hide_end_of_turn=False)
-        batch = method.batch(sequences)
-        for loss in method.losses(student, batch, Totals(batch.counts, BATCH, BATCH // MICRO_BATCH)):
-            loss.total.backward()
-    denoiser.zero_grad(set_to_none=True)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":
