@@ -65,7 +65,7 @@ class RunPaths:
 
 
 class TrainSpec(Section):
-    """One adapter to train.
+    """One adapter to train, or one checkpoint where every weight is.
 
     engine `plain` is one process without DeepSpeed: the same loop and losses, for small models and tests.
     """
@@ -88,7 +88,7 @@ class TrainSpec(Section):
     folder: Path
     """For checkpoints and logs; survives crashes."""
     adapter: Path
-    """Where the adapter is written."""
+    """Where the result is written: the adapter, or the checkpoint."""
     world_size: int = 1
     device: str = "cpu"
     engine: Engine = "deepspeed"
