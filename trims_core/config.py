@@ -269,11 +269,14 @@ class LaunchConfig(Section):
 
 
 class TrainingConfig(Section):
-    """LoRA fine-tuning: what every variant and seed has in common."""
+    """Fine-tuning, with LoRA or of every weight: what every variant and seed has in common."""
 
     epochs: Annotated[float, Field(gt=0)] = 30.0
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Optimizer steps; overrides epochs."""
+    max_forwards: Annotated[int | None, Field(ge=1), LATER] = None
+    """Forwards of a batch through the student in training; overrides max_steps and epochs. A method that
+    needs two for a step (a second view, a pass without gradient) takes half as many steps."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Sequences per optimizer step over all ranks and accumulation steps."""
     micro_batch_size: Annotated[int, Field(ge=1)] = 4
@@ -283,7 +286,13 @@ class TrainingConfig(Section):
     warmup_ratio: Fraction = 0.03
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    lora: LoraSettings = Field(default_factory=LoraSettings)
+    lora: LoraSettings | None = Field(default_factory=LoraSettings)
+    """null: every weight is trained, and the result is a whole checkpoint in `student.dtype`."""
+    init_adapter: Annotated[FilePath | None, BY_DIGEST, LATER] = None
+    """A PEFT folder of this student to go on from: `lora` has to be of its shape, and wrap what it wraps."""
+    keep: Annotated[Literal["last", "best"], LATER] = "last"
+    """Which weights are the result: the last ones, or those of the lowest validation loss of content. It is
+    looked at before the first step, every eval_steps, and (with best) after the last."""
     max_length: Annotated[int, Field(ge=2)] = 1024
     """Student tokens; longer sequences lose the end of their completion, and are trained on no end then."""
     pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1
@@ -294,6 +303,7 @@ class TrainingConfig(Section):
     loss_norm: Literal["token", "sequence", "batch"] = "token"
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     eval_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
+    """How often the held-out examples are looked at; what is kept depends on it with keep: best only."""
     save_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
     """How often a checkpoint is kept: what a crash may cost."""
     gradient_checkpointing: Annotated[bool, OPERATIONAL] = False
@@ -324,11 +334,31 @@ class TrainingConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fits_what_is_trained(self) -> Self:
+        problems = []
+        if self.lora is None and self.init_adapter is not None:
+            problems.append(
+                f"init_adapter {self.init_adapter} with lora null: where every weight is trained there is no"
+                " adapter to go on with; leave init_adapter out, or merge it (trims export --merge) and name"
+                " the merged checkpoint in student.model"
+            )
+        if self.keep == "best" and not self.validation_fraction:
+            problems.append(
+                "keep: best with validation_fraction 0: nothing is held out to find the best weights by; set"
+                " validation_fraction above 0, or keep: last"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
 
 class TrainConfig(TrainingConfig):
-    """LoRA fine-tuning. One adapter per variant and seed."""
+    """Fine-tuning. One adapter, or one checkpoint, per variant and seed."""
 
-    variants: dict[Name, Variant] = Field(default_factory=lambda: {"trims": TrimsVariant()}, min_length=1)
+    variants: dict[Name, Variant] = Field(
+        default_factory=lambda: dict[Name, Variant](trims=TrimsVariant()), min_length=1
+    )
     seeds: tuple[int, ...] = (0,)
     pads: Pads = "hidden"
     """End tokens behind an answer, inside the loss (LLaDA's recipe: they teach when to stop); how they are
@@ -407,7 +437,7 @@ class SweepConfig(Section):
     stop_at_end: bool = True
     """A sequence is finished once an end token and everything before it are revealed."""
     untuned: bool = True
-    """Sweep the student without an adapter too."""
+    """Sweep the student as it was before training too."""
     batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
 
     def caches(self, *, tuned: bool) -> tuple[CacheName, ...]:
@@ -446,8 +476,8 @@ class ReportConfig(Section):
     out and named. If all are, or none is given: round numbers inside the range that all methods share."""
     compare: tuple[tuple[Name, Name], ...] | None = None
     """Pairs a, b whose differences a − b are shown, as in [[trims, trims-random]]; `untuned` is a name too.
-    Default: each trims variant − each standard one, descending order − each other order with otherwise the
-    same settings, each tuned one − untuned. Fewer pairs leave each of them more power (Holm)."""
+    Default: each variant − each baseline (method: standard); of a method's variants that differ in one
+    setting the first − the other; each variant − untuned. Fewer pairs give each more power (Holm)."""
 
 
 class StageResources(Section):
@@ -513,8 +543,13 @@ class TrimsConfig(Section):
                 "buckets.metric: entropy needs the whole distribution, which the vllm teacher does not give;"
                 " use scores.teacher: transformers, or metric: nll"
             )
+        if self.student.load_in_4bit and self.train.lora is None:
+            raise ValueError(
+                "train.lora: null with student.load_in_4bit true: weights in 4 bits cannot be trained; set"
+                " student.load_in_4bit to false, or give train.lora a shape such as {r: 32, alpha: 64}"
+            )
         if "untuned" in self.train.variants:
-            problems.append("train.variants: the name 'untuned' is taken by the student without an adapter")
+            problems.append("train.variants: the name 'untuned' is taken by the student before training")
         problems += self._wrong_pairs()
         if problems:
             raise ValueError("; ".join(problems))

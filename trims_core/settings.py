@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from trims_core.config import TemplateConfig, TrimsConfig
 from trims_core.errors import ConfigError, nearest_name
@@ -122,10 +122,16 @@ def _merge(raw: dict[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def _explain(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+    location = problem["loc"]
+    parts, _ = _walked(location)
+    place = ".".join(parts) or "(top level)"
     if problem["type"] == "extra_forbidden":
-        hint = nearest_name(str(problem["loc"][-1]), _names_at(problem["loc"][:-1]))
-        return f"{place}: unknown key; {hint}"
+        _, section = _walked(location[:-1])
+        names = list(section.model_fields) if section is not None else []
+        return f"{place}: unknown key; {nearest_name(str(location[-1]), names)}"
+    if problem["type"] == "union_tag_invalid":
+        found, expected = problem["ctx"]["tag"], problem["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{place}.method: no method {found!r}; {nearest_name(found, expected)}"
     if problem["type"] == "missing":
         return f"{place}: missing"
     message = problem["msg"].removeprefix("Value error, ")
@@ -136,19 +142,46 @@ def _explain(problem: Any) -> str:
     return f"{place}: {message} (found {value!r})" + (f"; {hint}" if hint else "")
 
 
-def _names_at(location: tuple[int | str, ...]) -> list[str]:
-    """Field names of the section at a place in the tree; empty where the place is not a section."""
+def _walked(location: tuple[int | str, ...]) -> tuple[list[str], Any]:
+    """Names on the way to a place in the tree, and the section there (None where it is not one).
+
+    Pydantic puts the tag of a union's member in between; nobody writes that into a config.
+    """
     here: Any = TrimsConfig
+    parts = []
     for part in location:
+        members = _members(here)
+        if part in members:
+            here = members[part]
+            continue
+        parts.append(str(part))
         field = here.model_fields.get(str(part)) if _is_section(here) else None
-        here = _section_in(here) if field is None else field.annotation
-    section = here if _is_section(here) else _section_in(here)
-    return list(section.model_fields) if section is not None else []
+        here = _inside(here) if field is None else field.annotation
+    return parts, here if _is_section(here) else _section_in(here)
+
+
+def _members(annotation: Any) -> dict[int | str, Any]:
+    """The classes of a union by tag, by their tags."""
+    if not hasattr(annotation, "__metadata__"):
+        return {}
+    found = [
+        (tag.tag, one.__origin__)
+        for one in get_args(get_args(annotation)[0])
+        for tag in getattr(one, "__metadata__", ())
+        if isinstance(tag, Tag)
+    ]
+    return dict(found)
+
+
+def _inside(annotation: Any) -> Any:
+    """What a mapping's or a list's values are, or the section inside `Section | None`."""
+    arguments = get_args(annotation)
+    return _section_in(annotation) or (arguments[-1] if arguments else None)
 
 
 def _section_in(annotation: Any) -> Any:
     """The section class inside `dict[str, Section]` or `Section | None`, if any."""
-    return next((inner for inner in getattr(annotation, "__args__", ()) if _is_section(inner)), None)
+    return next((inner for inner in get_args(annotation) if _is_section(inner)), None)
 
 
 def _is_section(annotation: Any) -> bool:

@@ -39,7 +39,7 @@ IMPORTED = [
     "trims_core.scores.stage",
     "trims_core.students.loading",
     "trims_core.sweep.stage",
-    "trims_core.training.adapter",
+    "trims_core.training.trainable",
     "trims_core.training.run",
     "trims_core.training.trainer",
 ]

@@ -13,11 +13,11 @@ from trims_core.config import LoraSettings, StudentConfig, TrainConfig
 from trims_core.schema import BUCKETS, write_table
 from trims_core.students import Family, save_official
 from trims_core.students.llada import LladaFamily
-from trims_core.training.journal import read_metrics
-from trims_core.training.settings import shared_settings, what_is_read
+from trims_core.training.journal import MEASURED, read_metrics
+from trims_core.training.settings import shared_settings
 from trims_core.training.spec import TrainSpec
 from trims_core.training.zero import deepspeed_settings
-from trims_core.variants import VariantConfig
+from trims_core.variants import TrimsVariant
 
 VOCAB_SIZE = 64
 MASK_ID = 63
@@ -97,10 +97,10 @@ def tiny_train(**changes: Any) -> TrainConfig:
 
 def tiny_spec(folder: Path, **changes: Any) -> TrainSpec:
     """A run of `tiny_train` without DeepSpeed in its own folder; `changes` are fields of the spec."""
-    train, variant = changes.pop("train", tiny_train()), changes.pop("variant", VariantConfig())
+    train, variant = changes.pop("train", tiny_train()), changes.pop("variant", TrimsVariant())
     spec = TrainSpec(
         train=shared_settings(train),
-        variant=what_is_read(variant),
+        variant=variant.as_read(),
         ends=train.ends_of(variant),
         student=StudentConfig(model=str(write_student(folder / "student"))),
         seed=0,
@@ -116,10 +116,9 @@ def tiny_spec(folder: Path, **changes: Any) -> TrainSpec:
 
 
 def curve(spec: TrainSpec) -> list[dict[str, Any]]:
-    """The metrics of a run without their times: exactly what a resumed run must repeat."""
-    return [
-        {name: row[name] for name in row if name != "seconds"} for row in read_metrics(spec.paths.metrics)
-    ]
+    """The metrics of a run without what is measured: exactly what a resumed run must repeat."""
+    rows = read_metrics(spec.paths.metrics)
+    return [{name: row[name] for name in row if name not in MEASURED} for row in rows]
 
 
 def same_curves(left: TrainSpec, right: TrainSpec, relative: float, *, split: bool = False) -> bool:
@@ -128,7 +127,8 @@ def same_curves(left: TrainSpec, right: TrainSpec, relative: float, *, split: bo
     Args:
         split: leave out the dead columns, whose number is a matter of how a batch is split.
     """
-    rows = list(zip(curve(left), curve(right), strict=True))
+    curves = ([_flat(row) for row in curve(spec)] for spec in (left, right))
+    rows = list(zip(*curves, strict=True))
     return bool(rows) and all(
         one.keys() == two.keys()
         and one["kind"] == two["kind"]
@@ -141,6 +141,11 @@ def same_curves(left: TrainSpec, right: TrainSpec, relative: float, *, split: bo
     )
 
 
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    parts = {f"parts/{name}": value for name, value in row.get("parts", {}).items()}
+    return {name: value for name, value in row.items() if name != "parts"} | parts
+
+
 def adapter_bytes(spec: TrainSpec) -> bytes:
     """The trained adapter's weights as written."""
     return (spec.adapter / "adapter_model.safetensors").read_bytes()
@@ -148,5 +153,5 @@ def adapter_bytes(spec: TrainSpec) -> bytes:
 
 def steps_with_checkpoint(spec: TrainSpec) -> list[int]:
     """Steps of the checkpoint folders that carry a mark, sorted."""
-    marks = [path for path in spec.paths.checkpoints.iterdir() if (path / "COMPLETE").exists()]
+    marks = [path for path in spec.paths.checkpoints.glob("*") if (path / "COMPLETE").exists()]
     return sorted(json.loads((path / "COMPLETE").read_text())["step"] for path in marks)

@@ -25,7 +25,7 @@ from trims_core.training.journal import read_metrics
 from trims_core.training.launch import run_training
 from trims_core.training.run import main
 from trims_core.training.spec import TrainSpec
-from trims_core.variants import VariantConfig
+from trims_core.variants import TrimsVariant
 
 pytestmark = pytest.mark.faults
 
@@ -56,7 +56,7 @@ def test_the_golden_run_logged_every_step_and_moved_the_adapter(golden):
 SAVE_SITES = {
     "train.after_adapter:kill:2": 2,
     "train.after_optimizer:kill:2": 2,
-    "train.before_trainer_state:kill:2": 2,
+    "train.before_state:kill:2": 2,
     "train.before_complete:kill:2": 2,
     "train.after_complete:kill:2": 4,
     "train.after_step:kill:5": 4,
@@ -74,7 +74,7 @@ def test_killed_while_saving_a_rerun_repeats_the_undisturbed_run_exactly(golden,
     torn = fault.split(":")[0] in (
         "train.after_adapter",
         "train.after_optimizer",
-        "train.before_trainer_state",
+        "train.before_state",
         "train.before_complete",
     )
     assert ("is skipped: no COMPLETE mark" in caplog.text) == torn
@@ -151,7 +151,7 @@ def test_a_checkpoint_with_non_finite_weights_is_never_marked(tmp_path):
 
 
 def test_masks_that_hide_nothing_train_on_nothing_and_stay_finite(tmp_path):
-    nothing = VariantConfig(rho=1.0, p_low=0.0, p_high=0.0)
+    nothing = TrimsVariant(rho=1.0, p_low=0.0, p_high=0.0)
     spec = tiny_spec(tmp_path, variant=nothing, train=tiny_train(weight_decay=0.0, pads="none"))
     assert trained(spec) == 0
     rows = [row for row in curve(spec) if row["kind"] == "train"]
@@ -160,7 +160,7 @@ def test_masks_that_hide_nothing_train_on_nothing_and_stay_finite(tmp_path):
 
 
 def test_everything_hidden_and_an_empty_bucket_train_normally(tmp_path):
-    spec = tiny_spec(tmp_path, variant=VariantConfig(rho=1.0, p_low=1.0, p_high=1.0), n_buckets=9)
+    spec = tiny_spec(tmp_path, variant=TrimsVariant(rho=1.0, p_low=1.0, p_high=1.0), n_buckets=9)
     assert trained(spec) == 0
     assert {row["masked_fraction"] for row in curve(spec) if row["kind"] == "train"} == {1.0}
 
@@ -206,7 +206,8 @@ def test_deepspeed_killed_and_stopped_in_the_real_stage_gives_the_undisturbed_ad
 
 def result_bytes(root: Path) -> dict[str, bytes]:
     (adapter,) = [path.parent for path in (root / "store" / "units" / "train").glob("*/unit.json")]
-    return {path.name: path.read_bytes() for path in adapter.iterdir() if path.name != "unit.json"}
+    measured = ("unit.json", "times.jsonl")
+    return {path.name: path.read_bytes() for path in adapter.iterdir() if path.name not in measured}
 
 
 def steps_in_attempts(root: Path) -> int:

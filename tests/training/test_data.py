@@ -5,24 +5,31 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fakes.objectives import totals_of
 from fakes.training_student import EOS_ID, MASK_ID, N_BUCKETS, tiny_train, write_bucket_shards
 
 from trims_core.errors import InputError, SchemaError
 from trims_core.schema import BUCKETS, write_table
 from trims_core.training import mapped
-from trims_core.training.data import MaskedExamples
+from trims_core.training.data import validation_method
 from trims_core.training.examples import load_examples
+from trims_core.training.method import Context
+from trims_core.training.methods.terms import normalise
+from trims_core.training.methods.trims import Trims
 from trims_core.training.orders import ordered, random_cuts
 from trims_core.training.plan import Padding, Schedule
-from trims_core.variants import Order, VariantConfig
+from trims_core.training.sequences import gather
+from trims_core.training.sources import BucketShards
+from trims_core.variants import Order, StandardVariant, TrimsVariant
 
-TRIMS = VariantConfig()
+TRIMS = TrimsVariant()
 
 
 def write_rows(path, *rows):
@@ -39,7 +46,8 @@ def write_rows(path, *rows):
 
 
 def load(paths, variant=TRIMS, max_length=64, seed=0):
-    return load_examples(paths, N_BUCKETS, variant, seed, max_length, paths[0].parent / "scratch")
+    source = BucketShards(paths, N_BUCKETS)
+    return load_examples(source, variant.token_order, seed, max_length, paths[0].parent / "scratch")
 
 
 def batches(
@@ -51,6 +59,7 @@ def batches(
         examples.ids,
         examples.prompt_lengths,
         examples.lengths,
+        examples.ends_in_turn,
         range(len(examples.ids)),
         seed=0,
         batch_size=8,
@@ -59,19 +68,47 @@ def batches(
             0 if pads == "none" else config.end_tokens, config.pad_to_multiple_of, config.max_length
         ),
     )
-    dataset = MaskedExamples(
-        examples,
-        config,
-        variant,
-        config.ends_of(variant),
-        0,
-        mask_id=MASK_ID,
-        pad_id=EOS_ID,
-        validation=validation,
-        own_masks=own_masks,
-    )
+    ends = config.ends_of(variant)
+    context = Context(config, ends, examples.n_buckets, MASK_ID, "llada")
+    method = Trims(variant, context)
+    if validation:
+        method = validation_method(context)
+    elif own_masks is not None:
+        method._own_masks = own_masks
     chosen = range(len(examples.ids)) if entries is None else entries
-    return [dataset[part] for part in schedule.cut([schedule.entry(i, epoch) for i in chosen], 0)]
+    parts = [
+        method.batch(
+            gather(
+                examples,
+                part,
+                pad_id=EOS_ID,
+                seed=0,
+                hide_end_of_turn=ends.hide_end_of_turn and not validation,
+                strata={example: place for place, example in enumerate(validation)},
+            )
+        )
+        for part in schedule.cut([schedule.entry(i, epoch) for i in chosen], 0)
+    ]
+    totals = totals_of(parts)
+    return [_flat(part, config, None if validation else totals) for part in parts]
+
+
+def _flat(batch, config, totals):
+    """A batch of one canvas with its weights normalised, all in one place."""
+    weight_BL = batch.view.weight_BL
+    if totals is not None:
+        weight_BL = normalise(weight_BL, batch.n_supervised_B, config.loss_norm, totals)
+    return SimpleNamespace(
+        ids=batch.ids,
+        target_BL=batch.target_BL,
+        content_BL=batch.content_BL,
+        end_BL=batch.end_BL,
+        attention_BL=batch.attention_BL,
+        noisy_BL=batch.view.noisy_BL,
+        masked_BL=batch.view.scored_BL,
+        weight_BL=weight_BL,
+        dropout_seed=batch.view.dropout_seed,
+    )
 
 
 def test_examples_do_not_depend_on_the_number_of_shards(tmp_path):
@@ -93,7 +130,7 @@ def test_examples_do_not_depend_on_the_number_of_shards(tmp_path):
         )
     many = load(shards[::-1])
     assert many.ids == one.ids
-    for variant in (TRIMS, VariantConfig(order="random")):
+    for variant in (TRIMS, TrimsVariant(order="random")):
         left, right = load(shards, variant), load(shards[::-1], variant)
         assert all(np.array_equal(a, b) for a, b in zip(left.buckets, right.buckets, strict=True))
 
@@ -128,7 +165,7 @@ def slow_examples(shards, variant, seed, max_length):
 @pytest.mark.parametrize("order", get_args(Order))
 def test_mapped_examples_are_those_held_in_memory(tmp_path, order, max_length):
     shards = write_bucket_shards(tmp_path, n_examples=50, n_shards=3)
-    variant = VariantConfig(order=order)
+    variant = TrimsVariant(order=order)
     found = load(shards, variant, max_length, seed=3)
     expected = slow_examples(shards, variant, 3, max_length)
     assert list(found.ids) == list(expected)
@@ -150,7 +187,7 @@ def test_other_settings_or_shards_are_other_files(tmp_path):
     load(shards)
     assert len(list((tmp_path / "scratch").glob("examples-*"))) == 1
     load(shards, max_length=9)
-    load(shards, VariantConfig(order="random"), seed=1)
+    load(shards, TrimsVariant(order="random"), seed=1)
     load(shards[:1])
     assert len(list((tmp_path / "scratch").glob("examples-*"))) == 4
 
@@ -220,7 +257,7 @@ def test_buckets_that_do_not_fit_are_refused_with_id_and_remedy(tmp_path, bucket
         load([shard])
 
 
-EVERYTHING = VariantConfig(rho=1.0, p_low=1.0, p_high=1.0)
+EVERYTHING = TrimsVariant(rho=1.0, p_low=1.0, p_high=1.0)
 
 
 def lengths_of(examples, batch):
@@ -264,7 +301,7 @@ def test_ends_are_masked_alike_under_every_order_and_in_standard_masks(tmp_path,
     examples = load(write_bucket_shards(tmp_path))
     standard, ordered = (
         batches(load(write_bucket_shards(tmp_path), variant), tiny_train(pads=pads), variant, micro=20)[0]
-        for variant in (VariantConfig(method="standard"), VariantConfig(order=order, rho=1.0))
+        for variant in (StandardVariant(), TrimsVariant(order=order, rho=1.0))
     )
     assert torch.equal(standard.end_BL, ordered.end_BL) and standard.end_BL.any()
     assert torch.equal(standard.masked_BL & standard.end_BL, ordered.masked_BL & ordered.end_BL)
@@ -278,8 +315,8 @@ def test_a_variant_may_differ_in_its_ends_alone(tmp_path):
     config = tiny_train(pads="hidden")
     changed = {"pads": "standard", "end_weight": 0.25, "hide_end_of_turn": True}
     for name, value in changed.items():
-        mine = batches(examples, config, VariantConfig(**{name: value}), micro=20)[0]
-        theirs = batches(examples, tiny_train(**{name: value}), VariantConfig(), micro=20)[0]
+        mine = batches(examples, config, TrimsVariant(**{name: value}), micro=20)[0]
+        theirs = batches(examples, tiny_train(**{name: value}), TrimsVariant(), micro=20)[0]
         assert torch.equal(mine.noisy_BL, theirs.noisy_BL) and torch.equal(mine.weight_BL, theirs.weight_BL)
 
 
@@ -298,25 +335,25 @@ def test_a_hidden_end_of_turn_is_an_end_and_one_that_truncation_took_is_none(tmp
     rows = [("long", [1, 2, 3, 4, 5, 6], 2, [1, 2, 3, 4]), ("short", [1, 2, 3, 4], 2, [1, 2])]
     examples = load([write_rows(tmp_path / "a.parquet", *rows)], max_length=5)
     config = tiny_train(hide_end_of_turn=True, max_length=5, end_tokens=3)
-    (batch,) = batches(examples, config, VariantConfig(rho=1.0, p_low=0.0, p_high=0.0))
+    (batch,) = batches(examples, config, TrimsVariant(rho=1.0, p_low=0.0, p_high=0.0))
     by_id = {name: row for row, name in enumerate(batch.ids)}
     # nothing but ends is masked: none behind a truncated answer, the end of turn of the other
     assert not batch.masked_BL[by_id["long"]].any() and not batch.end_BL[by_id["long"]].any()
     assert batch.masked_BL[by_id["short"]].nonzero().flatten().tolist()[0] == 3
     assert batch.content_BL[by_id["short"]].nonzero().flatten().tolist() == [2]
-    shown = batches(examples, tiny_train(max_length=5, end_tokens=0), VariantConfig(rho=1.0))[0]
+    shown = batches(examples, tiny_train(max_length=5, end_tokens=0), TrimsVariant(rho=1.0))[0]
     assert shown.content_BL[by_id["short"]].nonzero().flatten().tolist() == [2, 3]
 
 
-def every_other_token(ids_C, generator):
+def every_other_token(ids_C, tokenizer, generator):
     """Masks of a user: every other token, as if drawn with probability 0.25."""
-    del generator
+    del tokenizer, generator
     return torch.arange(len(ids_C)) % 2 == 1, torch.full((len(ids_C),), 0.25)
 
 
 def test_masks_of_the_users_own_replace_the_standard_ones_alone(tmp_path):
     examples = load(write_bucket_shards(tmp_path))
-    variant = VariantConfig(loss_weight="inverse_p", rho=0.5)
+    variant = TrimsVariant(loss_weight="inverse_p", rho=0.5)
     config = tiny_train(loss_norm="batch")
     plain = batches(examples, config, variant, micro=20)[0]
     own = batches(examples, config, variant, micro=20, own_masks=every_other_token)[0]
@@ -354,40 +391,40 @@ def test_masks_of_the_users_own_that_cannot_be_trained_on_are_refused_with_the_e
 ):
     examples = load(write_bucket_shards(tmp_path))
 
-    def own(ids_C, generator):
+    def own(ids_C, tokenizer, generator):
         return masked(len(ids_C)), probability(len(ids_C))
 
     with pytest.raises(InputError, match=r"masks, example 'example-\d+': .* Correct your function"):
-        batches(examples, tiny_train(), VariantConfig(method="standard"), own_masks=own)
+        batches(examples, tiny_train(), StandardVariant(), own_masks=own)
 
 
 @pytest.mark.parametrize("order", ["shifted", "permuted"])
 def test_orders_inside_examples_move_what_truncation_leaves(tmp_path, order):
     row = ("long", list(range(1, 31)), 5, [1] * 12 + [2] * 13)
     shard = write_rows(tmp_path / "a.parquet", row)
-    (buckets,) = load([shard], VariantConfig(order=order), max_length=17).buckets
+    (buckets,) = load([shard], TrimsVariant(order=order), max_length=17).buckets
     assert buckets.tolist() == [1] * 12
 
 
 def test_balanced_weights_of_standard_masks_are_plain_ones(tmp_path):
     examples = load(write_bucket_shards(tmp_path))
     plain, balanced = (
-        batches(examples, tiny_train(), VariantConfig(method="standard", loss_weight=kind), micro=20)[0]
+        batches(examples, tiny_train(), StandardVariant(loss_weight=kind), micro=20)[0]
         for kind in ("inverse_t", "balanced")
     )
     torch.testing.assert_close(balanced.weight_BL, plain.weight_BL)
-    profiled = VariantConfig(method="standard", loss_weight="bucket_profile")
+    profiled = StandardVariant(loss_weight="bucket_profile")
     assert not torch.allclose(
         batches(examples, tiny_train(), profiled, micro=20)[0].weight_BL, plain.weight_BL
     )
     with pytest.raises(ValueError, match="have that profile by themselves"):
-        VariantConfig(loss_weight="bucket_profile")
+        TrimsVariant(loss_weight="bucket_profile")
 
 
 def test_the_weights_of_an_example_do_not_depend_on_its_batch_mates(tmp_path):
     examples = load(write_bucket_shards(tmp_path))
     config = tiny_train(loss_norm="batch")
-    last, balanced = VariantConfig(method="standard", pads="last"), VariantConfig(loss_weight="balanced")
+    last, balanced = StandardVariant(pads="last"), TrimsVariant(loss_weight="balanced")
     for variant in (TRIMS, last, balanced):
         alone = {
             batch.ids[0]: batch.weight_BL[0]
@@ -401,7 +438,7 @@ def test_the_weights_of_an_example_do_not_depend_on_its_batch_mates(tmp_path):
             assert not together.weight_BL[row, n:].any()
 
 
-@pytest.mark.parametrize("variant", [TRIMS, VariantConfig(order="random"), VariantConfig(method="standard")])
+@pytest.mark.parametrize("variant", [TRIMS, TrimsVariant(order="random"), StandardVariant()])
 def test_an_example_gets_the_same_masks_and_weights_in_any_split_of_its_global_batch(tmp_path, variant):
     examples = load(write_bucket_shards(tmp_path))
     config = tiny_train()
@@ -452,7 +489,7 @@ def test_validation_masks_are_standard_spread_over_t_and_the_same_for_every_vari
     order = list(range(40))
     config = tiny_train()
     ones = batches(examples, config, TRIMS, entries=order, validation=order, micro=40)[0]
-    other = VariantConfig(order="ascending", rho=1.0, loss_weight="uniform", pads="last", end_weight=0.5)
+    other = TrimsVariant(order="ascending", rho=1.0, loss_weight="uniform", pads="last", end_weight=0.5)
     twos = batches(examples, config, other, entries=order, validation=order, micro=40)[0]
     assert torch.equal(ones.masked_BL, twos.masked_BL) and torch.equal(ones.weight_BL, twos.weight_BL)
     # every end is hidden and weighs 1
@@ -468,4 +505,4 @@ def test_dropout_seeds_differ_by_micro_batch_and_not_by_anything_else(tmp_path):
     config = tiny_train()
     seeds = [batch.dropout_seed for batch in batches(examples, config)]
     assert len(set(seeds)) == len(seeds) == 5
-    assert seeds == [batch.dropout_seed for batch in batches(examples, config, VariantConfig(rho=1.0))]
+    assert seeds == [batch.dropout_seed for batch in batches(examples, config, TrimsVariant(rho=1.0))]

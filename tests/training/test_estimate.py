@@ -14,10 +14,10 @@ from trims_core.config import LoraSettings, StudentConfig, TrainConfig
 from trims_core.settings import load_config, parse_config
 from trims_core.students.shapes import family_of_shape, random_student
 from trims_core.training import estimate as module
-from trims_core.training.adapter import add_lora, checkpoint_activations
 from trims_core.training.estimate import Machine, count_parameters, describe, estimate
 from trims_core.training.head import CHUNK_BYTES
 from trims_core.training.plan import count_steps, split_validation
+from trims_core.training.trainable import add_lora, checkpoint_activations
 
 A100 = Machine("A100", 312e12)
 
@@ -106,6 +106,16 @@ def test_steps_are_those_of_the_training(tmp_path, n_examples, fraction):
     found = estimate(tiny_family(), config, n_examples, A100)
     assert found.steps == count_steps(config.train, len(chosen))
     assert estimate(tiny_family(), config, None, A100).hours is None
+
+
+def test_a_method_of_two_passes_takes_twice_as_long_a_step_and_half_the_steps_of_equal_forwards(tmp_path):
+    found = {}
+    for method in ("standard", "lift"):
+        raw = training_cli.raw_config(tmp_path, max_forwards=10, variants={"a": {"method": method}})
+        found[method] = estimate(tiny_family(), parse_config(raw), None, A100)
+    assert found["lift"].step_seconds == 2 * found["standard"].step_seconds
+    assert (found["standard"].steps, found["lift"].steps) == (10, 5)
+    assert found["lift"].hours == found["standard"].hours
 
 
 @pytest.mark.parametrize(("name", "shape"), [("llada-s1k", "llada-8b"), ("dream-s1k", "dream-7b")])

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from trims_core.config import TrainConfig
 from trims_core.errors import ConfigError
 from trims_core.training.plan import (
-    Entry,
     Padding,
-    RankSampler,
     Schedule,
     accumulation_steps,
     count_ends,
@@ -42,6 +40,7 @@ def schedule(
         [f"id{i}" for i in order],
         np.array([2] * n),
         np.array([5 + i for i in order]),
+        np.ones(n, np.bool_),
         range(n),
         seed=seed,
         batch_size=batch_size,
@@ -54,26 +53,6 @@ def schedule(
 
 def flat(parts):
     return [entry for part in parts for entry in part.entries]
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.integers(1, 23),
-    st.sampled_from([(1, 4), (2, 2), (4, 1)]),
-    st.integers(1, 3),
-    st.integers(1, 6),
-    st.sampled_from([1, 4]),
-)
-def test_ranks_together_see_exactly_the_micro_batches_of_one_rank(n, topology, micro, n_steps, window):
-    world, accumulation = topology
-    plan = schedule(n, 4 * micro, micro, end_tokens=3, n_steps=n_steps, window=window)
-    alone = [batch for (batch,) in RankSampler(plan, n_steps, 4, 0)]
-    ranks = [list(RankSampler(plan, n_steps, accumulation, rank, world)) for rank in range(world)]
-    assert all(len(rank) == n_steps * accumulation for rank in ranks)
-    together = [
-        batch for turn in range(n_steps * accumulation) for (batch,) in (rank[turn] for rank in ranks)
-    ]
-    assert together == alone
 
 
 def test_every_example_comes_once_per_epoch_and_batches_are_always_full():
@@ -103,11 +82,10 @@ def test_the_order_in_which_examples_are_listed_does_not_matter():
 
 
 @pytest.mark.parametrize("end_tokens", [0, 9])
-def test_padding_reaches_the_longest_of_the_micro_batch_and_only_content_and_ends_are_counted(end_tokens):
+def test_padding_reaches_the_longest_of_the_micro_batch(end_tokens):
     parts = schedule(8, 8, 2, end_tokens=end_tokens).step(0)
     for part in parts:
         assert part.pad_to == max(5 + e.example + e.n_ends for e in part.entries)
-    assert {part.n_supervised for part in parts} == {sum(3 + e.example + e.n_ends for e in flat(parts))}
 
 
 def test_the_number_of_ends_is_drawn_for_each_pass_and_ignores_batch_mates_and_their_split():
@@ -194,6 +172,7 @@ def test_lengths_of_reasoning_traces_need_at_most_a_tenth_of_dead_columns_when_g
         [f"id{i}" for i in range(1000)],
         np.full(1000, 40),
         lengths,
+        np.ones(1000, np.bool_),
         range(1000),
         seed=0,
         batch_size=32,
@@ -236,14 +215,13 @@ def test_steps_follow_from_epochs_unless_max_steps_is_set():
     assert count_steps(TrainConfig(epochs=0.01, batch_size=32), 10) == 1
 
 
+def test_equal_forwards_are_fewer_steps_of_a_method_with_several_passes():
+    config = TrainConfig(max_steps=3, max_forwards=7)
+    assert [count_steps(config, 10, passes) for passes in (1, 2, 3, 9)] == [7, 3, 2, 1]
+
+
 def test_a_batch_that_does_not_divide_over_the_ranks_is_refused_with_both_numbers():
     config = TrainConfig(batch_size=12, micro_batch_size=4)
     assert accumulation_steps(config, 3) == 1
     with pytest.raises(ConfigError, match=r"12 is not a multiple of micro_batch_size 4 × 2"):
         accumulation_steps(config, 2)
-
-
-def test_a_partial_batch_keeps_its_own_size_for_normalisation():
-    parts = schedule(5, 4, 2).cut([Entry(0, 0), Entry(1, 0), Entry(2, 0)], 0)
-    assert [len(part.entries) for part in parts] == [2, 1]
-    assert {part.n_sequences for part in parts} == {3}

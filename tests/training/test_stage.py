@@ -23,7 +23,7 @@ from trims_core.training.journal import ProgressFile
 from trims_core.training.settings import base_name, train_settings
 from trims_core.training.stage import SPEC
 from trims_core.training.zero import ZERO2
-from trims_core.variants import EndsConfig, VariantConfig
+from trims_core.variants import EndsConfig, StandardVariant
 
 
 class OneParent:
@@ -143,14 +143,14 @@ def test_what_is_hashed_is_what_the_training_gets(tmp_path):
     )
     (node,) = (node for node in build_graph(config) if node.stage == "train")
     settings = train_settings(config, node)
-    assert settings.variant == VariantConfig(method="standard")
+    assert settings.variant == StandardVariant()
     assert settings.ends == EndsConfig(pads="standard", tokens=32, weight=0.5)
     assert settings.train.epochs == TrainingConfig().epochs
     assert settings.train.length_window == config.train.window
     assert settings.deepspeed == ZERO2
     hashed = settings.result_fields()
     assert hashed["ends"] == settings.ends.model_dump()
-    assert hashed["variant"] == settings.variant.model_dump()
+    assert hashed["variant"] == settings.variant.result_fields()
     assert {"run_name", "variant_name"}.isdisjoint(hashed)
 
 
@@ -175,6 +175,7 @@ def card_of(tmp_path, node, **student):
     config = parse_config(raw)
     result = {
         "steps": 6,
+        "kept_step": 6,
         "trainable_parameters": 1234,
         "counts": {"n_examples": 20, "n_validation": 4, "n_truncated": 0, "n_without_completion": 0},
     }
@@ -246,7 +247,8 @@ def trained(config, store):
 
 
 def bytes_of(artifact):
-    return {name: artifact.file(name).read_bytes() for name in artifact.manifest.entries}
+    names = [name for name in artifact.manifest.entries if not name.endswith("times.jsonl")]
+    return {name: artifact.file(name).read_bytes() for name in names}
 
 
 def test_the_adapter_is_a_folder_that_peft_loads_with_its_card_and_metrics(tmp_path, trainings):
@@ -260,6 +262,7 @@ def test_the_adapter_is_a_folder_that_peft_loads_with_its_card_and_metrics(tmp_p
         "adapter_config.json",
         "adapter_model.safetensors",
         "metrics.jsonl",
+        "times.jsonl",
         "unit.json",
     }
     assert load_student(config.student.model, adapter=folder).model.peft_config

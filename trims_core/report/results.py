@@ -24,6 +24,7 @@ from trims_core.report.comparison import (
     pairs_to_compare,
     points_of,
 )
+from trims_core.report.costs import costs_of
 from trims_core.report.examples import Decodes, answers_side_by_side, corpus_examples
 from trims_core.report.histogram import histogram_of
 from trims_core.report.intervals import rounded
@@ -34,7 +35,7 @@ from trims_core.report.resampling import resample_counts, resample_methods
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 4
+RESULTS_VERSION: Final = 5
 
 
 def collect(
@@ -83,6 +84,7 @@ def collect(
             rows, corpus.files("corpus-", ".parquet"), tokenizer, config.report.examples
         ),
         "losses": losses_of(parents),
+        "costs": costs_of(config, parents),
         "stages": [_stage_row(role, artifact) for role, artifact in parents.items()],
         "provenance": _provenance(config, parents),
     }

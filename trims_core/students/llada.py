@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trims_core.errors import ConfigError
 from trims_core.students.config_json import (
@@ -25,6 +25,10 @@ from trims_core.students.config_json import (
     rope_theta,
 )
 from trims_core.students.family import Family, find_mask_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -178,6 +182,12 @@ class LladaFamily(Family):
             "is_causal": False,
             "use_cache": False,
         }
+
+    def new_model(self, state: Mapping[str, Tensor] | None = None, **options: Any) -> PreTrainedModel:
+        model = super().new_model(state, **options)
+        # LLaDA's program trains every row of the embedding; Hugging Face's Llama leaves out that of the pad
+        model.get_input_embeddings().padding_idx = None
+        return model
 
     @property
     def linear_leaves(self) -> Mapping[str, tuple[str, str]]:

@@ -62,13 +62,26 @@ class CellSettings(Decoding):
 def settings(config: TrimsConfig, node: Node) -> SweepSettings:
     """Of a node: the untuned student is swept with further caches."""
     tuned = node.params["variant"] is not None
-    return sweep_settings(config.sweep, config.student, config.corpus.system_prompt, tuned=tuned)
+    adapted = tuned and config.train.lora is not None
+    return sweep_settings(
+        config.sweep, config.student, config.corpus.system_prompt, tuned=tuned, adapted=adapted
+    )
 
 
 def sweep_settings(
-    sweep: SweepConfig, student: StudentConfig, system_prompt: str | None, *, tuned: bool
+    sweep: SweepConfig,
+    student: StudentConfig,
+    system_prompt: str | None,
+    *,
+    tuned: bool,
+    adapted: bool | None = None,
 ) -> SweepSettings:
-    """The settings of a tuned student's sweep, or of the untuned one's."""
+    """The settings of a tuned student's sweep, or of the untuned one's.
+
+    Args:
+        adapted: whether it has an adapter; default: if it is tuned.
+    """
+    adapted = tuned if adapted is None else adapted
     return SweepSettings(
         tasks=sweep.tasks,
         rule=sweep.rule,
@@ -84,7 +97,7 @@ def sweep_settings(
         batch_size=sweep.batch_size,
         student=student,
         system_prompt=system_prompt,
-        merge_rule=MERGE_RULE if tuned and student.dtype != "float32" else None,
+        merge_rule=MERGE_RULE if adapted and student.dtype != "float32" else None,
     )
 
 

@@ -17,14 +17,16 @@ from typing import Any, Final
 from trims_core._faults import fault_point
 from trims_core.benchmarks import Problem, load_tasks, task_digests
 from trims_core.chat_template import template_inputs
+from trims_core.config import StudentConfig
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests, sha256_json
 from trims_core.points import MEANINGS
 from trims_core.schema import SAMPLES, TIMES, write_table
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
-from trims_core.store import Artifact, Attempt, Made, UnitRecord
+from trims_core.store import Attempt, Made, UnitRecord
 from trims_core.sweep.cells import Cell, chunk_notes, grid, summarise, table
 from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, settings
+from trims_core.trained import trained_model
 
 VERSION: Final = 3
 CHUNK: Final = 200
@@ -32,8 +34,6 @@ CHUNK: Final = 200
 TABLE_FILE: Final = "samples.parquet"
 TIMES_FILE: Final = "times.parquet"
 """Apart from the samples, which are the same whenever they are decoded."""
-_ADAPTER_FILES: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
-"""What a student is loaded with; a model card or metrics beside them change no sample."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,10 @@ def units(work: Work, _facts: None) -> list[Unit]:
     tasks = load_tasks(chosen.tasks)
     model = {name: work.inputs[name] for name in ("student", "template") if name in work.inputs}
     if "train" in work.parents:
-        model["adapter"] = adapter_digest(work.parents["train"])
+        trained = trained_model(work.parents["train"])
+        if trained.is_whole:  # all that decoding reads of the student is in the checkpoint
+            del model["student"]
+        model["checkpoint" if trained.is_whole else "adapter"] = trained.digest
     chunks = {
         task: [(start, problems[start : start + CHUNK]) for start in range(0, len(problems), CHUNK)]
         for task, problems in tasks.items()
@@ -104,7 +107,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         sum(len(u.source.problems) for u in waiting),
     )
     tell = DecodingProgress(work.node_id, work.progress, n_done, n_waiting)
-    runner = load_runner(chosen.student, _adapter(work), chosen.system_prompt)
+    runner = load_runner(*_model(work), chosen.system_prompt)
     sampling = sampling_for(chosen.sampling, runner.student, "sweep")
     prompts: dict[str, list[list[int]]] = {}
     for unit in waiting:
@@ -196,21 +199,20 @@ SPEC: Final = StageSpec(
 )
 
 
-def adapter_digest(trained: Artifact) -> str:
-    """Of the files an adapter is loaded from. Raises: IncompleteArtifactError: one is not there."""
-    for name in _ADAPTER_FILES:
-        trained.file(name)
-    return sha256_json([trained.manifest.entries[name].content for name in _ADAPTER_FILES])
-
-
 def _digest(problems: Sequence[Problem]) -> str:
     """Of what is decoded; the right answers are not."""
     return sha256_json([[problem.id, problem.messages] for problem in problems])
 
 
-def _adapter(work: Work) -> Path | None:
-    """The folder of the trained adapter; None for the untuned student."""
-    return work.parents["train"].file(_ADAPTER_FILES[0]).parent if "train" in work.parents else None
+def _model(work: Work) -> tuple[StudentConfig, Path | None]:
+    """(student, folder of its adapter): the configured one, or the checkpoint that training made of it."""
+    student: StudentConfig = work.settings.student
+    if "train" not in work.parents:
+        return student, None
+    trained = trained_model(work.parents["train"])
+    if not trained.is_whole:
+        return student, trained.folder
+    return student.model_copy(update={"model": str(trained.folder), "revision": None}), None
 
 
 def _provenance(unit: Unit, conditions: Mapping[str, Any]) -> dict[str, Any]:

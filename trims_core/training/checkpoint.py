@@ -1,6 +1,6 @@
 """Checkpoints that are known to be whole: marked last, searched newest first.
 
-    checkpoints/checkpoint-40/   adapter, optimizer shards, scheduler, trainer_state.json
+    checkpoints/checkpoint-40/   adapter, optimizer shards, state.json
                                  COMPLETE: step, processes and the size of every file, written last
 
 The libraries' own search takes the highest number without looking inside. Covered: a crash at any moment
@@ -17,15 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trims_core.errors import CheckpointError
+from trims_core.errors import CheckpointError, TrainingDivergedError
 from trims_core.store.durable import fsync_file, write_atomically
+from trims_core.training.spec import TrainSpec
 
 logger = logging.getLogger(__name__)
 
 COMPLETE_NAME: Final = "COMPLETE"
 FOLDER_PREFIX: Final = "checkpoint-"
 N_KEPT: Final = 2
-_STATE_NAME: Final = "trainer_state.json"
+STATE_NAME: Final = "trainer_state.json"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,17 @@ def check_world_size(checkpoint: Checkpoint, world_size: int) -> None:
         )
 
 
+def diverged(spec: TrainSpec, what: str, value: float, step: int) -> TrainingDivergedError:
+    """The error for a value that is not finite at an optimizer step."""
+    kept = find_complete_checkpoint(spec.paths.checkpoints)
+    kept_text = f"the checkpoint of step {kept.step} is kept in {kept.path}" if kept else "no checkpoint yet"
+    return TrainingDivergedError(
+        f"{what} is {value} at optimizer step {step}, expected a finite number; {kept_text}. Lower train.lr"
+        f" (now {spec.train.lr:g}) or train.max_grad_norm (now {spec.train.max_grad_norm:g}), or raise"
+        " train.warmup_ratio"
+    )
+
+
 def prune(folder: Path, n_kept: int = N_KEPT) -> None:
     """Remove all but the newest whole checkpoints, and everything older that is not whole."""
     whole = [path for path in _newest_first(folder) if isinstance(_read(path), Checkpoint)]
@@ -93,8 +105,8 @@ def _read(path: Path) -> Checkpoint | str:
         return f"no {COMPLETE_NAME} mark (the save was interrupted)"
     except ValueError:
         return f"its {COMPLETE_NAME} mark is not JSON"
-    if _STATE_NAME not in mark["files"]:
-        return f"its mark lists no {_STATE_NAME}"
+    if STATE_NAME not in mark["files"]:
+        return f"its mark lists no {STATE_NAME}"
     for name, size_bytes in mark["files"].items():
         file = path / name
         if not file.is_file():

@@ -81,7 +81,9 @@ class Estimate:
 
 
 def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machine: Machine) -> Estimate:
-    """What one adapter of this configuration takes.
+    """What one model of this configuration takes, of the variant whose method makes most passes over a batch.
+
+    Every pass is counted with its way back, those without gradient too.
 
     Args:
         n_examples: examples in the buckets; None where they are not known yet.
@@ -92,14 +94,16 @@ def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machin
     counts = count_parameters(family, train.lora)
     n_processes = count_processes(train.launch)
     stage = zero_stage(deepspeed_settings(train.deepspeed))
-    flops = _step_flops(family, counts, train)
+    passes = max(variant.passes for variant in train.variants.values())
+    flops = passes * _step_flops(family, counts, train)
     steps = train.max_steps
-    if n_examples is not None:
-        steps = count_steps(train, n_examples - count_held_out(n_examples, train.validation_fraction))
+    if n_examples is not None or train.max_forwards is not None:
+        n_trained = (n_examples or 0) - count_held_out(n_examples or 0, train.validation_fraction)
+        steps = count_steps(train, n_trained, passes)
     return Estimate(
         counts=counts,
         weights_gib=_weight_bytes(counts, student) / (n_processes if stage == 3 else 1) / _GIB,
-        adapters_gib=_adapter_bytes(counts.adapters, student, stage, n_processes) / _GIB,
+        adapters_gib=_trained_bytes(counts, student, stage, n_processes) / _GIB,
         activations_gib=_activation_bytes(family, train, student) / _GIB,
         head_gib=_head_bytes(family, train, student) / _GIB,
         step_seconds=flops / (n_processes * machine.peak_flops * machine.share),
@@ -109,8 +113,8 @@ def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machin
     )
 
 
-def count_parameters(family: Family, lora: LoraSettings) -> Counts:
-    """Parameters of a family's modules, and of LoRA on the chosen linear ones."""
+def count_parameters(family: Family, lora: LoraSettings | None) -> Counts:
+    """Parameters of a family's modules, and of LoRA on the chosen linear ones (none: no adapters)."""
     c = family.hf_config()
     h, n_layers, vocab = c["hidden_size"], c["num_hidden_layers"], c["vocab_size"]
     shapes = _linear_shapes(family)
@@ -118,12 +122,14 @@ def count_parameters(family: Family, lora: LoraSettings) -> Counts:
     biases = n_layers * (h + 2 * _kv_width(c)) if family.name == "dream" else 0
     norms = (2 * n_layers + 1) * h
     heads = vocab * h * (1 if c["tie_word_embeddings"] else 2)
-    chosen = re.compile(family.lora_targets(lora.targets))
-    adapters = n_layers * sum(
-        lora.r * (n_in + n_out)
-        for path, (n_in, n_out) in shapes.items()
-        if chosen.fullmatch(f"model.layers.0.{path}")
-    )
+    adapters = 0
+    if lora is not None:
+        chosen = re.compile(family.lora_targets(lora.targets))
+        adapters = n_layers * sum(
+            lora.r * (n_in + n_out)
+            for path, (n_in, n_out) in shapes.items()
+            if chosen.fullmatch(f"model.layers.0.{path}")
+        )
     return Counts(linear + biases + norms + heads, linear, vocab * h, adapters)
 
 
@@ -153,13 +159,16 @@ def _weight_bytes(counts: Counts, student: StudentConfig) -> float:
     return counts.total * size
 
 
-def _adapter_bytes(n_adapters: int, student: StudentConfig, stage: int, n_processes: int) -> float:
-    """Weights and gradients in the working type; a float32 copy if that is shorter; Adam's two moments."""
+def _trained_bytes(counts: Counts, student: StudentConfig, stage: int, n_processes: int) -> float:
+    """Gradients in the working type, a float32 copy if that is shorter, Adam's two moments; of adapters the
+    weights too, without adapters of all weights (which are counted elsewhere)."""
     size = _BYTES[student.dtype]
-    states = 8 + (4 if size < 4 else 0)
-    weights = size / (n_processes if stage == 3 else 1)
+    states: float = 8 + (4 if size < 4 else 0)
+    weights = size / (n_processes if stage == 3 else 1) if counts.adapters else 0.0
     gradients = size / (n_processes if stage >= 2 else 1)
-    return n_adapters * (weights + gradients + states / (n_processes if stage >= 1 else 1))
+    return (counts.adapters or counts.total) * (
+        weights + gradients + states / (n_processes if stage >= 1 else 1)
+    )
 
 
 def _activation_bytes(family: Family, train: TrainingConfig, student: StudentConfig) -> float:
@@ -172,7 +181,7 @@ def _activation_bytes(family: Family, train: TrainingConfig, student: StudentCon
     """
     c = family.hf_config()
     h, m, a = c["hidden_size"], c["intermediate_size"], _BYTES[student.dtype]
-    inputs = (a + 1) * (6 * h + m) if train.lora.dropout else a * (3 * h + m)
+    inputs = (a + 1) * (6 * h + m) if train.lora and train.lora.dropout else a * (3 * h + m)
     per_token = 8 * h + 4 * a * h + 3 * a * m + inputs
     tokens, n_layers = train.micro_batch_size * train.max_length, c["num_hidden_layers"]
     if train.gradient_checkpointing:

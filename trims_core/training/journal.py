@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from trims_core.store.durable import write_atomically
 
+MEASURED: Final = ("seconds", "tokens_per_second", "peak_memory_mib", "mfu")
+"""Columns that depend on the machine and the moment; all others are the same whenever a run is repeated."""
 _MIN_INTERVAL_S: Final = 0.5
 
 
@@ -30,7 +32,7 @@ class MetricsLog:
         write_atomically(path, "".join(map(_line, kept)).encode())
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
-    def append(self, step: int, kind: str, **values: float | None) -> None:
+    def append(self, step: int, kind: str, **values: Any) -> None:
         """One row; `seconds` of training time are added, those before a resume included."""
         seconds = round(self._before_s + time.monotonic() - self._start, 3)
         self._file.write(_line({"step": step, "kind": kind, **values, "seconds": seconds}))

@@ -14,7 +14,7 @@ Nothing else knows which methods there are: `train.variants.<name>.method` names
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,7 +46,7 @@ class Method(Protocol):
     the ranks of a step go through the model together."""
 
     def batch(self, sequences: Sequences) -> Batch:
-        """Canvases, which of their positions have a loss, and what is counted. On the CPU, without a model."""
+        """Canvases, which positions have a loss, and what is counted. On the CPU, without a model."""
 
     def losses(self, student: TrainedStudent, batch: Batch, totals: Totals) -> Iterator[Loss]:
         """The batch's part of the step's loss, canvas by canvas."""
@@ -62,7 +62,8 @@ class Context:
     mask_id: int
     family: str
     """The student's: `llada` or `dream`; some published recipes differ."""
-    tokenizer: Any = None
+    tokenizer: Callable[[], Any] = lambda: None
+    """Loads the student's when asked for."""
 
 
 def build_method(variant: VariantConfig, context: Context) -> Method:

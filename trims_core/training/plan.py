@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -50,16 +50,13 @@ class MicroBatch:
     """What one rank puts through the model at once, and what it needs to know of the whole step.
 
     step: 0-based optimizer step. index: place of this micro-batch in the step, over all ranks.
-    pad_to: sequence length. n_supervised (content and ends), n_sequences: of the whole global batch (loss
-    normalisation).
+    pad_to: sequence length.
     """
 
     step: int
     index: int
     entries: tuple[Entry, ...]
     pad_to: int
-    n_supervised: int
-    n_sequences: int
 
 
 @dataclass(frozen=True)
@@ -114,8 +111,14 @@ def count_held_out(n_examples: int, fraction: float) -> int:
     return min(max(1, round(fraction * n_examples)), n_examples - 1)
 
 
-def count_steps(config: TrainingConfig, n_examples: int) -> int:
-    """Optimizer steps of the whole run: max_steps, or as many as `epochs` passes need."""
+def count_steps(config: TrainingConfig, n_examples: int, passes: int = 1) -> int:
+    """Optimizer steps of the whole run: as many as max_forwards allows, max_steps, or what `epochs` need.
+
+    Args:
+        passes: forwards through the student that each sequence of a step takes.
+    """
+    if config.max_forwards is not None:
+        return max(1, config.max_forwards // passes)
     return config.max_steps or max(1, math.ceil(config.epochs * n_examples / config.batch_size))
 
 
@@ -142,6 +145,7 @@ class Schedule:
         ids: Sequence[str],
         prompt_lengths: Lengths,
         lengths: Lengths,
+        ends_in_turn: npt.NDArray[np.bool_],
         chosen: Sequence[int] | Lengths,
         *,
         seed: int,
@@ -154,6 +158,7 @@ class Schedule:
         self._ids = ids
         self._prompt_lengths = prompt_lengths
         self._lengths = lengths
+        self._ends_in_turn = ends_in_turn
         self._chosen = np.asarray(chosen, np.int64)
         self._seed = seed
         self._batch_size = batch_size
@@ -173,7 +178,6 @@ class Schedule:
 
     def cut(self, entries: Sequence[Entry], step: int) -> list[MicroBatch]:
         """One global batch as micro-batches; the last may be smaller."""
-        n_supervised = sum(self._n_supervised(entry) for entry in entries)
         parts = [
             entries[i : i + self._micro_batch_size] for i in range(0, len(entries), self._micro_batch_size)
         ]
@@ -183,8 +187,6 @@ class Schedule:
                 index=index,
                 entries=tuple(part),
                 pad_to=self._padding.length(max(map(self._length, part))),
-                n_supervised=n_supervised,
-                n_sequences=len(entries),
             )
             for index, part in enumerate(parts)
         ]
@@ -221,7 +223,9 @@ class Schedule:
         return self.entry(int(self._permutation(epoch)[place]), epoch)
 
     def entry(self, example: int, epoch: int) -> Entry:
-        """One pass over an example, with the number of its ends: drawn, and none where max_length cuts."""
+        """One pass over an example, with the number of its ends: drawn, and none behind an open end."""
+        if not self._ends_in_turn[example]:
+            return Entry(example, epoch)
         drawn = count_ends(self._seed, epoch, self._ids[example], self._padding.end_tokens)
         return Entry(example, epoch, min(drawn, self._padding.max_length - int(self._lengths[example])))
 
@@ -231,26 +235,3 @@ class Schedule:
 
     def _length(self, entry: Entry) -> int:
         return int(self._lengths[entry.example]) + entry.n_ends
-
-    def _n_supervised(self, entry: Entry) -> int:
-        return self._length(entry) - int(self._prompt_lengths[entry.example])
-
-
-@dataclass(frozen=True)
-class RankSampler:
-    """The micro-batches of one rank from the first step to the last, each as a list of one (a DataLoader's
-    batch sampler). Ranks take turns, so that those that run at the same time are neighbours in a step."""
-
-    schedule: Schedule
-    n_steps: int
-    accumulation: int
-    rank: int
-    world_size: int = 1
-
-    def __len__(self) -> int:
-        return self.n_steps * self.accumulation
-
-    def __iter__(self) -> Iterator[list[MicroBatch]]:
-        for step in range(self.n_steps):
-            for micro_batch in self.schedule.step(step)[self.rank :: self.world_size]:
-                yield [micro_batch]

@@ -1,6 +1,6 @@
 """One process of a training run: `python -m trims_core.training.run SPEC.json`, started by launch.py.
 
-Ends with 0 (all steps done, adapter written by rank 0), 143 (asked to stop; the state was saved) or an
+Ends with 0 (all steps done, the result written by rank 0), 143 (asked to stop; the state was saved) or an
 error's exit code, with class and message in error-<rank>.json.
 """
 
@@ -12,29 +12,26 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from trims_core._faults import fault_point
-from trims_core.errors import InterruptedRunError, TrimsError
+from trims_core.errors import TrimsError
 from trims_core.store.durable import fsync_file, write_atomically
 from trims_core.training.journal import MetricsLog, ProgressFile
-from trims_core.training.loggers import name_run
-from trims_core.training.settings import base_name
 from trims_core.training.spec import TrainSpec
 from trims_core.training.warm import compiled_operator, load_operator
-from trims_core.user_code import load
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
+    from trims_core.students import Student
+    from trims_core.training.data import RunData
     from trims_core.training.examples import Examples
-    from trims_core.training.plan import Lengths
-    from trims_core.training.trainer import DenoisingTrainer, RunData
+    from trims_core.training.method import Method
+    from trims_core.training.reporting import Reporter
+    from trims_core.training.saving import Saver
+    from trims_core.training.student import Denoiser
+    from trims_core.training.world import World
 
 logger = logging.getLogger(__name__)
 
@@ -90,60 +87,66 @@ def train(
     progress: ProgressFile | None,
     stop: StopRequest,
 ) -> None:
-    """Train from the newest complete checkpoint (or from the start) to the last step, then save the adapter.
+    """Train from the newest complete checkpoint (or from the start) to the last step, then write the result.
 
     Raises:
         InterruptedRunError: stopped on request, after saving. TrainingError, CheckpointError and others.
     """
     say = progress.tell if progress is not None else _silent
     say(0, 0, "importing PyTorch and DeepSpeed", always=True)
-    from trims_core.training.adapter import add_lora, checkpoint_activations
     from trims_core.training.checkpoint import check_world_size, find_complete_checkpoint
+    from trims_core.training.data import run_data
+    from trims_core.training.engine import new_engine
     from trims_core.training.examples import load_examples
-    from trims_core.training.loss import MaskedDenoiser
-    from trims_core.training.partitions import gathered
-    from trims_core.training.trainer import DenoisingTrainer, training_arguments
+    from trims_core.training.loop import Loop
+    from trims_core.training.method import Context, build_method
+    from trims_core.training.saving import Saver
+    from trims_core.training.sources import source_of
+    from trims_core.training.student import Denoiser, TrainedStudent
+    from trims_core.training.trainable import new_trainable
+    from trims_core.training.world import World
 
     operator = compiled_operator() if spec.engine == "deepspeed" and spec.device == "cpu" else None
     if operator is not None:
         load_operator(operator)
+    # 1. where to begin, and on what
     checkpoint = find_complete_checkpoint(spec.paths.checkpoints)
     if checkpoint is not None:
         check_world_size(checkpoint, spec.world_size)
-    examples = load_examples(
-        spec.shards, spec.n_buckets, spec.variant, spec.seed, spec.train.max_length, spec.folder
-    )
-    n_steps, data_for = _plan(spec, examples)
     n_done = checkpoint.step if checkpoint else 0
-    say(n_done, n_steps, "loading the student", always=True)
+    order, max_length = spec.variant.token_order, spec.train.max_length
+    examples = load_examples(source_of(spec), order, spec.seed, max_length, spec.folder)
+    # 2. the student, and the method that trains it
+    say(n_done, 0, "loading the student", always=True)
     student = _load_student(spec)
-    targets = student.family.lora_targets(spec.train.lora.targets)
-    adapted = add_lora(student.model, spec.train.lora, targets, spec.seed)
-    if spec.train.gradient_checkpointing:
-        checkpoint_activations(adapted)
-    data = data_for(student, rank)
-    say(n_done, n_steps, "starting the training engine", always=True)
-    args = training_arguments(
-        spec, n_steps, resumed=checkpoint is not None, validates=data.validation is not None
+    family = student.family
+    model = new_trainable(student, spec)
+    context = Context(
+        spec.train, spec.ends, examples.n_buckets, family.mask_id, family.name, lambda: student.tokenizer
     )
-    if spec.train.report_to:
-        name_run(spec.run_name, spec.train.logging_dir)
-    metrics = MetricsLog(spec.paths.metrics, n_done) if rank == 0 else None
-    trainer = DenoisingTrainer(
-        MaskedDenoiser(adapted, student.family), args, spec, data, metrics, progress, stop
-    )
-    say(n_done, n_steps, "preparing the first step", always=True)
+    method = build_method(spec.variant, context)
+    # 3. the engine around it
+    say(n_done, 0, "starting the training engine", always=True)
+    denoiser = Denoiser(model, family).train()
+    engine = new_engine(spec, denoiser)
+    world = World(rank, spec.world_size, engine.device)
+    data = run_data(spec, examples, context, family.eos_id, world)
+    saver = Saver(spec, denoiser, engine, world, n_done)
+    if checkpoint is not None:
+        saver.load(checkpoint)
+    reporter = _reporter(spec, denoiser, method, data.n_steps, n_done, progress, world)
+    reporter.say(n_done, "preparing the first step", always=True)
+    # 4. step by step
     stop.listen()
-    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-    if metrics is not None:
-        metrics.close()
-    if trainer.state.global_step < n_steps:
-        raise InterruptedRunError(f"stopped at step {trainer.state.global_step} of {n_steps}, state saved")
-    say(n_steps, n_steps, "writing the adapter", always=True)
-    trainer.check_weights()
-    with gathered(trainer.trainable().values()):
-        if rank == 0:
-            _finish(spec, trainer, adapted, examples, data)
+    trained = TrainedStudent(engine.module, denoiser)
+    try:
+        Loop(spec, method, trained, engine, data, world, reporter, saver, stop).run(n_done)
+    finally:
+        reporter.close()
+    # 5. the result
+    what = "the checkpoint" if spec.train.lora is None else "the adapter"
+    reporter.say(data.n_steps, f"writing {what}", always=True)
+    _finish(spec, saver, student, denoiser, examples, data, world)
 
 
 def launched_rank() -> int:
@@ -151,80 +154,34 @@ def launched_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _plan(spec: TrainSpec, examples: Examples) -> tuple[int, Callable[[Any, int], RunData]]:
-    """(number of steps, how to make a rank's data once the student's ids are known)."""
-    from trims_core.training.data import MaskedExamples
-    from trims_core.training.plan import (
-        Padding,
-        RankSampler,
-        Schedule,
-        accumulation_steps,
-        count_steps,
-        split_validation,
-    )
-    from trims_core.training.trainer import RunData
+def _reporter(
+    spec: TrainSpec,
+    denoiser: Denoiser,
+    method: Method,
+    n_steps: int,
+    n_done: int,
+    progress: ProgressFile | None,
+    world: World,
+) -> Reporter:
+    """Rank 0's reports; of the other ranks one that says nothing."""
+    from trims_core.training.flops import Speed, flops_per_token
+    from trims_core.training.loggers import Trackers
+    from trims_core.training.reporting import Reporter
+    from trims_core.training.saving import count_linear, count_trainable
 
-    config = spec.train
-    chosen, held_out = split_validation(examples.ids, config.validation_fraction)
-    n_steps = count_steps(config, len(chosen))
-
-    def schedule(chosen: Sequence[int] | Lengths, seed: int, end_tokens: int) -> Schedule:
-        return Schedule(
-            examples.ids,
-            examples.prompt_lengths,
-            examples.lengths,
-            chosen,
-            seed=seed,
-            batch_size=config.batch_size,
-            micro_batch_size=config.micro_batch_size,
-            padding=Padding(end_tokens, config.pad_to_multiple_of, config.max_length),
-            n_steps=n_steps,
-            window=config.window,
-        )
-
-    ends = spec.ends
-    trained = schedule(chosen, spec.seed, 0 if ends.pads == "none" else ends.tokens)
-    # the same ends for every variant and seed
-    validated = schedule(held_out, 0, ends.tokens)
-    chunks = [held_out[i : i + config.batch_size] for i in range(0, len(held_out), config.batch_size)]
-    batches = [p for chunk in chunks for p in validated.cut([validated.entry(i, 0) for i in chunk], 0)]
-
-    def data_for(student: Any, rank: int) -> RunData:
-        own_masks = None
-        if spec.variant.masks is not None:
-            own_masks = partial(_own_masks, load(spec.variant.masks, "train.variants masks"), student)
-
-        def dataset(validation: list[int]) -> MaskedExamples:
-            return MaskedExamples(
-                examples,
-                config,
-                spec.variant,
-                ends,
-                spec.seed,
-                mask_id=student.family.mask_id,
-                pad_id=student.family.eos_id,
-                validation=validation,
-                own_masks=own_masks,
-            )
-
-        accumulation = accumulation_steps(config, spec.world_size)
-        return RunData(
-            train=dataset([]),
-            sampler=RankSampler(trained, n_steps, accumulation, rank, spec.world_size),
-            validation=dataset(held_out) if held_out else None,
-            validation_batches=batches,
-            validation_ids=tuple(examples.ids[i] for i in held_out),
-        )
-
-    return n_steps, data_for
+    n_linear = count_linear(denoiser)
+    n_adapters = count_trainable(denoiser) if spec.train.lora else None
+    flops = flops_per_token(n_linear, n_adapters, spec.variant.passes, method.n_losses)
+    speed = Speed(flops, world.size, spec.student.dtype)
+    metrics = MetricsLog(spec.paths.metrics, n_done) if world.rank == 0 else None
+    trackers = None
+    if spec.train.report_to and world.rank == 0:
+        settings = {"seed": spec.seed, **spec.variant.result_fields()}
+        trackers = Trackers(spec.train.report_to, spec.run_name, spec.train.logging_dir, settings)
+    return Reporter(n_steps, world.device, metrics, progress, trackers, speed)
 
 
-def _own_masks(masks: Any, student: Any, ids_C: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    found: tuple[Tensor, Tensor] = masks(ids_C, student.tokenizer, generator)
-    return found
-
-
-def _load_student(spec: TrainSpec) -> Any:
+def _load_student(spec: TrainSpec) -> Student:
     from trims_core.students import load_student
 
     return load_student(
@@ -238,13 +195,31 @@ def _load_student(spec: TrainSpec) -> Any:
 
 
 def _finish(
-    spec: TrainSpec, trainer: DenoisingTrainer, adapted: Any, examples: Examples, data: RunData
+    spec: TrainSpec,
+    saver: Saver,
+    student: Student,
+    denoiser: Denoiser,
+    examples: Examples,
+    data: RunData,
+    world: World,
 ) -> None:
-    """Write the adapter under the official module names, and what the stage wants to know."""
-    from trims_core.students import save_adapter_official
+    """Write the result under the official module names, and what the stage wants to know."""
+    from trims_core.training.partitions import gathered
+    from trims_core.training.result import write_adapter, write_checkpoint
+    from trims_core.training.saving import count_trainable, trainable
 
-    fault_point("train.before_adapter")
-    save_adapter_official(adapted, spec.adapter, base=base_name(spec.student))
+    best_step = saver.keep_best()
+    weights = saver.finite_weights(data.n_steps)
+    partitioned = trainable(denoiser).values() if spec.train.lora else ()
+    with gathered(partitioned):
+        if world.rank:
+            return
+        fault_point("train.before_adapter")
+        if spec.train.lora is None:
+            inside = {name.removeprefix("model."): weight for name, weight in weights.items()}
+            write_checkpoint(spec, student, inside)
+        else:
+            write_adapter(spec, denoiser.model)
     for path in spec.adapter.iterdir():  # before the result says that they are there
         fsync_file(path)
     counts = {
@@ -252,12 +227,14 @@ def _finish(
         "n_validation": len(data.validation_ids),
         "n_truncated": examples.n_truncated,
         "n_without_completion": examples.n_without_completion,
+        **examples.left_out,
     }
     result = {
-        "steps": trainer.state.global_step,
+        "steps": data.n_steps,
+        "kept_step": data.n_steps if best_step is None else best_step,
         "counts": counts,
         "validation_ids": list(data.validation_ids),
-        "trainable_parameters": sum(p.numel() for p in trainer.trainable().values()),
+        "trainable_parameters": count_trainable(denoiser),
     }
     write_atomically(spec.paths.result, json.dumps(result).encode())
 

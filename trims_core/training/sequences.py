@@ -70,6 +70,8 @@ class Sequences:
 
     def masked_ends(self, ends: EndsConfig, epsilon: float) -> Tensor:
         """Which supervised ends are hidden, bool [B, L]: by a rule that is the same for every method."""
+        if ends.pads == "hidden":
+            return self.end_BL
         draws = self.draws("train")
         p_B = end_probability(draws.ends_B, standard_t(draws.noise_B, epsilon), ends)
         return self.end_BL & (draws.token_BC < p_B[:, None])
@@ -102,15 +104,17 @@ class Sequences:
 class View:
     """One canvas on its way to the model.
 
-    noisy_BL: int64, [MASK] put in. scored_BL: bool, the masked positions that have a loss. weight_BL: float32,
+    noisy_BL: int64, [MASK] put in. scored_BL: bool, masked positions that have a loss. weight_BL: float32,
     the weights of their cross-entropies before normalisation, 0 elsewhere. dropout_seed: seeds its dropout,
-    so that a resumed or differently split run drops the same units.
+    so that a resumed or differently split run drops the same units. aligned: whether a token's prediction is
+    read where its family decodes it from; a published program reads it at the token itself.
     """
 
     noisy_BL: Tensor
     scored_BL: Tensor
     weight_BL: Tensor
     dropout_seed: int
+    aligned: bool = True
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,8 @@ def gather(
         start, end = int(prompt_B1[row]), int(length_B1[row])
         # copies: what is mapped is read-only
         target_BL[row, :end] = torch.from_numpy(examples.input_ids[example].astype(np.int64))
-        bucket_BL[row, start:end] = torch.from_numpy(examples.buckets[example].copy())
+        if examples.buckets is not None:
+            bucket_BL[row, start:end] = torch.from_numpy(examples.buckets[example].copy())
         if examples.reveal_steps is not None:
             reveal_BL[row, start:end] = torch.from_numpy(examples.reveal_steps[example].copy())
     place_L = torch.arange(micro_batch.pad_to)
@@ -223,6 +228,6 @@ def gather(
     )
 
 
-def _moved(item: Any, device: torch.device | str) -> dict[str, Tensor]:
+def _moved(item: Any, device: torch.device | str) -> dict[str, Any]:
     values = {one.name: getattr(item, one.name) for one in fields(item)}
     return {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}

@@ -7,38 +7,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-from trims_core.config import StudentConfig, TrainConfig, TrainingConfig, TrimsConfig
+from trims_core.config import LoraSettings, StudentConfig, TrainConfig, TrainingConfig, TrimsConfig
+from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
-from trims_core.sections import OPERATIONAL, Section
-from trims_core.training.zero import deepspeed_settings
+from trims_core.sections import LATER, OPERATIONAL, Section
+from trims_core.students.adapter_config import (
+    ADAPTER_CONFIG_NAME,
+    ADAPTER_WEIGHTS_NAME,
+    read_adapter_config,
+)
+from trims_core.students.tensor_files import tensor_names
+from trims_core.training.zero import deepspeed_settings, zero_stage
 from trims_core.user_code import source_file
-from trims_core.variants import EndsConfig, VariantConfig
-
-_ALWAYS_READ: Final = frozenset({"method", "loss_weight", "masks"})
-_TRAJECTORY: Final = frozenset({"order", "rho", "p_low", "p_high"})
-_READ_WITH: Final[Mapping[str, frozenset[str]]] = {
-    "cart": frozenset({"cart_p"}),
-    "inverse_p": frozenset({"inverse_p_clip"}),
-    "bucket_profile": _TRAJECTORY,
-}
-"""Settings of a variant that only some loss weights read."""
+from trims_core.variants import EndsConfig, Variant
 
 
 class TrainSettings(Section):
     """One adapter's training."""
 
     train: TrainingConfig
-    """With `length_window` filled in; without `epochs` where `max_steps` overrides them, and without the path
-    `deepspeed`."""
-    variant: VariantConfig
-    """Its method, loss weight and masks, and what these read; its ends are in `ends`."""
+    """With `length_window` filled in; without what overrides leave unread, and without `deepspeed`'s path."""
+    variant: Variant
+    """Its method and what that reads; its ends are in `ends`."""
     ends: EndsConfig
     seed: int
     student: StudentConfig
     """Without its template: prompts come as tokens."""
+    validated_every: Annotated[int | None, LATER] = None
+    """Optimizer steps; read where the best weights are kept."""
     deepspeed: dict[str, Any]
     """DeepSpeed's configuration: what train.deepspeed holds, or the built-in one."""
     variant_name: Annotated[str, OPERATIONAL]
@@ -55,44 +54,71 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
     """
     name, seed = str(node.params["variant"]), int(node.params["seed"])
     variant = config.train.variants[name]
+    deepspeed = deepspeed_settings(config.train.deepspeed)
+    check_trainable(config.train, deepspeed)
     return TrainSettings(
         train=shared_settings(config.train),
-        variant=what_is_read(variant),
+        variant=variant.as_read(),
         ends=config.train.ends_of(variant),
         seed=seed,
         student=config.student.without_template(),
-        deepspeed=deepspeed_settings(config.train.deepspeed),
+        validated_every=config.train.eval_steps if config.train.keep == "best" else None,
+        deepspeed=deepspeed,
         variant_name=name,
         run_name=f"{config.name}/{name}-s{seed}",
     )
 
 
+def check_trainable(train: TrainingConfig, deepspeed: Mapping[str, Any]) -> None:
+    """Raises ConfigError for ways to cut up weights among ranks that full fine-tuning does not have."""
+    if train.lora is None and zero_stage(deepspeed) == 3:
+        raise ConfigError(
+            f"train.deepspeed: {train.deepspeed}: ZeRO stage 3 with train.lora null: a head that is trained and"
+            " cut up among the ranks is not supported; expected stage 2 or less (train.deepspeed: null), or"
+            " train.lora with an adapter's shape"
+        )
+
+
 def shared_settings(train: TrainConfig) -> TrainingConfig:
     """What every variant and seed reads."""
-    unread = {"deepspeed"} | ({"epochs"} if train.max_steps is not None else set())
+    unread = {"deepspeed"}
+    if train.max_forwards is not None:
+        unread |= {"epochs", "max_steps"}
+    elif train.max_steps is not None:
+        unread.add("epochs")
     read = {name: getattr(train, name) for name in TrainingConfig.model_fields if name not in unread}
     return TrainingConfig(**(read | {"length_window": train.window}))
 
 
-def what_is_read(variant: VariantConfig) -> VariantConfig:
-    """A variant with defaults where neither its method nor its loss weight looks."""
-    read = _ALWAYS_READ | _READ_WITH.get(variant.loss_weight, frozenset())
-    if variant.method == "trims":
-        read |= _TRAJECTORY
-    return VariantConfig(**{name: getattr(variant, name) for name in read})
-
-
 def outside_inputs(settings: TrainSettings, digests: Digests) -> dict[str, str]:
-    """Digests of the student's checkpoint and of the module with the user's masks.
+    """Digests of the student's checkpoint, of an adapter to go on from, of modules of the user's own.
 
     Raises:
-        ConfigError: the student or the module is not there.
+        ConfigError: one of them is not there.
     """
     found = {"student": digests.checkpoint(settings.student.model, settings.student.revision)}
-    if settings.variant.masks is not None:
-        where = f"train.variants.{settings.variant_name}.masks"
-        found["masks"] = digests.file(source_file(settings.variant.masks, where))
+    if settings.train.init_adapter is not None:
+        folder = Path(settings.train.init_adapter)
+        _check_given(folder, settings.train.lora)
+        found["init_adapter"] = digests.tree(folder, (ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME))
+    for field, code in settings.variant.own_code().items():
+        where = f"train.variants.{settings.variant_name}.{field}"
+        found[field] = digests.file(source_file(code, where))
     return found
+
+
+def _check_given(folder: Path, lora: LoraSettings | None) -> None:
+    """Raises ConfigError unless a folder holds an adapter of the rank that is wanted."""
+    try:
+        found = read_adapter_config(folder / ADAPTER_CONFIG_NAME)
+        tensor_names(folder / ADAPTER_WEIGHTS_NAME)
+    except ConfigError as error:
+        raise ConfigError(f"train.init_adapter: {error}") from error
+    if lora is not None and (found["r"], found["lora_alpha"]) != (lora.r, lora.alpha):
+        raise ConfigError(
+            f"train.init_adapter: {folder} has r {found['r']} and alpha {found['lora_alpha']:g}, train.lora says"
+            f" r {lora.r} and alpha {lora.alpha:g}; set train.lora to the adapter's"
+        )
 
 
 def base_name(student: StudentConfig) -> str:

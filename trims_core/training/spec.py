@@ -9,7 +9,7 @@ from typing import Any, Literal
 from trims_core.config import StudentConfig, TrainingConfig
 from trims_core.sections import Section
 from trims_core.store.durable import write_atomically
-from trims_core.variants import EndsConfig, VariantConfig
+from trims_core.variants import EndsConfig, Variant
 
 Engine = Literal["deepspeed", "plain"]
 
@@ -46,6 +46,11 @@ class RunPaths:
         return self.folder / "stop"
 
     @property
+    def best(self) -> Path:
+        """Weights of the lowest validation loss so far, where they are kept."""
+        return self.folder / "best.safetensors"
+
+    @property
     def result(self) -> Path:
         """Counts and final values, written by rank 0 when all steps are done."""
         return self.folder / "result.json"
@@ -60,24 +65,30 @@ class RunPaths:
 
 
 class TrainSpec(Section):
-    """One adapter to train.
+    """One adapter to train, or one checkpoint where every weight is.
 
-    engine `plain` is one process without DeepSpeed: the same trainer and loss, for small models and tests.
+    engine `plain` is one process without DeepSpeed: the same loop and losses, for small models and tests.
     """
 
     train: TrainingConfig
-    variant: VariantConfig
+    variant: Variant
     ends: EndsConfig
     student: StudentConfig
     seed: int
     deepspeed: dict[str, Any]
     """DeepSpeed's configuration; read with engine `deepspeed`."""
     shards: tuple[Path, ...]
+    """Of buckets; of tokens where there is no teacher, or where the answers are rollouts."""
     n_buckets: int
+    """0: the shards are tokens."""
+    rollouts: tuple[Path, ...] = ()
+    rollout_grades: tuple[Path, ...] = ()
+    answers: Literal["right", "all"] = "right"
+    """Which rollouts are trained on."""
     folder: Path
     """For checkpoints and logs; survives crashes."""
     adapter: Path
-    """Where the adapter is written."""
+    """Where the result is written: the adapter, or the checkpoint."""
     world_size: int = 1
     device: str = "cpu"
     engine: Engine = "deepspeed"

@@ -9,28 +9,43 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Discriminator, Tag
 
-from trims_core.variants.base import EndsConfig, Pads, Role, VariantConfig
-from trims_core.variants.trims import LossWeight, Order, StandardVariant, TrimsVariant
+from trims_core.variants.base import EndsConfig, Order, Pads, Role, VariantConfig
+from trims_core.variants.d3llm import D3llmVariant
+from trims_core.variants.dparallel import DParallelVariant
+from trims_core.variants.lift import GiftVariant, LiftVariant
+from trims_core.variants.tabom import TabomVariant
+from trims_core.variants.trims import LossWeight, StandardVariant, TrimsVariant
 
 
 def _method(value: Any) -> str:
     """What a variant calls its method; TRIMS where it names none."""
-    name = value.get("method", "trims") if isinstance(value, dict) else getattr(value, "method", None)
+    name = value.get("method", "trims") if isinstance(value, dict) else getattr(value, "method", "trims")
     return str(name)
 
 
 Variant: TypeAlias = Annotated[
-    Annotated[TrimsVariant, Tag("trims")] | Annotated[StandardVariant, Tag("standard")],
+    Annotated[TrimsVariant, Tag("trims")]
+    | Annotated[StandardVariant, Tag("standard")]
+    | Annotated[LiftVariant, Tag("lift")]
+    | Annotated[GiftVariant, Tag("gift")]
+    | Annotated[TabomVariant, Tag("tabom")]
+    | Annotated[DParallelVariant, Tag("dparallel")]
+    | Annotated[D3llmVariant, Tag("d3llm")],
     Discriminator(_method),
 ]
 
 __all__ = [
+    "D3llmVariant",
+    "DParallelVariant",
     "EndsConfig",
+    "GiftVariant",
+    "LiftVariant",
     "LossWeight",
     "Order",
     "Pads",
     "Role",
     "StandardVariant",
+    "TabomVariant",
     "TrimsVariant",
     "Variant",
     "VariantConfig",

@@ -9,6 +9,7 @@ from pydantic import Field
 from trims_core.sections import LATER, Fraction, Section
 
 Pads = Literal["hidden", "last", "standard", "none"]
+Order = Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"]
 Role = Literal["examples", "rollouts"]
 """What a method is trained on. examples: the corpus' own answers, with buckets where the run has a teacher.
 rollouts: the student's own answers with their reveal steps, and their grades."""
@@ -38,6 +39,7 @@ class VariantConfig(Section):
     baseline: ClassVar[bool] = False
     """Whether other methods are compared with it where report.compare does not say."""
 
+    method: str
     pads: Pads | None = None
     """Another value than train.pads, to study what ends do."""
     end_weight: Annotated[float, Field(ge=0)] | None = None
@@ -56,16 +58,29 @@ class VariantConfig(Section):
         return 1
 
     @property
+    def token_order(self) -> Order:
+        """The order in which training shows an example's buckets."""
+        return "descending"
+
+    @property
     def reads_buckets(self) -> bool:
         """Whether it cannot be trained without a teacher's buckets."""
         return False
+
+    def own_code(self) -> dict[str, str]:
+        """Fields that name code of the user's, `package.module:function`, and what they name."""
+        return {}
+
+    def card_rows(self) -> dict[str, str]:
+        """What a model card tells of it, name → value."""
+        return {name: str(value) for name, value in self.as_read().result_fields().items()}
 
     def title(self) -> str:
         """For people: the method's name and what distinguishes this variant of it."""
         raise NotImplementedError
 
     def as_read(self) -> Self:
-        """The variant with defaults where neither its method nor its other settings look: what keys are made of.
+        """The variant with defaults where neither its method nor its other settings look: made for keys.
 
         Its ends are left out: `TrainConfig.ends_of` has them.
         """
@@ -78,3 +93,12 @@ class VariantConfig(Section):
     def unread(self) -> frozenset[str]:
         """Names of this method's fields that its other settings leave without effect."""
         return frozenset()
+
+
+class RolloutVariant(VariantConfig):
+    """A method that is trained on the student's own answers."""
+
+    needs: ClassVar[Role] = "rollouts"
+
+    answers: Literal["right", "all"] = "right"
+    """Which of them: those graded right (of several to a prompt all such), or all."""

@@ -8,9 +8,8 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from trims_core.sections import Fraction
-from trims_core.variants.base import VariantConfig
+from trims_core.variants.base import Order, VariantConfig
 
-Order = Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"]
 LossWeight = Literal[
     "inverse_t", "inverse_t_all", "uniform", "inverse_p", "balanced", "bucket_profile", "cart"
 ]
@@ -51,6 +50,11 @@ class TrimsVariant(VariantConfig):
     gives which tokens of an answer are masked (bool), and the probabilities that weights go by (float32)."""
 
     @property
+    def token_order(self) -> Order:
+        """Its own."""
+        return self.order
+
+    @property
     def trajectory_rho(self) -> float:
         """The share of sequences that take a trajectory mask."""
         return self.rho
@@ -63,6 +67,31 @@ class TrimsVariant(VariantConfig):
     def title(self) -> str:
         """With order and mixing."""
         return f"TRIMS (trajectory-aware masks, {self.order} order, mixing ρ = {self.rho:g})"
+
+    def own_code(self) -> dict[str, str]:
+        """Masks."""
+        return {} if self.masks is None else {"masks": self.masks}
+
+    def card_rows(self) -> dict[str, str]:
+        """In the paper's words."""
+        trajectory = {
+            "order": self.order,
+            "ρ": f"{self.rho:g}",
+            "p_low, p_high": f"{self.p_low:g}, {self.p_high:g}",
+        }
+        of_weight = {
+            "inverse_p": f" (at most {self.inverse_p_clip:g})",
+            "cart": f" (p = {self.cart_p:g})",
+            "bucket_profile": f" (ρ {self.rho:g}, p {self.p_low:g}, {self.p_high:g}, {self.order})",
+        }
+        rows: dict[str, str] = {"method": self.method}
+        if self.masks:
+            rows["masks of the user's own"] = self.masks
+        if self.trajectory_rho:
+            rows |= trajectory
+        if self.certainty:
+            rows["certainty, ramp"] = f"{self.certainty:g}, {self.certainty_ramp:g}"
+        return rows | {"loss weight": self.loss_weight + of_weight.get(self.loss_weight, "")}
 
     def unread(self) -> frozenset[str]:
         """Settings of loss weights that are not chosen."""

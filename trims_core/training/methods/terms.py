@@ -1,18 +1,19 @@
-"""Pieces that methods share: how cross-entropies are normalised, and the certainty term.
+"""Pieces that methods share: how cross-entropies are normalised, and terms made of entropies.
 
 Shape legend: B sequences, L length, M scored positions of a canvas.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
 from torch import Tensor
 
-from trims_core.training.head import Rows
-from trims_core.training.method import Loss
-from trims_core.training.sequences import Batch, Totals, View
+from trims_core.training.method import Context, Loss
+from trims_core.training.sequences import Batch, Sequences, Totals, View
 from trims_core.training.student import TrainedStudent
 from trims_core.variants import VariantConfig
 
@@ -41,13 +42,45 @@ def normalise(weight_BL: Tensor, n_supervised_B: Tensor, norm: LossNorm, totals:
 def mean_with_ends(batch: Batch, view: View, counted: str, totals: Totals) -> Tensor:
     """Weights [B, L] of a plain mean over scored content, to which ends are added in their own share.
 
-    Content: the method's mean (its weights over `totals[counted]`) times the content's share of all supervised
+    Content: the method's mean (weights over `totals[counted]`) times the content's share of the supervised
     tokens; ends: their weight over all supervised tokens. So a method that scores few tokens of an answer
     learns no more about ends than one that scores many, and without ends this is the published mean.
     """
     n_supervised = max(totals.n_supervised, 1)
     content = totals["n_content"] / n_supervised / max(totals[counted], 1)
     return view.weight_BL * torch.where(batch.end_BL, 1.0 / n_supervised, content)
+
+
+def plain_view(
+    sequences: Sequences,
+    context: Context,
+    hidden_BL: Tensor,
+    scored_BL: Tensor,
+    ends_BL: Tensor,
+    number: int = 0,
+) -> View:
+    """A canvas for `mean_with_ends`: what is scored of the content weighs 1, masked ends their own weight.
+
+    Args:
+        hidden_BL: content that the student does not see, bool. scored_BL: what of it has a loss.
+        ends_BL: masked ends; hidden and scored on every canvas.
+        number: of the canvas in its micro-batch.
+    """
+    noisy_BL = torch.where(hidden_BL | ends_BL, context.mask_id, sequences.target_BL)
+    weight_BL = torch.where(ends_BL, context.ends.weight, scored_BL.float())
+    return View(noisy_BL, scored_BL | ends_BL, weight_BL, sequences.dropout_seeds(number))
+
+
+@dataclass(frozen=True)
+class EntropyTerm:
+    """What is added to a canvas's loss and made of its predictions' entropies.
+
+    temperature: at which these are taken. of: (entropy_M in nats, right_M) → scalar, normalised.
+    """
+
+    name: str
+    temperature: float
+    of: Callable[[Tensor, Tensor], Tensor]
 
 
 def masked_loss(
@@ -57,27 +90,40 @@ def masked_loss(
     weight_BL: Tensor,
     totals: Totals,
     variant: VariantConfig,
+    terms: Sequence[EntropyTerm] = (),
 ) -> Loss:
-    """Σ weight·CE over the scored positions of a canvas, and the certainty term if the variant has one."""
-    if not variant.certainty:
+    """Σ weight·CE over the scored positions of a canvas, a method's own terms, and the certainty term if the
+    variant has one: one forward for all of them."""
+    if variant.certainty:
+        ramp = min(1.0, batch.progress / variant.certainty_ramp) if variant.certainty_ramp else 1.0
+        weight = variant.certainty * ramp
+        terms = (*terms, certainty_term("certainty", weight, CERTAINTY_TEMPERATURE, totals))
+    if not terms:
         loss, nll_M = student.cross_entropy(batch, view, weight_BL)
         return Loss(loss, content_and_ends(batch, view, weight_BL, nll_M))
-    rows = student.rows(batch, view, (CERTAINTY_TEMPERATURE,))
+    rows = student.rows(batch, view, [term.temperature for term in terms])
     loss = (weight_BL[view.scored_BL] * rows.nll_M).sum()
     parts = content_and_ends(batch, view, weight_BL, rows.nll_M)
-    ramp = min(1.0, batch.progress / variant.certainty_ramp) if variant.certainty_ramp else 1.0
-    term = variant.certainty * ramp * certainty(rows) / totals.n_micro_batches
-    return Loss(loss + term, {**parts, "certainty": term.detach()})
+    for term, entropy_M in zip(terms, rows.entropies, strict=True):
+        value = term.of(entropy_M, rows.right_M)
+        loss, parts[term.name] = loss + value, value.detach()
+    return Loss(loss, parts)
 
 
-def certainty(rows: Rows) -> Tensor:
-    """Mean entropy, at temperature 0.5, of the predictions that are right already: scalar, in nats.
+def certainty_term(name: str, weight: float, temperature: float, totals: Totals) -> EntropyTerm:
+    """The weighted certainty term. Which predictions are right is known after the forward only, so the mean
+    is that of a micro-batch, and micro-batches weigh the same."""
+    return EntropyTerm(
+        name,
+        temperature,
+        lambda entropy_M, right_M: weight * certainty(entropy_M, right_M) / totals.n_micro_batches,
+    )
 
-    0 with zero gradients where none is right. Which ones are right is known after the forward only, so the
-    mean is that of a micro-batch, and micro-batches weigh the same. Source: dParallel (arXiv 2509.26488).
-    """
-    entropy_M = rows.entropies[0]
-    return (entropy_M * rows.right_M).sum() / rows.right_M.sum().clamp(min=1)
+
+def certainty(entropy_M: Tensor, right_M: Tensor) -> Tensor:
+    """Mean entropy of the predictions that are right already: scalar, in nats; 0 with zero gradients where
+    none is. Source: dParallel (arXiv 2509.26488)."""
+    return (entropy_M * right_M).sum() / right_M.sum().clamp(min=1)
 
 
 def content_and_ends(batch: Batch, view: View, weight_BL: Tensor, nll_M: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ class Trims:
         draws, bucket_BL = sequences.draws(self._purpose), sequences.bucket_BL
         masks = draw_masks(bucket_BL, sequences.content_BL, sequences.end_BL, draws, self._ordering, ends)
         if self._own_masks is not None:
-            masks = self._with_own(sequences, masks)
+            masks = self._with_own(self._own_masks, sequences, masks)
         # 2. how much each of them counts
         weight_BL = loss_weights(
             variant.loss_weight,
@@ -80,7 +81,7 @@ class Trims:
         weight_BL = normalise(view.weight_BL, batch.n_supervised_B, norm, totals)
         yield masked_loss(student, batch, view, weight_BL, totals, self._variant)
 
-    def _with_own(self, sequences: Sequences, masks: Masks) -> Masks:
+    def _with_own(self, own_masks: Any, sequences: Sequences, masks: Masks) -> Masks:
         """The user's masks in place of the standard ones: trajectories and ends stay as drawn."""
         masked_BL, probability_BL = masks.masked_BC.clone(), masks.probability_BC.clone()
         for row, seed in enumerate(sequences.seeds("own masks")):
@@ -88,7 +89,7 @@ class Trims:
                 content_L = masks.content_BC[row]
                 ids_C = sequences.target_BL[row, content_L]
                 generator = torch.Generator().manual_seed(seed)
-                masked_C, probability_C = self._own_masks(ids_C, self._context.tokenizer, generator)
+                masked_C, probability_C = own_masks(ids_C, self._context.tokenizer(), generator)
                 check_own_masks(masked_C, probability_C, len(ids_C), sequences.ids[row])
                 masked_BL[row, content_L], probability_BL[row, content_L] = masked_C, probability_C
         t_eff_B = mean_probability(probability_BL, masks.content_BC)

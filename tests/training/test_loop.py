@@ -1,4 +1,4 @@
-"""The trainer without DeepSpeed: gradients that do not depend on how the batch is split, exact metrics."""
+"""The loop without DeepSpeed: gradients that do not depend on how the batch is split, exact metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trims_core.config import LoraSettings
 from trims_core.errors import InterruptedRunError, LaunchError
 from trims_core.training import run
 from trims_core.training.journal import MetricsLog, ProgressFile, read_metrics, read_progress
-from trims_core.variants import VariantConfig
+from trims_core.variants import StandardVariant, TrimsVariant
 
 
 def train(spec, stop=None):
@@ -58,9 +58,9 @@ def test_metrics_tell_the_losses_of_content_and_ends_apart(tmp_path):
 
 def test_the_validation_loss_is_the_same_before_training_whatever_the_ends_and_masks(tmp_path):
     settings = [
-        ({"pads": "hidden"}, VariantConfig()),
-        ({"pads": "none"}, VariantConfig(method="standard")),
-        ({"pads": "last", "end_weight": 0.25, "hide_end_of_turn": True}, VariantConfig(order="random")),
+        ({"pads": "hidden"}, TrimsVariant()),
+        ({"pads": "none"}, StandardVariant()),
+        ({"pads": "last", "end_weight": 0.25, "hide_end_of_turn": True}, TrimsVariant(order="random")),
     ]
     found = []
     for i, (ends, variant) in enumerate(settings):
@@ -73,7 +73,7 @@ def test_the_validation_loss_is_the_same_before_training_whatever_the_ends_and_m
 def test_context_weights_train_too(tmp_path):
     plain, cart = (
         train(
-            tiny_spec(tmp_path / kind, variant=VariantConfig(loss_weight=kind), train=tiny_train(max_steps=2))
+            tiny_spec(tmp_path / kind, variant=TrimsVariant(loss_weight=kind), train=tiny_train(max_steps=2))
         )
         for kind in ("inverse_t", "cart")
     )
@@ -129,7 +129,8 @@ def test_progress_ends_at_all_steps_and_metrics_are_finite_json(tmp_path):
     spec = train(tiny_spec(tmp_path, train=tiny_train(max_steps=2)))
     assert read_progress(spec.paths.progress) == (2, 2, "writing the adapter")
     for row in read_metrics(spec.paths.metrics):
-        assert all(math.isfinite(value) for name, value in row.items() if name != "kind")
+        numbers = [value for name, value in row.items() if name not in ("kind", "parts", "mfu")]
+        assert all(math.isfinite(value) for value in numbers + list(row.get("parts", {}).values()))
 
 
 def test_asked_to_stop_before_the_first_step_it_saves_after_that_step(tmp_path):
