@@ -67,7 +67,7 @@ def damage_stateless(path):
         (damage_mark, "its COMPLETE mark is not JSON"),
         (damage_missing, "global_step/shard is missing"),
         (damage_short, "weights has 1 bytes, expected 7"),
-        (damage_stateless, "its mark lists no trainer_state.json"),
+        (damage_stateless, "its mark lists no state.json"),
     ],
 )
 def test_a_damaged_one_is_skipped_for_the_one_before_and_the_log_says_why(tmp_path, caplog, damage, why):
