@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.rollout_world import needs_rollouts
 from fakes.stages import raw_config, tiny_config
 
 from trims_core.config import TrimsConfig
@@ -17,6 +16,8 @@ from trims_core.settings import parse_config
 
 ROLLOUTS = {"grader": "demo"}
 STANDARD = {"method": "standard"}
+OWN = {"method": "tabom"}
+"""Trained on the student's own answers."""
 
 
 def config_without_teacher(root: Path, **sections: Mapping[str, Any]) -> TrimsConfig:
@@ -28,12 +29,6 @@ def config_without_teacher(root: Path, **sections: Mapping[str, Any]) -> TrimsCo
 
 def ids_of(nodes: Sequence[Node]) -> list[str]:
     return [node.id for node in nodes]
-
-
-@pytest.fixture
-def trained_on_rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`method: standard` is trained on the student's own answers."""
-    needs_rollouts(monkeypatch)
 
 
 @pytest.fixture
@@ -129,9 +124,8 @@ def test_with_a_teacher_all_that_learn_from_the_corpus_see_the_same_examples(tmp
     assert "tokens" not in ids_of(graph)
 
 
-@pytest.mark.usefixtures("trained_on_rollouts")
 def test_a_variant_that_needs_rollouts_brings_them_and_their_grades(tmp_path: Path) -> None:
-    variants = {"trims": {}, "own": STANDARD}
+    variants = {"trims": {}, "own": OWN}
     graph = build_graph(tiny_config(tmp_path, train={"variants": variants}, rollouts=ROLLOUTS))
     data = ["corpus", "scores", "aligned", "buckets", "tokens", "rollouts/untuned", "grades/rollouts"]
     assert ids_of(graph)[: len(data)] == data
@@ -145,17 +139,15 @@ def test_a_variant_that_needs_rollouts_brings_them_and_their_grades(tmp_path: Pa
     assert node_named(graph, "train/trims-s0").parents == {"buckets": "buckets"}
 
 
-@pytest.mark.usefixtures("trained_on_rollouts")
 def test_what_no_variant_needs_is_not_there(tmp_path: Path) -> None:
-    graph = build_graph(tiny_config(tmp_path, train={"variants": {"own": STANDARD}}, rollouts=ROLLOUTS))
+    graph = build_graph(tiny_config(tmp_path, train={"variants": {"own": OWN}}, rollouts=ROLLOUTS))
     assert {node.stage for node in graph}.isdisjoint({"scores", "aligned", "buckets"})
     only = tiny_config(tmp_path, train={"variants": {"trims": {}}}, rollouts=ROLLOUTS)
     assert {node.stage for node in build_graph(only)}.isdisjoint({"tokens", "rollouts"})
 
 
-@pytest.mark.usefixtures("trained_on_rollouts")
 def test_until_follows_the_edges_and_not_the_order_of_a_list(tmp_path: Path) -> None:
-    variants = {"trims": {}, "own": STANDARD}
+    variants = {"trims": {}, "own": OWN}
     graph = build_graph(tiny_config(tmp_path, train={"variants": variants}, rollouts=ROLLOUTS))
     assert ids_of(select(graph, "tokens")) == ["corpus", "tokens"]
     assert ids_of(select(graph, "rollouts")) == ["corpus", "tokens", "rollouts/untuned"]
@@ -184,21 +176,21 @@ def test_until_a_stage_that_the_run_does_not_have_says_why(tmp_path: Path, word:
         select(build_graph(config_without_teacher(tmp_path)), word)
 
 
-def test_a_variant_without_the_section_it_needs_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    variants = {"hard": {}, "plain": STANDARD, "even": {"method": "standard", "loss_weight": "balanced"}}
+def test_a_variant_without_the_section_it_needs_is_named(tmp_path: Path) -> None:
+    variants = {
+        "hard": {},
+        "plain": STANDARD,
+        "own": OWN,
+        "even": {"method": "standard", "loss_weight": "balanced"},
+    }
     with pytest.raises(ConfigError) as error:
         config_without_teacher(tmp_path, train={"variants": variants})
     said = str(error.value)
     assert "train.variants.hard (method trims) reads a teacher's buckets" in said
     assert "train.variants.even (method standard) reads a teacher's buckets" in said
     assert "add one with scores.model" in said and "plain" not in said
-    needs_rollouts(monkeypatch)
-    with pytest.raises(
-        ConfigError, match=r"train\.variants\.plain .*no section rollouts; add one with rollouts\.grader"
-    ):
-        config_without_teacher(tmp_path)
+    assert "train.variants.own (method tabom) is trained on the student's own answers" in said
+    assert "no section rollouts; add one with rollouts.grader" in said
 
 
 @pytest.mark.parametrize(("word", "meant"), [("score", "scores"), ("train/trim-s0", "train/trims-s0")])

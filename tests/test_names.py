@@ -31,15 +31,21 @@ PLAIN: dict[str, Any] = {
     "train": {"variants": {"a": {}}},
     "sweep": {"tasks": {"demo": {"benchmark": "demo", "path": "b.jsonl"}}},
 }
-METHODS = [get_args(one)[1].tag for one in get_args(get_args(Variant)[0])]
+METHODS = {get_args(one)[1].tag: get_args(one)[0] for one in get_args(get_args(Variant)[0])}
 ROLLOUTS: Mapping[str, Any] = {
-    "train": {"variants": {"a": {"method": "standard"}}},
+    "train": {"variants": {"a": {"method": "tabom"}}},
     "rollouts": {"grader": "demo", "gen_length": 64, "sampling": {"temperature": 0.5}, "threshold": 0.9},
 }
 READERS: Mapping[str, Mapping[str, Any]] = {
     "trims": {},
     "steps": {"train": {"max_steps": 7}},
-    **{f"method {name}": {"train": {"variants": {"a": {"method": name}}}} for name in METHODS},
+    **{
+        f"method {name}": {
+            "train": {"variants": {"a": {"method": name}}},
+            **({"rollouts": ROLLOUTS["rollouts"]} if settings.needs == "rollouts" else {}),
+        }
+        for name, settings in METHODS.items()
+    },
     "certainty": {"train": {"variants": {"a": {"certainty": 1.0}}}},
     "forwards": {"train": {"max_forwards": 9}},
     "the best": {"train": {"keep": "best"}},
@@ -57,8 +63,7 @@ READERS: Mapping[str, Mapping[str, Any]] = {
     },
     "columns": {"corpus": {"prompt_column": "q", "completion_column": "a"}},
 }
-"""Settings under which some field is read that others ignore; standard is trained on rollouts where there
-are some (see `_rollouts`)."""
+"""Settings under which some field is read that others ignore."""
 ELSEWHERE = ("name", "store", "report")
 """A run's name, where results lie, what the report shows."""
 SOMETIMES = (("train", "eval_steps"),)
@@ -168,17 +173,6 @@ def names(config: TrimsConfig) -> list[tuple[str, bytes]]:
             spec = load_spec(node.stage)
             found.append((node.id, canonical_json(spec.settings(config, node).result_fields())))
     return found
-
-
-@pytest.fixture(autouse=True)
-def _rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The nodes of rollouts are there wherever the settings have that section."""
-    needs = TrimsConfig.needs
-    monkeypatch.setattr(
-        TrimsConfig,
-        "needs",
-        lambda self, role: needs(self, role) or bool(role == "rollouts" and self.rollouts),
-    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pytest
 from fakes.decoding_checkpoint import write_student
 
 from trims_core.benchmarks.demo import Demo
@@ -19,7 +18,6 @@ from trims_core.schema import Table, read_table
 from trims_core.settings import parse_config
 from trims_core.stage import Result, main, run_node
 from trims_core.store import Artifact, Store
-from trims_core.variants import StandardVariant
 
 N_PROMPTS = 7
 CHUNK = 3
@@ -66,14 +64,8 @@ def always_raises(*_: object) -> bool:
     raise ZeroDivisionError("no remainder")
 
 
-def needs_rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets `method: standard` be trained on rollouts."""
-    monkeypatch.setattr(StandardVariant, "needs", "rollouts")
-
-
 def main_of_rollouts(arguments: Sequence[str]) -> int:
-    """The stage command, with variants that need rollouts and CHUNK prompts per unit; for other processes."""
-    StandardVariant.needs = "rollouts"
+    """The stage command, with CHUNK prompts per unit; for other processes."""
     rollouts_stage.CHUNK = CHUNK
     return main(arguments)
 
@@ -104,7 +96,7 @@ class RolloutWorld:
             "store": str(self.root / store),
             "corpus": {"path": str(self.root / "corpus.jsonl"), "rows_per_shard": 4},
             "student": {"model": str(self.root / "student"), "device": "cpu"},
-            "train": {"variants": {"a": {"method": "standard"}}},
+            "train": {"variants": {"a": {"method": "tabom"}}},
             "rollouts": {
                 "samples": 2,
                 "gen_length": 12,

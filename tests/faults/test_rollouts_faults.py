@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import forking
 from fakes.decoding_world import unit_bytes
-from fakes.rollout_world import CHUNK, GRADES, ROLLOUTS, RolloutWorld, main_of_rollouts, needs_rollouts
+from fakes.rollout_world import CHUNK, GRADES, ROLLOUTS, RolloutWorld, main_of_rollouts
 
 from trims_core.rollouts import stage
 from trims_core.stage import main
@@ -28,7 +28,6 @@ KILLS = [
 def test_kill_9_loses_at_most_the_unit_in_flight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str, fault: str, n_kept: int
 ) -> None:
-    needs_rollouts(monkeypatch)
     monkeypatch.setattr(stage, "CHUNK", CHUNK)
     world, name = RolloutWorld(tmp_path), node.partition("/")[0]
     parent = {"tokens": "corpus", ROLLOUTS: "tokens", GRADES: ROLLOUTS}[node]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes.rollout_world import GRADES, ROLLOUTS, RolloutWorld, columns, needs_rollouts
+from fakes.rollout_world import GRADES, ROLLOUTS, RolloutWorld, columns
 from typer.testing import CliRunner
 
 from flows.canvas_view import MASKED
@@ -17,9 +17,7 @@ from trims_core import schema
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with rollouts that were graded."""
     root = tmp_path_factory.mktemp("inspected")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        needs_rollouts(monkeypatch)
-        done = RolloutWorld(root).run(GRADES)
+    done = RolloutWorld(root).run(GRADES)
     found = columns(done[ROLLOUTS].artifact, schema.ROLLOUTS, "/rollouts.parquet")
     assert found["id"].count("r2") == 2
     return root / "store"
@@ -57,7 +55,6 @@ def test_what_is_not_there_is_told_with_a_remedy(store: Path, tmp_path: Path) ->
     assert (code, "no such store" in said) == (66, True), said
 
 
-def test_rollouts_that_were_not_graded_say_so(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needs_rollouts(monkeypatch)
+def test_rollouts_that_were_not_graded_say_so(store: Path) -> None:
     RolloutWorld(store.parent).run(ROLLOUTS, store="ungraded", limit=3, samples=1)
     assert "not graded" in inspect(store.parent / "ungraded", "r0")[1]

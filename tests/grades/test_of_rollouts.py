@@ -16,7 +16,6 @@ from fakes.rollout_world import (
     Parity,
     RolloutWorld,
     columns,
-    needs_rollouts,
     parity,
 )
 
@@ -32,15 +31,12 @@ from trims_core.token_digests import ids_digest
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world with rollouts and grades."""
     root = tmp_path_factory.mktemp("graded")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        needs_rollouts(monkeypatch)
-        RolloutWorld(root).run()
+    RolloutWorld(root).run()
     return root
 
 
 @pytest.fixture
 def world(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RolloutWorld:
-    needs_rollouts(monkeypatch)
     copy = RolloutWorld(tmp_path)
     shutil.copytree(made / "store", tmp_path / "store")
     return copy

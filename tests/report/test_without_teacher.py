@@ -8,21 +8,18 @@ from typing import Any
 
 import pytest
 from fakes.report_world import ANSWERS, ReportWorld
-from fakes.rollout_world import needs_rollouts
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a run of standard masks, trained on the student's own answers."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        needs_rollouts(monkeypatch)
-        world = ReportWorld(
-            tmp_path_factory.mktemp("plain"),
-            variants={"standard": {"method": "standard"}},
-            teacher=False,
-            rollouts=True,
-        )
-        return world.make_report().artifact.path
+    """The report of a run that is trained on the student's own answers."""
+    world = ReportWorld(
+        tmp_path_factory.mktemp("plain"),
+        variants={"standard": {"method": "tabom"}},
+        teacher=False,
+        rollouts=True,
+    )
+    return world.make_report().artifact.path
 
 
 @pytest.fixture(scope="module")

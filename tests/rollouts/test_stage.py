@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakes.decoding_world import Decoded
-from fakes.rollout_world import CHUNK, N_PROMPTS, ROLLOUTS, RolloutWorld, columns, needs_rollouts
+from fakes.rollout_world import CHUNK, N_PROMPTS, ROLLOUTS, RolloutWorld, columns
 
 from trims_core import schema
 from trims_core.benchmarks import BENCHMARKS
@@ -20,17 +20,11 @@ from trims_core.rollouts import stage
 from trims_core.token_digests import ids_digest
 
 
-@pytest.fixture(autouse=True)
-def _wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    needs_rollouts(monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world whose rollouts are there, in chunks of three prompts."""
     root = tmp_path_factory.mktemp("rollouts")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        needs_rollouts(monkeypatch)
         monkeypatch.setattr(stage, "CHUNK", CHUNK)
         RolloutWorld(root).run(ROLLOUTS)
     return root
