@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from trims_core.sections import Fraction, as_tuple
+from trims_core.sections import Fraction
 from trims_core.variants.base import RolloutVariant
+from trims_core.variants.blocks import BlockLengths
 
-BlockLengths = Annotated[
-    tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(as_tuple), Field(min_length=1)
-]
+
+def _shift(value: Any) -> Any:
+    if value in ("permuted", "random") or (
+        isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    ):
+        return value
+    raise ValueError("expected a number of tokens from 0 on, permuted, or random")
 
 
 class D3llmVariant(RolloutVariant):
@@ -20,7 +25,7 @@ class D3llmVariant(RolloutVariant):
     module: ClassVar[str] = "d3llm"
 
     method: Literal["d3llm"] = "d3llm"
-    block_lengths: Literal["whole"] | BlockLengths | None = None
+    block_lengths: BlockLengths = None
     """Tokens of the block over the run, from the first to the last and interpolated between, or the whole
     answer; default: 16, 16, 24, 24, 32, 32 for LLaDA, 16, 24, 32 for Dream. Masks are the rollouts' own only
     where this is the block length that they were decoded with."""
@@ -28,7 +33,7 @@ class D3llmVariant(RolloutVariant):
     mask_ratio_max: Fraction = 0.8
     """The hidden share of the block is uniform between two bounds; the lower one grows linearly from the
     first of these numbers to the second over the run."""
-    shift: Annotated[int, Field(ge=0)] | Literal["permuted", "random"] = 0
+    shift: Annotated[int | Literal["permuted", "random"], BeforeValidator(_shift)] = 0
     """Tokens by which the rollout's steps are read too late, as an ablation: 0 is right, the published LLaDA
     data are read 10 late. permuted: steps are shuffled inside the answer. random: no step is read."""
     complement: bool = True

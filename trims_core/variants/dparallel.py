@@ -8,6 +8,7 @@ from pydantic import Field
 
 from trims_core.sections import Fraction
 from trims_core.variants.base import RolloutVariant
+from trims_core.variants.blocks import BlockLength
 
 
 class DParallelVariant(RolloutVariant):
@@ -16,7 +17,7 @@ class DParallelVariant(RolloutVariant):
     module: ClassVar[str] = "dparallel"
 
     method: Literal["dparallel"] = "dparallel"
-    block_length: Annotated[int, Field(ge=1)] | Literal["whole"] | None = None
+    block_length: BlockLength = None
     """Tokens of the block, or the whole answer; default: 32 for LLaDA, the whole answer for Dream."""
     mask_ratio: Fraction = 0.5
     """Probability that a token of the block is hidden; the complement hides the others."""

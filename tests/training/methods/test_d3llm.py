@@ -26,7 +26,15 @@ from fakes.rollouts import (
 )
 
 from trims_core.training.methods.blocks import Blocks, draw_blocks
-from trims_core.training.methods.d3llm import D3llm, block_length, ordinals, permuted, read_late, unrevealed
+from trims_core.training.methods.d3llm import (
+    NEVER,
+    D3llm,
+    block_length,
+    ordinals,
+    permuted,
+    read_late,
+    unrevealed,
+)
 from trims_core.variants import D3llmVariant
 
 NAMES = (
@@ -213,10 +221,9 @@ def test_tokens_are_numbered_by_those_revealed_before_them():
     sequences = rollout_sequences(tokens_per_step=3, never=0.2)
     for row, found_L in enumerate(ordinals(sequences)):
         steps = sequences.reveal_BL[row, sequences.content_BL[row]].tolist()
-        n_positions = len(found_L)
-        slow = [sum(0 <= other < step for other in steps) if step >= 0 else n_positions for step in steps]
+        slow = [sum(0 <= other < step for other in steps) if step >= 0 else NEVER for step in steps]
         assert found_L[sequences.content_BL[row]].tolist() == slow
-        assert (found_L[~sequences.content_BL[row]] == n_positions).all()
+        assert (found_L[~sequences.content_BL[row]] == NEVER).all()
 
 
 @pytest.mark.parametrize("shift", [0, 3, "permuted", "random"])
@@ -251,11 +258,10 @@ def test_inside_the_block_only_what_was_revealed_early_enough_is_visible():
 def test_steps_may_be_read_late_or_shuffled_inside_the_answer():
     sequences = rollout_sequences()
     ordinal_BL = ordinals(sequences)
-    n_positions = ordinal_BL.shape[1]
     late_BL = read_late(ordinal_BL, 10)
-    assert torch.equal(late_BL[:, :-10], ordinal_BL[:, 10:]) and (late_BL[:, -10:] == n_positions).all()
+    assert torch.equal(late_BL[:, :-10], ordinal_BL[:, 10:]) and (late_BL[:, -10:] == NEVER).all()
     assert torch.equal(read_late(ordinal_BL, 0), ordinal_BL)
-    assert (read_late(ordinal_BL, n_positions + 5) == n_positions).all()
+    assert (read_late(ordinal_BL, ordinal_BL.shape[1] + 5) == NEVER).all()
     uniform_BL = sequences.draws("permuted").token_BC
     mixed_BL = permuted(ordinal_BL, sequences.content_BL, uniform_BL)
     assert torch.equal(mixed_BL[~sequences.content_BL], ordinal_BL[~sequences.content_BL])
@@ -294,12 +300,27 @@ def test_a_batch_without_loss_takes_part():
 
 @pytest.mark.parametrize("shift", [0, "permuted", "random"])
 def test_draws_do_not_depend_on_batch_mates(shift):
-    sequences = rollout_sequences()
-    method = D3llm(D3llmVariant(block_lengths=8, shift=shift), rollout_context())
-    together, alone = method.batch(sequences), method.batch(of_each(sequences, [2]))
-    for several, one in zip(together.views, alone.views, strict=True):
-        assert torch.equal(several.noisy_BL[2:3], one.noisy_BL)
-        assert torch.equal(several.scored_BL[2:3], one.scored_BL)
+    sequences = rollout_sequences(progress=0.5)
+    method = D3llm(D3llmVariant(block_lengths="whole", shift=shift), rollout_context())
+    together = method.batch(sequences)
+    for row in range(len(sequences.ids)):
+        for several, one in zip(together.views, method.batch(of_each(sequences, [row])).views, strict=True):
+            assert torch.equal(several.noisy_BL[[row]], one.noisy_BL)
+            assert torch.equal(several.scored_BL[[row]], one.scored_BL)
+
+
+def test_random_masks_hide_the_same_share():
+    sequences = rollout_sequences(n_rows=200, n_ends=0, progress=0.9)
+    hidden = [
+        D3llm(D3llmVariant(block_lengths="whole", shift=shift), rollout_context())
+        .batch(sequences)
+        .counts["n_scored_0"]
+        for shift in (0, "random")
+    ]
+    # a state shows a token more than its share
+    expected = (0.76 * sequences.content_BL.sum()).item()
+    assert hidden[1] == pytest.approx(expected, rel=0.03)
+    assert hidden[0] == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("family", ["llada", "dream"])

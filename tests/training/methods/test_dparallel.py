@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fakes.methods import tiny_student
 from fakes.objectives import (
     LOSS_TOLERANCE,
     back_through,
@@ -193,6 +194,21 @@ def test_without_the_complement_there_is_one_canvas():
     batch = method.batch(rollout_sequences())
     assert method.n_losses == len(batch.views) == DParallelVariant(complement=False).passes == 1
     assert DParallelVariant().passes == 2
+
+
+def test_micro_batches_sum_to_the_mean_over_tokens_and_the_mean_of_their_entropies():
+    student, _ = tiny_student("dream")
+    sequences = rollout_sequences()
+    context = replace(rollout_context("dream"), mask_id=student.mask_id)
+    method = DParallel(DParallelVariant(), context)
+    halves = [method.batch(of_each(sequences, rows)) for rows in ([0, 1], [2, 3, 4, 5])]
+    whole = method.batch(sequences)
+    found = [back_through(method.losses(student, half, totals_of(halves)))[1] for half in halves]
+    alone = [back_through(method.losses(student, half, totals_of([half])))[1] for half in halves]
+    expected = back_through(method.losses(student, whole, totals_of([whole])))[1]
+    for name in ("content", "ends"):
+        assert found[0][name] + found[1][name] == pytest.approx(expected[name], rel=1e-5)
+    assert [2 * one["entropy"] for one in found] == pytest.approx([one["entropy"] for one in alone])
 
 
 def test_a_batch_without_loss_takes_part():

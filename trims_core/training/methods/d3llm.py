@@ -15,6 +15,7 @@ Shape legend: B sequences, L padded length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ from trims_core.training.sequences import Batch, Sequences, Totals
 from trims_core.training.student import TrainedStudent
 from trims_core.variants import D3llmVariant
 
+NEVER: Final = torch.iinfo(torch.int64).max
+"""More than any number of tokens or steps."""
 _PUBLISHED_BLOCKS = {"llada": (16, 16, 24, 24, 32, 32), "dream": (16, 24, 32)}
 _PUBLISHED_WEIGHT = {"llada": 2.0, "dream": 1.0}
 _PUBLISHED_VIEWS = {"llada": "first", "dream": "both"}
@@ -93,26 +96,23 @@ def block_length(lengths: Sequence[int], progress: float) -> int:
 
 
 def ordinals(sequences: Sequences) -> Tensor:
-    """How many of the answer's tokens earlier steps revealed, int64 [B, L]; L where never, or no content."""
+    """How many of the answer's tokens earlier steps revealed, int64 [B, L]; NEVER if none did or no content."""
     known_BL = sequences.content_BL & (sequences.reveal_BL >= 0)
-    never = torch.iinfo(torch.int64).max
-    step_BL = torch.where(known_BL, sequences.reveal_BL.long(), never)
-    earlier_BL = torch.searchsorted(step_BL.sort(1).values, step_BL)
-    return torch.where(known_BL, earlier_BL, step_BL.shape[1])
+    step_BL = torch.where(known_BL, sequences.reveal_BL.long(), NEVER)
+    return torch.where(known_BL, torch.searchsorted(step_BL.sort(1).values, step_BL), NEVER)
 
 
 def unrevealed(ordinal_BL: Tensor, sequences: Sequences, blocks: Blocks, ratio_B: Tensor) -> Tensor:
     """What is hidden in the state after the answer's token number s, bool [B, L]."""
     length_B = blocks.end_B - blocks.start_B
     state_B = blocks.start_B - sequences.start_B + ((1 - ratio_B.double()) * length_B).long()
-    return (ordinal_BL > state_B[:, None]) | (ordinal_BL == ordinal_BL.shape[1])
+    return ordinal_BL > state_B[:, None]
 
 
 def read_late(ordinal_BL: Tensor, shift: int) -> Tensor:
     """Each position has what belongs to the one `shift` tokens behind it, or was never revealed."""
-    n_positions = ordinal_BL.shape[1]
-    late_BL = torch.full_like(ordinal_BL, n_positions)
-    late_BL[:, : max(n_positions - shift, 0)] = ordinal_BL[:, shift:]
+    late_BL = torch.full_like(ordinal_BL, NEVER)
+    late_BL[:, : max(ordinal_BL.shape[1] - shift, 0)] = ordinal_BL[:, shift:]
     return late_BL
 
 
