@@ -89,6 +89,7 @@ def schedule(lengths: Any, max_length: int, n_steps: int, *, ends: bool) -> Any:
         [f"example-{i}" for i in range(len(lengths))],
         _prompts(lengths),
         lengths,
+        np.ones(len(lengths), np.bool_),
         range(len(lengths)),
         seed=0,
         batch_size=BATCH,

@@ -108,6 +108,16 @@ def test_steps_are_those_of_the_training(tmp_path, n_examples, fraction):
     assert estimate(tiny_family(), config, None, A100).hours is None
 
 
+def test_a_method_of_two_passes_takes_twice_as_long_a_step_and_half_the_steps_of_equal_forwards(tmp_path):
+    found = {}
+    for method in ("standard", "lift"):
+        raw = training_cli.raw_config(tmp_path, max_forwards=10, variants={"a": {"method": method}})
+        found[method] = estimate(tiny_family(), parse_config(raw), None, A100)
+    assert found["lift"].step_seconds == 2 * found["standard"].step_seconds
+    assert (found["standard"].steps, found["lift"].steps) == (10, 5)
+    assert found["lift"].hours == found["standard"].hours
+
+
 @pytest.mark.parametrize(("name", "shape"), [("llada-s1k", "llada-8b"), ("dream-s1k", "dream-7b")])
 def test_the_recipes_for_eight_gpus_name_their_computed_memory_and_time(project_root, name, shape):
     path = project_root / "configs" / f"{name}.yaml"

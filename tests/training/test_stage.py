@@ -175,6 +175,7 @@ def card_of(tmp_path, node, **student):
     config = parse_config(raw)
     result = {
         "steps": 6,
+        "kept_step": 6,
         "trainable_parameters": 1234,
         "counts": {"n_examples": 20, "n_validation": 4, "n_truncated": 0, "n_without_completion": 0},
     }

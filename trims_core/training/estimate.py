@@ -81,7 +81,9 @@ class Estimate:
 
 
 def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machine: Machine) -> Estimate:
-    """What one adapter of this configuration takes.
+    """What one model of this configuration takes, of the variant whose method makes most passes over a batch.
+
+    Every pass is counted with its way back, those without gradient too.
 
     Args:
         n_examples: examples in the buckets; None where they are not known yet.
@@ -92,10 +94,12 @@ def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machin
     counts = count_parameters(family, train.lora)
     n_processes = count_processes(train.launch)
     stage = zero_stage(deepspeed_settings(train.deepspeed))
-    flops = _step_flops(family, counts, train)
+    passes = max(variant.passes for variant in train.variants.values())
+    flops = passes * _step_flops(family, counts, train)
     steps = train.max_steps
-    if n_examples is not None:
-        steps = count_steps(train, n_examples - count_held_out(n_examples, train.validation_fraction))
+    if n_examples is not None or train.max_forwards is not None:
+        n_trained = (n_examples or 0) - count_held_out(n_examples or 0, train.validation_fraction)
+        steps = count_steps(train, n_trained, passes)
     return Estimate(
         counts=counts,
         weights_gib=_weight_bytes(counts, student) / (n_processes if stage == 3 else 1) / _GIB,

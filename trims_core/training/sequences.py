@@ -70,6 +70,8 @@ class Sequences:
 
     def masked_ends(self, ends: EndsConfig, epsilon: float) -> Tensor:
         """Which supervised ends are hidden, bool [B, L]: by a rule that is the same for every method."""
+        if ends.pads == "hidden":
+            return self.end_BL
         draws = self.draws("train")
         p_B = end_probability(draws.ends_B, standard_t(draws.noise_B, epsilon), ends)
         return self.end_BL & (draws.token_BC < p_B[:, None])
@@ -194,7 +196,8 @@ def gather(
         start, end = int(prompt_B1[row]), int(length_B1[row])
         # copies: what is mapped is read-only
         target_BL[row, :end] = torch.from_numpy(examples.input_ids[example].astype(np.int64))
-        bucket_BL[row, start:end] = torch.from_numpy(examples.buckets[example].copy())
+        if examples.buckets is not None:
+            bucket_BL[row, start:end] = torch.from_numpy(examples.buckets[example].copy())
         if examples.reveal_steps is not None:
             reveal_BL[row, start:end] = torch.from_numpy(examples.reveal_steps[example].copy())
     place_L = torch.arange(micro_batch.pad_to)

@@ -7,29 +7,30 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from trims_core.sections import Fraction, as_tuple
-from trims_core.variants.base import Role, VariantConfig
+from trims_core.variants.base import RolloutVariant
 
-BlockLengths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(as_tuple), Field(min_length=1)]
+BlockLengths = Annotated[
+    tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(as_tuple), Field(min_length=1)
+]
 
 
-class D3llmVariant(VariantConfig):
+class D3llmVariant(RolloutVariant):
     """One block of an answer as it stood at one step of its decoding, and the complement."""
 
     module: ClassVar[str] = "d3llm"
-    needs: ClassVar[Role] = "rollouts"
 
     method: Literal["d3llm"] = "d3llm"
     block_lengths: Literal["whole"] | BlockLengths | None = None
-    """Tokens of the block over the run, from the first to the last and interpolated between, or the whole answer;
-    default: 16, 16, 24, 24, 32, 32 for LLaDA, 16, 24, 32 for Dream. Masks are those of the rollouts exactly where
-    this is the rollouts' own block length."""
+    """Tokens of the block over the run, from the first to the last and interpolated between, or the whole
+    answer; default: 16, 16, 24, 24, 32, 32 for LLaDA, 16, 24, 32 for Dream. Masks are the rollouts' own only
+    where this is the block length that they were decoded with."""
     mask_ratio_min: Fraction = 0.0
     mask_ratio_max: Fraction = 0.8
-    """The share of the block that is hidden is uniform between two bounds; the lower one grows linearly from the
-    first number to the second over the run."""
+    """The hidden share of the block is uniform between two bounds; the lower one grows linearly from the
+    first of these numbers to the second over the run."""
     shift: Annotated[int, Field(ge=0)] | Literal["permuted", "random"] = 0
-    """Tokens by which the rollout's steps are read too late, as an ablation: 0 is right, the published LLaDA data
-    are read 10 late. permuted: the steps are shuffled inside the answer. random: tokens are hidden at random."""
+    """Tokens by which the rollout's steps are read too late, as an ablation: 0 is right, the published LLaDA
+    data are read 10 late. permuted: steps are shuffled inside the answer. random: no step is read."""
     complement: bool = True
     """Whether what the first canvas shows of the block is learned from a second one."""
     entropy_weight: Annotated[float, Field(ge=0)] | None = None
@@ -50,7 +51,8 @@ class D3llmVariant(VariantConfig):
     def title(self) -> str:
         """With what is done to its trajectories."""
         read = {0: "", "permuted": ", steps permuted", "random": ", random masks"}
-        return f"d3LLM (trajectory distillation{read.get(self.shift, f', steps read {self.shift} tokens late')})"
+        late = f", steps read {self.shift} tokens late"
+        return f"d3LLM (trajectory distillation{read.get(self.shift, late)})"
 
     def unread(self) -> frozenset[str]:
         """The entropy's settings where it has no weight or only one canvas."""
@@ -62,6 +64,7 @@ class D3llmVariant(VariantConfig):
     def _bounds(self) -> Self:
         if self.mask_ratio_min > self.mask_ratio_max:
             raise ValueError(
-                f"mask_ratio_min {self.mask_ratio_min:g} is above mask_ratio_max {self.mask_ratio_max:g}; swap them"
+                f"mask_ratio_min {self.mask_ratio_min:g} is above mask_ratio_max {self.mask_ratio_max:g};"
+                " swap them"
             )
         return self

@@ -7,14 +7,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from trims_core.sections import Fraction
-from trims_core.variants.base import Role, VariantConfig
+from trims_core.variants.base import RolloutVariant
 
 
-class DParallelVariant(VariantConfig):
+class DParallelVariant(RolloutVariant):
     """A block of an answer masked at random, and its complement; right predictions are made surer."""
 
     module: ClassVar[str] = "dparallel"
-    needs: ClassVar[Role] = "rollouts"
 
     method: Literal["dparallel"] = "dparallel"
     block_length: Annotated[int, Field(ge=1)] | Literal["whole"] | None = None
@@ -28,8 +27,8 @@ class DParallelVariant(VariantConfig):
     temperature: Annotated[float, Field(gt=0)] = 0.5
     """At which that entropy is taken."""
     compat: bool = False
-    """As released: the drawn block may be empty, and with several sequences in a micro-batch every sequence is
-    masked in the blocks of all, its prompt included, and only the last one's later blocks are hidden."""
+    """As released: the drawn block may be empty, and of several sequences in a micro-batch each is masked in
+    the blocks of all, its prompt included, and only the last one's later blocks are hidden."""
 
     @property
     def passes(self) -> int:

@@ -6,14 +6,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from trims_core.variants.base import Role, VariantConfig
+from trims_core.variants.base import RolloutVariant
 
 
-class TabomVariant(VariantConfig):
+class TabomVariant(RolloutVariant):
     """Answers as they stood at one step of their decoding; the loss is on what the next steps revealed."""
 
     module: ClassVar[str] = "tabom"
-    needs: ClassVar[Role] = "rollouts"
 
     method: Literal["tabom"] = "tabom"
     window: Annotated[int, Field(ge=1)] = 32
@@ -23,11 +22,11 @@ class TabomVariant(VariantConfig):
     rank_weight: Annotated[float, Field(ge=0)] = 1.0
     """Of the rank term (Dream on code: 2)."""
     margin: Annotated[float, Field(ge=0)] | None = None
-    """Nats by which an earlier token is to be surer than a later one; default: 0.2 for LLaDA (published on code:
-    0.3), 0.1 for Dream."""
+    """Nats by which an earlier token is to be surer than a later one; default: 0.2 for LLaDA (on code, 0.3 is
+    published), 0.1 for Dream."""
     cuts: Literal["any", "out_of_order"] = "any"
-    """Steps at which an answer is cut. out_of_order: only those that revealed a token before its left neighbour
-    (Dream on code); an answer without such a step has no loss."""
+    """Steps at which an answer is cut. out_of_order: only those that revealed a token before its left
+    neighbour (Dream on code); an answer without such a step has no loss."""
     compat: bool = False
     """As published: the last step is never supervised, answers of `window` steps or fewer have no loss, and
     tokens of one step are ranked too, in the order that an unstable sort gives them."""

@@ -1,4 +1,4 @@
-"""One block of each answer, as block-wise decoding meets it: what is before it is visible, the rest is hidden.
+"""One block of each answer, as block-wise decoding meets it: visible before it, hidden behind it.
 
 Shape legend: B sequences, L padded length.
 """

@@ -1,13 +1,13 @@
 """d3LLM (arXiv 2601.07568): a block of an answer is learned from states in which decoding met it.
 
-    block b of length B, all with the same probability;  share t ~ U(c, t_max), c grows to t_max over the run
-    s = first(b) + ⌊(1−t)·B⌋;  token i of the block is hidden if it was revealed after the answer's token number s
+    block b of length B, all with the same probability;  t ~ U(c, t_max), c grows to t_max over the run
+    s = first(b) + ⌊(1−t)·B⌋;  token i of the block is hidden if it was revealed after token number s
     before the block all is visible, behind it all hidden;  the complement hides the block's other tokens
-    loss = (CE + CE' + w·H) / 4 for LLaDA,  (CE + CE' + w·(H + H')) / 4 for Dream;  CE and H as in dParallel
+    loss = (CE + CE' + w·H) / 4 for LLaDA,  (CE + CE' + w·(H + H')) / 4 for Dream;  CE, H as in dParallel
 
-A rollout that reveals one token per step has revealed token number s at step s, which is how the paper has it.
-Elsewhere (several tokens per step, ends that are no content here) steps are not numbers of tokens: `ordinals`.
-Published once per micro-batch and here once per sequence: t.
+A rollout that reveals one token per step has revealed token number s at step s, which is what is published.
+Elsewhere (several tokens per step, ends that are no content here) steps are no numbers of tokens: `ordinals`.
+t is drawn once per sequence; published: once per micro-batch.
 
 Shape legend: B sequences, L padded length.
 """
@@ -70,7 +70,9 @@ class D3llm:
             plain_view(sequences, self._context, scored_BL | later_BL, scored_BL, ends_BL, number)
             for number, scored_BL in enumerate(scored)
         ]
-        return sequences.batch(views, {f"n_scored_{number}": int(one.sum()) for number, one in enumerate(scored)})
+        return sequences.batch(
+            views, {f"n_scored_{number}": int(one.sum()) for number, one in enumerate(scored)}
+        )
 
     def losses(self, student: TrainedStudent, batch: Batch, totals: Totals) -> Iterator[Loss]:
         """(CE + w·H) / 4 of each canvas."""
@@ -91,7 +93,7 @@ def block_length(lengths: Sequence[int], progress: float) -> int:
 
 
 def ordinals(sequences: Sequences) -> Tensor:
-    """How many of the answer's tokens were revealed at earlier steps, int64 [B, L]; never revealed, or no content: L."""
+    """How many of the answer's tokens earlier steps revealed, int64 [B, L]; L where never, or no content."""
     known_BL = sequences.content_BL & (sequences.reveal_BL >= 0)
     never = torch.iinfo(torch.int64).max
     step_BL = torch.where(known_BL, sequences.reveal_BL.long(), never)

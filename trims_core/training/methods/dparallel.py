@@ -3,8 +3,8 @@
     block b of an answer, all with the same probability;  tokens before it visible, behind it hidden
     token i of the block is hidden with probability r;  the complement hides the others
     loss = CE + CE' + w·(H + H')
-    CE: mean −log p over the hidden tokens of the block;  H: mean entropy of softmax(logits / τ) over those whose
-    likeliest token is right
+    CE: mean −log p over the block's hidden tokens
+    H: mean entropy of softmax(logits / τ) over those of them whose likeliest token is right
 
 Shape legend: B sequences, L padded length.
 """
@@ -64,7 +64,9 @@ class DParallel:
             plain_view(sequences, self._context, scored_BL | later_BL, scored_BL, ends_BL, number)
             for number, scored_BL in enumerate(scored)
         ]
-        return sequences.batch(views, {f"n_scored_{number}": int(one.sum()) for number, one in enumerate(scored)})
+        return sequences.batch(
+            views, {f"n_scored_{number}": int(one.sum()) for number, one in enumerate(scored)}
+        )
 
     def losses(self, student: TrainedStudent, batch: Batch, totals: Totals) -> Iterator[Loss]:
         """CE + w·H of each canvas."""
@@ -77,8 +79,8 @@ class DParallel:
 
 
 def _released(sequences: Sequences, blocks: Blocks) -> tuple[Tensor, Tensor]:
-    """Where the released program masks, and what it hides behind the blocks: each sequence's turn masks its block
-    in *all* sequences and shows again whatever was hidden behind the blocks of those before it."""
+    """Where the released program masks, and what it hides behind the blocks: each sequence's turn masks its
+    block in *all* sequences and shows again whatever was hidden behind the blocks of those before it."""
     place_L = torch.arange(sequences.target_BL.shape[1])
     covered_L = ((place_L >= blocks.start_B[:, None]) & (place_L < blocks.end_B[:, None])).any(0)
     later_BL = blocks.later(sequences)

@@ -1,11 +1,12 @@
-"""TABOM (arXiv 2605.11854): the student learns what its own decoding revealed next, and to be sure of it in order.
+"""TABOM (arXiv 2605.11854): what the student's own decoding revealed next, and surest what it revealed first.
 
-    cut c ~ U{0 … s_max − M + 1}, s_max an answer's last step;  token i is visible if it was revealed before step c
+    cut c ~ U{0 … s_max − M + 1}, s_max an answer's last step;  visible: tokens revealed before step c
     CE   = mean −log p over the tokens revealed in steps c … c + M − 1
-    rank = mean over answers of mean over pairs i before j, revealed in steps c … c + W − 1: max(0, H_i − H_j + γ)
-    loss = CE + λ·rank,  H the entropy of the prediction
+    rank = mean of max(0, H_i − H_j + γ) over an answer's pairs i, j revealed in steps c … c + W − 1, i at an
+           earlier step than j; mean over answers;  H the entropy of a prediction
+    loss = CE + λ·rank
 
-Shape legend: B sequences, L padded length, S steps, M scored positions of the canvas, W tokens that are ranked.
+Shape legend: B sequences, L padded length, S steps, M scored positions of a canvas, W ranked tokens.
 """
 
 from __future__ import annotations
@@ -51,19 +52,21 @@ class Tabom:
         ranked_BL = scored_BL & (step_BL < cut_B1 + variant.rank_window)
         key_BL = published_order(step_BL, ranked_BL) if variant.compat else step_BL
         place_BW, key_BW = packed(ranked_BL, view.scored_BL, key_BL)
-        before_BWW = (key_BW[:, :, None] < key_BW[:, None, :]) & (key_BW >= 0)[:, :, None]
+        before_BWW = key_BW[:, :, None] < key_BW[:, None, :]
+        n_pairs_B = before_BWW.sum((1, 2))
         counts = {
             "n_scored": int(scored_BL.sum()),
-            "n_ranked": int(before_BWW.any(2).any(1).sum()),
+            "n_ranked": int((n_pairs_B > 0).sum()),
             "n_without_cut": int((cut_B < 0).sum()),
         }
-        return sequences.batch([view], counts, place_BW=place_BW, before_BWW=before_BWW)
+        extras = {"place_BW": place_BW, "before_BWW": before_BWW, "n_pairs_B": n_pairs_B}
+        return sequences.batch([view], counts, **extras)
 
     def losses(self, student: TrainedStudent, batch: Batch, totals: Totals) -> Iterator[Loss]:
         """CE + λ·rank."""
 
         def rank(entropy_M: Tensor, _: Tensor) -> Tensor:
-            value = rank_loss(entropy_M, batch.extras["place_BW"], batch.extras["before_BWW"], self._margin)
+            value = rank_loss(entropy_M, **batch.extras, margin=self._margin)
             return self._variant.rank_weight * value / max(totals["n_ranked"], 1)
 
         terms = [EntropyTerm("rank", 1.0, rank)] if self._variant.rank_weight else []
@@ -72,7 +75,7 @@ class Tabom:
 
 
 def reveal_steps(sequences: Sequences) -> Tensor:
-    """The step that revealed a position, int64 [B, L]; a number above all steps where none did, or no content is."""
+    """The step that revealed a position, int64 [B, L]; above all steps where none did, or no content is."""
     known_BL = sequences.content_BL & (sequences.reveal_BL >= 0)
     return torch.where(known_BL, sequences.reveal_BL.long(), _NEVER)
 
@@ -80,8 +83,8 @@ def reveal_steps(sequences: Sequences) -> Tensor:
 def allowed_cuts(sequences: Sequences, variant: TabomVariant) -> Tensor:
     """Which steps an answer may be cut at, bool [B, S].
 
-    The last window ends with the last step; an answer that has no more steps is cut at 0. Published: it ends a step
-    earlier, and an answer without a whole window is left out.
+    The last window ends with the last step; an answer of fewer steps is cut at 0. Published: it ends a step
+    earlier, and an answer without room for such a window is left out.
     """
     step_BL = reveal_steps(sequences)
     last_B = torch.where(step_BL < _NEVER, step_BL, -1).amax(1)
@@ -108,8 +111,8 @@ def pick(allowed_BS: Tensor, uniform_B: Tensor) -> Tensor:
 
 
 def published_order(step_BL: Tensor, ranked_BL: Tensor) -> Tensor:
-    """Each ranked token's place in its answer's order, int64 [B, L]. Tokens of one step stand as torch's unstable
-    sort leaves them, which is another order on other machines."""
+    """Each ranked token's place in its answer's order, int64 [B, L]. Tokens of one step stand as torch's
+    unstable sort leaves them, which is another order on other machines."""
     key_BL = torch.zeros_like(step_BL)
     for row, ranked_L in enumerate(ranked_BL):
         position_N = ranked_L.nonzero()[:, 0]
@@ -118,23 +121,25 @@ def published_order(step_BL: Tensor, ranked_BL: Tensor) -> Tensor:
 
 
 def packed(ranked_BL: Tensor, scored_BL: Tensor, key_BL: Tensor) -> tuple[Tensor, Tensor]:
-    """The ranked tokens side by side, int64 [B, W] each: their numbers among the scored positions of all rows, and
-    their keys; 0 and −1 behind them."""
+    """The ranked tokens side by side [B, W]: their numbers among the scored positions of all rows, int64, 0
+    behind them, and their keys, float32, there NaN: neither before nor behind anything."""
     shape = (len(ranked_BL), int(ranked_BL.sum(1).max()))
     number_BL = scored_BL.flatten().cumsum(0).view_as(scored_BL) - 1
     row_N, column_N = ranked_BL.nonzero(as_tuple=True)
     slot_N = ranked_BL.cumsum(1)[row_N, column_N] - 1
-    place_BW, key_BW = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
+    place_BW, key_BW = torch.zeros(shape, dtype=torch.long), torch.full(shape, torch.nan)
     place_BW[row_N, slot_N] = number_BL[row_N, column_N]
-    key_BW[row_N, slot_N] = key_BL[row_N, column_N]
+    key_BW[row_N, slot_N] = key_BL[row_N, column_N].float()
     return place_BW, key_BW
 
 
-def rank_loss(entropy_M: Tensor, place_BW: Tensor, before_BWW: Tensor, margin: float) -> Tensor:
+def rank_loss(
+    entropy_M: Tensor, place_BW: Tensor, before_BWW: Tensor, n_pairs_B: Tensor, margin: float
+) -> Tensor:
     """Σ over answers of the mean over their pairs of max(0, H_i − H_j + γ): scalar, in nats."""
     entropy_BW = entropy_M[place_BW]
     term_BWW = (entropy_BW[:, :, None] - entropy_BW[:, None, :] + margin).relu() * before_BWW
-    return (term_BWW.sum((1, 2)) / before_BWW.sum((1, 2)).clamp(min=1)).sum()
+    return (term_BWW.sum((1, 2)) / n_pairs_B.clamp(min=1)).sum()
 
 
 def build(variant: TabomVariant, context: Context) -> Tabom:

@@ -111,8 +111,8 @@ def masked_loss(
 
 
 def certainty_term(name: str, weight: float, temperature: float, totals: Totals) -> EntropyTerm:
-    """The weighted certainty term. Which predictions are right is known after the forward only, so the mean is
-    that of a micro-batch, and micro-batches weigh the same."""
+    """The weighted certainty term. Which predictions are right is known after the forward only, so the mean
+    is that of a micro-batch, and micro-batches weigh the same."""
     return EntropyTerm(
         name,
         temperature,
@@ -121,8 +121,8 @@ def certainty_term(name: str, weight: float, temperature: float, totals: Totals)
 
 
 def certainty(entropy_M: Tensor, right_M: Tensor) -> Tensor:
-    """Mean entropy of the predictions that are right already: scalar, in nats; 0 with zero gradients where none
-    is right. Source: dParallel (arXiv 2509.26488)."""
+    """Mean entropy of the predictions that are right already: scalar, in nats; 0 with zero gradients where
+    none is. Source: dParallel (arXiv 2509.26488)."""
     return (entropy_M * right_M).sum() / right_M.sum().clamp(min=1)
 
 
