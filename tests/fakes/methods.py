@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import torch
 from fakes.dream_checkpoint import write_dream
 from fakes.objectives import NO_ENDS, sequences_of, totals_of
 from fakes.training_student import tiny_family, tiny_model
+from torch import Tensor
 
 from trims_core.config import TrainConfig
 from trims_core.students import load_student
-from trims_core.training.method import Context, build_method
+from trims_core.training.method import Context, Loss, build_method
+from trims_core.training.rows import Rows
+from trims_core.training.sequences import Batch, View
 from trims_core.training.student import Denoiser, TrainedStudent
 from trims_core.variants import VariantConfig
 
@@ -28,6 +33,35 @@ def tiny_student(family: str, seed: int = 0) -> tuple[TrainedStudent, Any]:
         model, own = found.model, found.family
     denoiser = Denoiser(model.requires_grad_(True).train(), own)
     return TrainedStudent(denoiser, denoiser), model
+
+
+class Told:
+    """A student whose predictions are given: −nll of each position, or the entropies at it."""
+
+    def __init__(self, log_p_BL: Tensor | None = None, entropy_BL: Tensor | None = None) -> None:
+        self._log_p_BL, self._entropy_BL = log_p_BL, entropy_BL
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """As TrainedStudent's."""
+        return nullcontext()
+
+    def rows(self, batch: Batch, view: View, temperatures: Sequence[float] = ()) -> Rows:
+        """As TrainedStudent's."""
+        shown_BL = self._log_p_BL if self._entropy_BL is None else self._entropy_BL
+        found_M = shown_BL[view.scored_BL]
+        return Rows(-found_M, tuple(found_M for _ in temperatures), None, found_M > 0)
+
+
+def passes(student: TrainedStudent, losses: Iterable[Loss]) -> list[tuple[bool, bool]]:
+    """Of each pass of these losses: whether the student was in training, and whether a graph was kept."""
+    seen = []
+    hook = student._denoiser.register_forward_pre_hook(
+        lambda module, _: seen.append((module.model.training, torch.is_grad_enabled()))
+    )
+    for loss in losses:
+        loss.total.backward()
+    hook.remove()
+    return seen
 
 
 def falls(variant: VariantConfig, family: str, n_steps: int = 8) -> bool:

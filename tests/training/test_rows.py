@@ -9,6 +9,7 @@ import torch
 from fakes.heads import gradients, problem, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional
 
 from trims_core.training.rows import TENSORS_ALIVE, head_rows
@@ -137,19 +138,38 @@ def test_rows_of_half_precision_are_summed_in_float32(of_hidden, of_head):
     assert all(relative(one.float(), other.float()) < 0.02 for one, other in zip(mine, theirs, strict=True))
 
 
-@pytest.mark.parametrize("loss_scale", [1.0, 2.0**16])
-def test_small_weights_of_rows_survive_float16(loss_scale):
-    """With an incoming 1e-7 the products p·1e-7 are below float16's smallest number; their sum is not."""
+@pytest.mark.parametrize(("of_hidden", "loss_scale"), [(torch.float32, 1.0), (torch.float16, 2.0**16)])
+def test_small_weights_of_rows_survive_a_float16_head(of_hidden, loss_scale):
+    """An incoming 1e-7 times a probability is below float16's smallest number; what comes of it is not, or is
+    not once the loss is scaled."""
     head, hidden_MD, target_M, _ = problem(200, dtype=torch.float16)
+    hidden_MD = hidden_MD.detach().to(of_hidden).requires_grad_()
     scale = 1e-7 * loss_scale
-    found = outputs(head_rows(head, hidden_MD, target_M, TEMPERATURES, None, 64))
-    mine = torch.autograd.grad(mixed(found) * scale, [hidden_MD, head.weight])
+    (mine,) = torch.autograd.grad(
+        mixed(outputs(head_rows(head, hidden_MD, target_M, TEMPERATURES, None, 64))) * scale, hidden_MD
+    )
     exact_MD = hidden_MD.detach().float().requires_grad_()
     exact = dense_rows(head.float(), exact_MD, target_M, TEMPERATURES)
-    theirs = torch.autograd.grad(mixed(exact) * scale, [exact_MD, head.weight])
-    # float16's own grain of 6e-8 decides without loss scaling
-    limit = 0.01 if loss_scale > 1 else 0.3
-    assert all(relative(one.float(), other) < limit for one, other in zip(mine, theirs, strict=True))
+    (theirs,) = torch.autograd.grad(mixed(exact) * scale, exact_MD)
+    assert relative(mine.float(), theirs) < 0.01
+
+
+def test_right_are_the_rows_whose_likeliest_token_is_the_target():
+    head, hidden_MD, target_M, _ = problem()
+    likeliest_M = head(hidden_MD).argmax(1)
+    target_M[::2] = likeliest_M[::2]
+    assert torch.equal(head_rows(head, hidden_MD, target_M, rows=5).right_M, likeliest_M == target_M)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gradients_of_a_trained_head_are_summed_in_float32_over_many_chunks(dtype):
+    head, hidden_MD, target_M, _ = problem(800, 8, 20, bias=True, dtype=dtype)
+    mine = torch.autograd.grad(head_rows(head, hidden_MD, target_M, rows=1).nll_M.sum(), [*head.parameters()])
+    exact = nn.Linear(8, 20).requires_grad_()
+    exact.load_state_dict({name: value.float() for name, value in head.state_dict().items()})
+    nll_M = functional.cross_entropy(exact(hidden_MD.detach().float()), target_M, reduction="none")
+    theirs = torch.autograd.grad(nll_M.sum(), [*exact.parameters()])
+    assert all(relative(one.float(), other) < 0.006 for one, other in zip(mine, theirs, strict=True))
 
 
 def test_an_overflow_of_the_loss_scaling_is_seen_in_the_gradients():
@@ -170,7 +190,7 @@ def test_the_backward_pass_goes_by_the_logits_of_the_forward_pass_under_autocast
             found.append(gradients(loss, hidden_MD, head.weight))
     exact = gradients(mixed(dense_rows(head, hidden_MD, target_M, (0.5,))), hidden_MD, head.weight)
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
-    assert all(0 < relative(one, other) < 0.05 for one, other in zip(found[0], exact, strict=True))
+    assert all(1e-4 < relative(one, other) < 0.05 for one, other in zip(found[0], exact, strict=True))
 
 
 @pytest.mark.parametrize("trained", [False, True])

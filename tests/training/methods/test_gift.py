@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fakes.methods import falls, tiny_student
+from fakes.methods import Told, falls, passes, tiny_student
 from fakes.objectives import (
     LOSS_TOLERANCE,
     back_through,
@@ -100,13 +100,24 @@ def test_a_student_that_is_sure_of_everything_still_has_masks_and_bounded_weight
     content_BL = torch.ones(1, 5, dtype=torch.bool)
     t_BL = masking_probability(torch.tensor([0.5]), torch.zeros(1, 5), content_BL, whole=False)
     assert torch.equal(t_BL, torch.zeros(1, 5))
+    sequences = sequences_of([[1] * 8], [2])
+    entropy_BL = torch.tensor([[0.0, 0, 0, 1e-12, 1, 1, 1, 1]])
+    for compat, n_masked in ((False, 6), (True, 4)):
+        method = Gift(GiftVariant(compat=compat), CONTEXT)
+        batch = method.fully_masked(sequences, torch.tensor([0.5]), torch.zeros(1, 8))
+        learned = method.learned(Told(entropy_BL=entropy_BL), batch)
+        assert learned.scored_BL.sum() in (n_masked, n_masked + 1)
+        assert compat or learned.weight_BL.max() == pytest.approx(1000)
+
+
+def test_the_first_pass_has_neither_dropout_nor_a_graph():
     student, _ = tiny_student("llada")
-    sequences = sequences_of([[1] * 400], [2])
     method = Gift(GiftVariant(), replace(CONTEXT, mask_id=student.mask_id))
-    batch = method.fully_masked(sequences, torch.tensor([1e-3]), torch.zeros(1, 400))
-    learned = method.learned(student, batch)
-    assert torch.equal(learned.scored_BL, sequences.content_BL)
-    assert learned.weight_BL.max() <= 1000.1
+    batch = method.batch(sequences_of([[1, 2, 3, 4, 5, 6]], [2]))
+    assert passes(student, method.losses(student, batch, totals_of([batch]))) == [
+        (False, False),
+        (True, True),
+    ]
 
 
 def test_tokens_weigh_the_same_on_average():
@@ -182,7 +193,10 @@ def test_ends_are_hidden_on_both_canvases_and_paid_by_the_rule(compat):
     sequences = replace(sequences, end_BL=end_BL, content_BL=content_BL)
     ends = EndsConfig(pads="hidden", tokens=4, weight=0.5)
     method = Gift(GiftVariant(compat=compat), replace(CONTEXT, mask_id=student.mask_id, ends=ends))
-    batch = method.fully_masked(sequences, torch.tensor([0.5, 0.5]), torch.zeros(2, 7))
+    # the answer's last token stays visible
+    uniform_BL = torch.zeros(2, 7)
+    uniform_BL[0, 4] = 1.0
+    batch = method.fully_masked(sequences, torch.tensor([0.5, 0.5]), uniform_BL)
     learned = method.learned(student, batch)
     for noisy_BL in (batch.view.noisy_BL, learned.noisy_BL):
         assert (noisy_BL[end_BL] == student.mask_id).all()
@@ -191,6 +205,9 @@ def test_ends_are_hidden_on_both_canvases_and_paid_by_the_rule(compat):
     (loss,) = method.losses(student, batch, totals_of([batch]))
     with student.frozen():
         nll_M = student.rows(batch, learned).nll_M
+    part_M = nll_M * learned.weight_BL[learned.scored_BL]
     of_end_M = end_BL[learned.scored_BL]
-    assert loss.parts["ends"].item() == pytest.approx(0.5 * nll_M[of_end_M].sum().item() / 7, rel=1e-5)
-    assert loss.parts["content"] > 0
+    # 4 tokens of answers, 3 of them masked, 3 ends
+    assert loss.parts["ends"].item() == pytest.approx(part_M[of_end_M].sum().item() / 7, rel=1e-5)
+    mean = part_M[~of_end_M].sum().item() / (3 if compat else 4)
+    assert loss.parts["content"].item() == pytest.approx(mean * 4 / 7, rel=1e-5)

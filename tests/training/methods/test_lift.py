@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fakes.methods import falls, tiny_student
+from fakes.methods import Told, falls, passes, tiny_student
 from fakes.objectives import (
     LOSS_TOLERANCE,
     back_through,
@@ -196,7 +196,7 @@ def test_hard_tokens_are_context_while_most_is_masked_and_easy_ones_while_little
     batch = method.batch(sequences)
     generator = torch.Generator().manual_seed(3)
     log_p_BL = torch.randn(n_rows, 40, generator=generator)
-    learned = method.learned(Likelihoods(log_p_BL), batch)
+    learned = method.learned(Told(log_p_BL), batch)
     t_B = standard_t(sequences.draws("train").noise_B, 1e-3)
     shown_BL = batch.view.scored_BL & ~learned.scored_BL
     higher = {}
@@ -211,24 +211,6 @@ def test_hard_tokens_are_context_while_most_is_masked_and_easy_ones_while_little
     masked_B = learned.scored_BL.sum(1) / 36
     assert (masked_B - t_B).mean().abs() < 0.02
     assert batch.counts["n_masked_content"] == int(learned.scored_BL.sum())
-
-
-class Likelihoods:
-    """A student of whose predictions only the likelihoods of targets are known."""
-
-    def __init__(self, log_p_BL):
-        self._log_p_BL = log_p_BL
-
-    def frozen(self):
-        from contextlib import nullcontext
-
-        return nullcontext()
-
-    def rows(self, batch, view):
-        from trims_core.training.rows import Rows
-
-        nll_M = -self._log_p_BL[view.scored_BL]
-        return Rows(nll_M, (), None, nll_M < 0)
 
 
 def test_a_sequence_is_masked_alike_whatever_else_is_in_the_batch():
@@ -257,6 +239,16 @@ def test_nothing_masked_gives_a_loss_of_zero_with_zero_gradients(variant):
     loss.total.backward()
     assert loss.total.item() == 0.0
     assert not any(parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_the_first_pass_has_neither_dropout_nor_a_graph():
+    student, _ = tiny_student("llada")
+    method = Lift(LiftVariant(), replace(CONTEXT, mask_id=student.mask_id))
+    batch = method.batch(sequences_of([[1, 2, 3, 4, 5, 6]], [2]))
+    assert passes(student, method.losses(student, batch, totals_of([batch]))) == [
+        (False, False),
+        (True, True),
+    ]
 
 
 @pytest.mark.parametrize("family", ["llada", "dream"])
