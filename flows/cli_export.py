@@ -72,7 +72,9 @@ def export(
     if out.exists():
         raise ConfigError(f"{out}: exists already; name a folder that does not")
     if model is not None and artifact is not None:
-        raise ConfigError(f"--model {model} and --artifact {artifact}: both name a model; expected one")
+        raise ConfigError(
+            f"--model {model} and --artifact {artifact}: both name what to export; expected one"
+        )
     if dtype is not None and not merge:
         raise ConfigError(
             f"--dtype {dtype}: what was trained is copied as it is; add --merge (to an adapter), or leave"

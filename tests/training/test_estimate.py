@@ -91,7 +91,7 @@ def test_more_processes_share_what_each_zero_stage_shares(tmp_path):
     (tmp_path / "3.json").write_text('{"zero_optimization": {"stage": 3}}')
     one, two, three = found(1, None), found(2, None), found(2, str(tmp_path / "3.json"))
     assert two.weights_gib == one.weights_gib == 2 * three.weights_gib
-    assert three.adapters_gib < two.adapters_gib < one.adapters_gib
+    assert three.trained_gib < two.trained_gib < one.trained_gib
     assert two.step_seconds == pytest.approx(one.step_seconds / 2)
     assert two.activations_gib == one.activations_gib
 

@@ -11,18 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes.forking import ForkedChild
-from fakes.training_student import curve, same_curves, tiny_spec, tiny_train
+from fakes.training_runs import deepspeed_run, fork
+from fakes.training_student import curve, same_curves, tiny_spec
 from safetensors.torch import load_file
 
 from trims_core import errors
-from trims_core.config import LaunchConfig, LoraSettings
+from trims_core.config import LaunchConfig
 from trims_core.errors import ConfigError, InterruptedRunError, LaunchError
 from trims_core.processes import Child
 from trims_core.training import launch as launching
 from trims_core.training import warm
-from trims_core.training.launch import Member, count_processes, run_training, training_environment
-from trims_core.training.run import main
+from trims_core.training.launch import Member, count_processes, training_environment
 from trims_core.training.zero import ZERO2, deepspeed_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,26 +191,6 @@ def test_a_compiled_operator_is_not_compiled_again(tmp_path, monkeypatch):
     said = []
     assert warm.ensure_warm(said.append) == tmp_path / f"{warm.OPERATOR}.so"
     assert said == []
-
-
-def fork(name, module, env, log):
-    """In place of `launch._spawn`: a rank that imports nothing anew."""
-    return Member(name, ForkedChild(main, Path(module[1]), log=log, env=env))
-
-
-def deepspeed_run(folder, n_ranks, hostfile=None, *, spawn=fork, **settings):
-    """A short run without dropout under DeepSpeed, to its end; gives back its spec and notes."""
-    chosen = {"max_steps": 4, "save_steps": 4, "lora": LoraSettings(r=4, alpha=8, dropout=0.0), **settings}
-    # a longer window groups micro-batches by their size, which is no split of the same batches
-    train = tiny_train(length_window=1, **chosen)
-    spec = tiny_spec(folder, train=train, engine="deepspeed", world_size=n_ranks)
-    said: list[tuple[int, int, str]] = []
-    launch = LaunchConfig(processes=1 if hostfile else n_ranks, hostfile=hostfile)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launching, "_spawn", spawn)
-        run_training(spec, launch, lambda *what: said.append(what))
-    assert (4, 4) in {(done, total) for done, total, _ in said}
-    return spec, [note for _, _, note in said]
 
 
 def same_adapters(left, right):

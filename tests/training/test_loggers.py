@@ -6,12 +6,12 @@ import importlib.util
 import os
 
 import pytest
+from fakes.training_runs import train_here
 from fakes.training_student import curve, tiny_spec, tiny_train
 
 from trims_core.config import LaunchConfig, TrainConfig
 from trims_core.errors import ConfigError
-from trims_core.training import launch, loggers, run
-from trims_core.training.journal import ProgressFile
+from trims_core.training import launch, loggers
 
 
 def test_a_missing_package_is_refused_before_any_process_starts(tmp_path, monkeypatch):
@@ -52,7 +52,7 @@ def test_tensorboard_gets_the_losses_of_metrics_jsonl(tmp_path, unnamed):
 
     settings = tiny_train(max_steps=2, report_to="tensorboard", logging_dir=str(tmp_path / "logs"))
     spec = tiny_spec(tmp_path, train=settings, run_name="tiny/trims-s0")
-    run.train(spec, 0, ProgressFile(spec.paths.progress), Quiet(spec.paths.stop))
+    train_here(spec)
     events = EventAccumulator(str(tmp_path / "logs" / "tiny" / "trims-s0")).Reload()
     for tag, kind, column in (
         ("train/loss", "train", "loss"),
@@ -62,10 +62,3 @@ def test_tensorboard_gets_the_losses_of_metrics_jsonl(tmp_path, unnamed):
         expected = {row["step"]: row[column] for row in curve(spec) if row["kind"] == kind}
         found = {event.step: event.value for event in events.Scalars(tag)}
         assert found == pytest.approx(expected, rel=1e-6)
-
-
-class Quiet(run.StopRequest):
-    """Leaves the test process's signal handlers alone."""
-
-    def listen(self) -> None:
-        pass

@@ -49,7 +49,8 @@ def validation_method(context: Context) -> Method:
 def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int, world: World) -> RunData:
     """The data of a rank.
 
-    Raises: ConfigError: the batch does not divide among the ranks, or nothing is held out to keep the best by.
+    Raises:
+        ConfigError: the batch does not divide among the ranks, or nothing is held out to find the best by.
     """
     config, ends = spec.train, spec.ends
     accumulation_steps(config, world.size)
@@ -57,7 +58,7 @@ def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int,
     if config.keep == "best" and not held_out:
         raise ConfigError(
             f"train.keep: best with {len(examples.ids)} example(s): none is held out to find the best weights"
-            f" by (train.validation_fraction {config.validation_fraction:g}); expected two or more, or keep: last"
+            f" by (validation_fraction {config.validation_fraction:g}); expected two or more, or keep: last"
         )
     n_steps = count_steps(config, len(chosen), spec.variant.passes)
 

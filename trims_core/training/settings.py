@@ -73,9 +73,9 @@ def check_trainable(train: TrainingConfig, deepspeed: Mapping[str, Any]) -> None
     """Raises ConfigError for ways to cut up weights among ranks that full fine-tuning does not have."""
     if train.lora is None and zero_stage(deepspeed) == 3:
         raise ConfigError(
-            f"train.deepspeed: {train.deepspeed}: ZeRO stage 3 with train.lora null: a head that is trained and"
-            " cut up among the ranks is not supported; expected stage 2 or less (train.deepspeed: null), or"
-            " train.lora with an adapter's shape"
+            f"train.deepspeed: {train.deepspeed}: ZeRO stage 3 with train.lora null: a head that is trained"
+            " and cut up among the ranks is not supported; expected stage 2 or less (train.deepspeed: null),"
+            " or train.lora with an adapter's shape"
         )
 
 
@@ -116,8 +116,8 @@ def _check_given(folder: Path, lora: LoraSettings | None) -> None:
         raise ConfigError(f"train.init_adapter: {error}") from error
     if lora is not None and (found["r"], found["lora_alpha"]) != (lora.r, lora.alpha):
         raise ConfigError(
-            f"train.init_adapter: {folder} has r {found['r']} and alpha {found['lora_alpha']:g}, train.lora says"
-            f" r {lora.r} and alpha {lora.alpha:g}; set train.lora to the adapter's"
+            f"train.init_adapter: {folder} has r {found['r']} and alpha {found['lora_alpha']:g}, train.lora"
+            f" says r {lora.r} and alpha {lora.alpha:g}; set train.lora to the adapter's"
         )
 
 

@@ -1,4 +1,4 @@
-"""The stage `train`: a LoRA adapter, or a whole checkpoint, per variant and seed, from what its method takes.
+"""The stage `train`: an adapter, or a whole checkpoint, per variant and seed, from what its method takes.
 
 A training is one unit. Its checkpoints lie in the attempt's scratch/, so that a training that was killed
 continues, and one that was finished but not recorded is not repeated.

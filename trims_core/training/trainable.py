@@ -59,13 +59,12 @@ def _given_lora(student: Any, settings: LoraSettings, folder: Path) -> PeftModel
     layers = {name: layer for name, layer in student.model.named_modules() if isinstance(layer, LoraLayer)}
     targets = re.compile(student.family.lora_targets(settings.targets))
     wanted = {name for name, _ in student.model.named_modules() if targets.fullmatch(name)}
-    other = sorted(wanted ^ layers.keys())
+    other = [student.family.official_name(name) for name in sorted(wanted ^ layers.keys())]
     if other:
         raise ConfigError(
-            f"train.init_adapter: {folder}: {student.family.official_name(other[0])} is"
-            f" {'not ' if other[0] in wanted else ''}wrapped by this adapter, and by train.lora.targets"
-            f" {list(settings.targets)} it is{'' if other[0] in wanted else ' not'}; set train.lora.targets to"
-            " the modules that the adapter has"
+            f"train.init_adapter: {folder} wraps {len(layers)} modules, train.lora.targets"
+            f" {', '.join(settings.targets)} are {len(wanted)}; they differ in {len(other)}, e.g. {other[0]}."
+            " Set train.lora.targets to the adapter's modules (never the head or the embedding)"
         )
     for name, weight in adapted.named_parameters():
         weight.requires_grad_("lora_" in name)
