@@ -118,10 +118,23 @@ def test_a_method_of_two_passes_takes_twice_as_long_a_step_and_half_the_steps_of
     assert found["lift"].hours == found["standard"].hours
 
 
-@pytest.mark.parametrize(("name", "shape"), [("llada-s1k", "llada-8b"), ("dream-s1k", "dream-7b")])
-def test_the_recipes_for_eight_gpus_name_their_computed_memory_and_time(project_root, name, shape):
+@pytest.mark.parametrize(
+    ("name", "shape", "n_examples"),
+    [
+        ("llada-s1k", "llada-8b", 1000),
+        ("dream-s1k", "dream-7b", 1000),
+        ("llada-lift", "llada-8b", 1000),
+        ("llada-tabom", "llada-8b", 7473),
+        ("dream-tabom", "dream-7b", 7473),
+        ("llada-dparallel", "llada-8b", 7473),
+        ("llada-d3llm", "llada-8b", 7473),
+    ],
+)
+def test_the_recipes_for_eight_gpus_name_their_computed_memory_and_time(
+    project_root, name, shape, n_examples
+):
     path = project_root / "configs" / f"{name}.yaml"
-    found = estimate(family_of_shape(shape), load_config(path, env={}), 1000, A100)
+    found = estimate(family_of_shape(shape), load_config(path, env={}), n_examples, A100)
     assert found.processes == 8 and found.total_gib < 80
     assert f"{found.total_gib:.0f} GiB" in path.read_text()
     assert found.hours is not None and f"{60 * found.hours:.0f} minutes" in path.read_text()
