@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import methods
 import numpy as np
 from train_step import Shape, new_student
 
@@ -88,6 +89,7 @@ def schedule(lengths: Any, max_length: int, n_steps: int, *, ends: bool) -> Any:
         [f"example-{i}" for i in range(len(lengths))],
         _prompts(lengths),
         lengths,
+        np.ones(len(lengths), np.bool_),
         range(len(lengths)),
         seed=0,
         batch_size=BATCH,
@@ -133,11 +135,9 @@ def _tokens_per_second(
     ours: Sequence[Sequence[Any]], before: Sequence[Sequence[Any]], lengths: Any, n_steps: int
 ) -> list[tuple[float, float]]:
     """Per step: tokens of prompts and answers per second of forward and backward, on both sides."""
-    from trims_core.training.loss import MaskedDenoiser
-
-    from trims_core.config import TrainConfig
-    from trims_core.training.data import MaskedExamples
     from trims_core.training.examples import Examples
+    from trims_core.training.sequences import gather
+    from trims_core.training.student import Denoiser, TrainedStudent
     from trims_core.variants import TrimsVariant
 
     shape = Shape(vocab=8192, layers=2, hidden=128)
@@ -156,29 +156,25 @@ def _tokens_per_second(
         n_truncated=0,
         n_without_completion=0,
     )
-    train, variant = TrainConfig(), TrimsVariant()
-    ends = train.ends_of(variant)
-    dataset = MaskedExamples(examples, train, variant, ends, 0, mask_id=family.mask_id, pad_id=family.eos_id)
-    denoiser = MaskedDenoiser(model, family)
-    _seconds(denoiser, dataset, ours[0][:1])
+    method = methods.build(TrimsVariant(), family)
+    denoiser = Denoiser(model, family)
+    student = TrainedStudent(denoiser, denoiser)
+
+    def seconds(parts: Sequence[Any]) -> float:
+        start = time.perf_counter()
+        for part in parts:
+            sequences = gather(examples, part, pad_id=family.eos_id, seed=0, hide_end_of_turn=False)
+            batch = method.batch(sequences)
+            for loss in method.losses(student, batch, methods.totals(batch)):
+                loss.total.backward()
+        model.zero_grad(set_to_none=True)
+        return time.perf_counter() - start
+
+    seconds(ours[0][:1])
     return [
-        (
-            sum(_n_tokens(part, lengths) for part in mine) / _seconds(denoiser, dataset, mine),
-            sum(_n_tokens(part, lengths) for part in theirs) / _seconds(denoiser, dataset, theirs),
-        )
-        for mine, theirs in zip(ours[:n_steps], before[:n_steps], strict=True)
+        tuple(sum(_n_tokens(part, lengths) for part in parts) / seconds(parts) for parts in sides)
+        for sides in zip(ours[:n_steps], before[:n_steps], strict=True)
     ]
-
-
-def _seconds(denoiser: Any, dataset: Any, parts: Sequence[Any]) -> float:
-    from trims_core.training.loss import denoising_loss
-
-    start = time.perf_counter()
-    for part in parts:
-        loss, _ = denoising_loss(denoiser, dataset[part].tensors())
-        loss.backward()
-    denoiser.zero_grad(set_to_none=True)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

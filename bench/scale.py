@@ -191,13 +191,13 @@ def _buckets(folder: Path, metric: str) -> list[Path]:
 def hold_examples(folder: Path) -> dict[str, Any]:
     """What a rank holds once it has looked at every training example."""
     from trims_core.training.examples import load_examples
-    from trims_core.variants import TrimsVariant
+    from trims_core.training.sources import BucketShards
 
     shards = _buckets(folder, "nll")
     before = _status_mib("RssAnon")
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
-    examples = load_examples(shards, 8, TrimsVariant(), 0, 4096, scratch)
+    examples = load_examples(BucketShards(shards, 8), "descending", 0, 4096, scratch)
     checked = 0
     for row in range(len(examples.ids)):
         checked += len(examples.ids[row]) + int(examples.input_ids[row].sum())

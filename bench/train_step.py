@@ -1,11 +1,14 @@
 """Peak memory and time of a LoRA training step against the dense formulation: one JSON line.
 
 usage: python bench/train_step.py [--rounds N] [--steps N] [--quick]
+       python bench/train_step.py --method NAME [--steps N] [--quick]
 The claims: head and cross-entropy on masked positions in chunks need at most half of the dense formulation's
-memory beyond the weights and at most 0.8 of its time; drawing trajectory masks costs at most 1 % of a step.
+memory beyond the weights and at most 0.8 of its time.
 Baseline: float32 logits of the whole canvas, cross-entropy of every position, then the masked ones are
 summed. Same weights, inputs and optimizer, so the losses must agree. Each measurement is a process of its
 own and the two take turns; medians count. Student: LLaDA family, 4 layers × 512, random weights.
+With --method, a method of train.variants: drawing its masks and making its sets costs at most 1 % of a step
+of the demo (its student, 32 sequences) and at most 0.1 % of one at a vocabulary of 126,464.
 """
 
 from __future__ import annotations
@@ -17,15 +20,19 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import methods
+
 MEMORY_LIMIT = 0.5
 TIME_LIMIT = 0.8
-MASKS_LIMIT = 0.01
+MASKS_LIMIT = 0.001
+DEMO_MASKS_LIMIT = 0.01
 LOSS_TOLERANCE = 1e-5
 KINDS = ("chunked", "dense")
+DEMO_STUDENT = Path(__file__).resolve().parent.parent / "data" / "demo" / "student"
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--method", help="measure what this method costs beside its passes")
     parser.add_argument("--quick", action="store_true", help="a small shape, one round: does it run?")
     parser.add_argument("--child", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -55,6 +63,8 @@ def main() -> int:
     if options.child:
         print(json.dumps(measure(options.child, shape, options.steps)))
         return 0
+    if options.method:
+        return method_cost(options.method, shape, options.steps, quick=options.quick)
     rounds = 1 if options.quick else options.rounds
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for _ in range(rounds):
@@ -102,22 +112,47 @@ def _child(kind: str, steps: int, *, quick: bool) -> dict[str, float]:
     return found
 
 
+def method_cost(name: str, shape: Shape, steps: int, *, quick: bool) -> int:
+    """Prints what a method costs at both sizes; 0 if its shares are within their limits."""
+    variant = methods.settings(name)
+    repeats = (2, 1) if quick else (9, steps)
+    of_demo = replace(methods.DEMO, batch=4) if quick else methods.DEMO
+    demo = methods.cost(variant, *demo_student(), of_demo, repeats)
+    rows = methods.large(shape.batch, shape.length)
+    large = methods.cost(variant, *new_student(shape), rows, repeats)
+    found = {
+        "bench": "train_step",
+        "method": name,
+        "vocab": shape.vocab,
+        **{f"demo_{key}": value for key, value in demo.items()},
+        "demo_share_limit": DEMO_MASKS_LIMIT,
+        **large,
+        "share_limit": MASKS_LIMIT,
+    }
+    print(json.dumps(found))
+    return 0 if quick or (demo["share"] <= DEMO_MASKS_LIMIT and large["share"] <= MASKS_LIMIT) else 1
+
+
 def measure(kind: str, shape: Shape, steps: int) -> dict[str, float]:
     """Seconds of a step (after a first one), MiB of the weights, MiB at the peak beyond them, the loss."""
     import torch
-    from trims_core.training.loss import MaskedDenoiser, denoising_loss
 
-    student, family = new_student(shape)
-    optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-4)
-    batch, masks_s = _batch(shape, family)
-    denoiser = MaskedDenoiser(student, family)
-    loss_of = (lambda *inputs: denoising_loss(*inputs)[0]) if kind == "chunked" else _dense_loss
-    weights_mib = sum(p.numel() * p.element_size() for p in student.parameters()) / 2**20
+    from trims_core.training.student import Denoiser, TrainedStudent
+
+    model, family = new_student(shape)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    method, batch, masks_s = _batch(shape, family)
+    denoiser = Denoiser(model, family)
+    student = TrainedStudent(denoiser, denoiser)
+    weights_mib = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20
     before_mib = _reset_peak_mib()
     seconds, losses = [], []
     for _ in range(steps + 1):
         start = time.perf_counter()
-        loss = loss_of(denoiser, batch)
+        if kind == "chunked":
+            (loss,) = (one.total for one in method.losses(student, batch, methods.totals(batch)))
+        else:
+            loss = _dense_loss(denoiser, batch)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -131,6 +166,18 @@ def measure(kind: str, shape: Shape, steps: int) -> dict[str, float]:
         "loss": losses[0],
         "threads": torch.get_num_threads(),
     }
+
+
+def demo_student() -> tuple[Any, Any]:
+    """The demo's student as configs/demo.yaml trains it, and its family."""
+    from trims_core.config import LoraSettings
+    from trims_core.students import load_student
+    from trims_core.training.trainable import add_lora
+
+    student = load_student(str(DEMO_STUDENT))
+    settings = LoraSettings(r=32, alpha=64, dropout=0.0)
+    targets = student.family.lora_targets(settings.targets)
+    return add_lora(student.model, settings, targets, 0).train(), student.family
 
 
 def new_student(shape: Shape) -> tuple[Any, Any]:
@@ -161,58 +208,34 @@ def new_student(shape: Shape) -> tuple[Any, Any]:
     return add_lora(model.float(), settings, family.lora_targets(settings.targets), 0).train(), family
 
 
-def _batch(shape: Shape, family: Any) -> tuple[dict[str, Any], float]:
-    """A micro-batch from the training's own data class, and the median seconds of drawing one."""
-    import numpy as np
-
-    from trims_core.config import TrainConfig
-    from trims_core.training.data import MaskedExamples
-    from trims_core.training.examples import Examples
-    from trims_core.training.plan import Entry, MicroBatch
+def _batch(shape: Shape, family: Any) -> tuple[Any, Any, float]:
+    """A method that masks the shape's share, a micro-batch of it, and the median seconds of drawing one."""
     from trims_core.variants import TrimsVariant
 
-    generator = np.random.default_rng(0)
-    prompt = shape.length // 8
-    examples = Examples(
-        ids=[f"example-{i}" for i in range(shape.batch)],
-        input_ids=[generator.integers(0, shape.vocab - 2, shape.length) for _ in range(shape.batch)],
-        prompt_lengths=np.full(shape.batch, prompt),
-        lengths=np.full(shape.batch, shape.length),
-        ends_in_turn=np.ones(shape.batch, np.bool_),
-        buckets=[
-            generator.integers(1, 9, shape.length - prompt).astype(np.uint8) for _ in range(shape.batch)
-        ],
-        n_buckets=8,
-        n_truncated=0,
-        n_without_completion=0,
-    )
+    rows = methods.large(shape.batch, shape.length)
     # the share of the canvas, of which the prompt is never masked
-    probability = shape.mask_ratio * shape.length / (shape.length - prompt)
+    probability = shape.mask_ratio * shape.length / (shape.length - rows.prompt)
     variant = TrimsVariant(rho=1.0, p_low=probability, p_high=probability)
-    train = TrainConfig()
-    ends = train.ends_of(variant)
-    dataset = MaskedExamples(examples, train, variant, ends, 0, mask_id=family.mask_id, pad_id=family.eos_id)
+    method = methods.build(variant, family)
     seconds = []
     for epoch in range(9):
-        entries = tuple(Entry(i, epoch) for i in range(shape.batch))
-        micro_batch = MicroBatch(
-            0, 0, entries, shape.length, shape.batch * (shape.length - prompt), shape.batch
-        )
+        sequences = methods.sequences(rows, shape.vocab, epoch)
         start = time.perf_counter()
-        batch = dataset[micro_batch]
+        batch = method.batch(sequences)
         seconds.append(time.perf_counter() - start)
-    return batch.tensors(), statistics.median(seconds)
+    return method, batch, statistics.median(seconds)
 
 
-def _dense_loss(denoiser: Any, batch: dict[str, Any]) -> Any:
+def _dense_loss(denoiser: Any, batch: Any) -> Any:
     """Float32 logits and cross-entropy of every position of the canvas, masked ones summed."""
     from torch.nn import functional
 
+    view = batch.view
     causal = denoiser.model.get_base_model()
-    hidden_BLD = causal.base_model(input_ids=batch["noisy_BL"], use_cache=False).last_hidden_state
+    hidden_BLD = causal.base_model(input_ids=view.noisy_BL, use_cache=False).last_hidden_state
     logits_NV = causal.get_output_embeddings()(hidden_BLD).float().flatten(0, 1)
-    nll_N = functional.cross_entropy(logits_NV, batch["target_BL"].flatten(), reduction="none")
-    return (nll_N * batch["weight_BL"].flatten()).sum()
+    nll_N = functional.cross_entropy(logits_NV, batch.target_BL.flatten(), reduction="none")
+    return (nll_N * view.weight_BL.flatten()).sum() / methods.totals(batch).n_supervised
 
 
 def _reset_peak_mib() -> float:

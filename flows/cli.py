@@ -15,7 +15,17 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from flows import cli_chat, cli_demo, cli_doctor, cli_export, cli_generate, cli_run, cli_serve, cli_store
+from flows import (
+    cli_chat,
+    cli_demo,
+    cli_doctor,
+    cli_export,
+    cli_generate,
+    cli_inspect,
+    cli_run,
+    cli_serve,
+    cli_store,
+)
 from trims_core import __version__
 from trims_core.errors import InterruptedRunError, TrimsError
 from trims_core.streams import lenient_output
@@ -90,6 +100,7 @@ app.command("export", epilog=cli_export.EXAMPLES)(cli_export.export)
 app.command("generate", epilog=cli_generate.EXAMPLES)(cli_generate.generate)
 app.command("chat", epilog=cli_chat.EXAMPLES)(cli_chat.chat)
 app.command("serve", epilog="Example:  trims serve --port 4200")(cli_serve.serve)
+app.add_typer(cli_inspect.app, name="inspect")
 app.add_typer(cli_demo.app, name="demo")
 
 

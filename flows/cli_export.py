@@ -1,4 +1,5 @@
-"""`trims export`: an adapter out of the store, alone or merged into the student's official layout.
+"""`trims export`: an adapter out of the store, alone or merged into the student's official layout, or the
+checkpoint that full fine-tuning made.
 
 It is the one that the settings stand for, or one that is named. Where only version 0.1 made one with these
 settings, that one is taken, and said to be.
@@ -23,13 +24,13 @@ from trims_core.chat_template import template_text
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.errors import ConfigError, MissingArtifactError
 from trims_core.graph import Node, build_graph, select
-from trims_core.hub import PROGRAM_FILES, checkpoint_folder
 from trims_core.old_runs import old_results
 from trims_core.paths import path_given
 from trims_core.pinning import pinned
 from trims_core.plan import plan
 from trims_core.settings import load_config
 from trims_core.store import Artifact, Store
+from trims_core.trained import ADAPTER, CHECKPOINT, trained_model
 
 EXAMPLES: Final = (
     "Examples:  trims export configs/demo.yaml out/adapter --model trims-s0   |"
@@ -45,13 +46,13 @@ def export(
     ],
     model: Annotated[
         str | None,
-        typer.Option(metavar="VARIANT-sSEED", help="Which adapter, such as trims-s0; default: the only one."),
+        typer.Option(metavar="VARIANT-sSEED", help="Which model, such as trims-s0; default: the only one."),
     ] = None,
     artifact: Annotated[
         str | None,
         typer.Option(
             metavar="TRAIN/FINGERPRINT",
-            help="This adapter (see ls), or the one in this folder, whatever its settings.",
+            help="This model (see ls), or the one in this folder, whatever its settings.",
         ),
     ] = None,
     merge: Annotated[
@@ -66,35 +67,46 @@ def export(
     ] = None,
     set_: Overrides = None,
 ) -> None:
-    """Write an adapter, or with --merge a full checkpoint, for use outside this project."""
+    """Write an adapter, or a checkpoint (--merge, full fine-tuning), for use outside this project."""
     settings = load_config(config, set_ or [])
     if out.exists():
         raise ConfigError(f"{out}: exists already; name a folder that does not")
     if model is not None and artifact is not None:
-        raise ConfigError(f"--model {model} and --artifact {artifact}: both name an adapter; expected one")
+        raise ConfigError(
+            f"--model {model} and --artifact {artifact}: both name what to export; expected one"
+        )
     if dtype is not None and not merge:
         raise ConfigError(
-            f"--dtype {dtype}: an adapter alone is copied as it is; add --merge, or leave it out"
+            f"--dtype {dtype}: what was trained is copied as it is; add --merge (to an adapter), or leave"
+            " it out"
         )
     store, graph = Store(settings.store), build_graph(settings)
     if artifact is not None:
         trained = _named(store, artifact)
-        if merge:
+        if merge or trained_model(trained).is_whole:
             settings = pinned(settings, store.digests, [node for node in graph if node.stage == "train"])
             _check_student(store, settings, trained)
     else:
         node = _node(graph, model)
         settings = pinned(settings, store.digests, select(graph, node.id))
         trained = _trained(store, settings, node, str(config))
+    model_found = trained_model(trained)
+    if merge and model_found.is_whole:
+        raise ConfigError(
+            f"--merge: {trained.manifest.node} is a whole checkpoint already (train.lora null); leave"
+            " --merge out"
+        )
     partial = out.absolute().with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    what = "adapter"
+    what = "checkpoint" if model_found.is_whole else "adapter"
     if merge:
         what = f"merged checkpoint ({_merge(settings.student, trained, partial, dtype)})"
     else:
-        for path in trained.files("adapter/"):
+        for path in trained.files(f"{CHECKPOINT if model_found.is_whole else ADAPTER}/"):
             shutil.copyfile(path, partial / path.name)
+        if model_found.is_whole:
+            _set_template(settings.student, partial)
     partial.rename(out)
     said = f"{what}: {out}{_origin(trained)}"
     standard_output().print(said, markup=False, highlight=False, soft_wrap=True)
@@ -116,7 +128,7 @@ def _node(graph: Sequence[Node], model: str | None) -> Node:
 
 
 def _trained(store: Store, settings: TrimsConfig, node: Node, config: str) -> Artifact:
-    """The adapter of a node; where there is none, what version 0.1 trained with the same settings."""
+    """The model of a node; where there is none, what version 0.1 trained with the same settings."""
     row = plan(store, settings, node.id)[-1]
     if row.artifact is not None:
         return row.artifact
@@ -131,7 +143,7 @@ def _trained(store: Store, settings: TrimsConfig, node: Node, config: str) -> Ar
 
 
 def _named(store: Store, name: str) -> Artifact:
-    """The adapter of a folder, or of a name in the store."""
+    """The model of a folder, or of a name in the store."""
     folder = Path(path_given(name, "artifact"))
     found = store.open(folder if folder.is_dir() else store.named(name))
     if found.manifest.stage != "train":
@@ -165,7 +177,7 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path, dtype: 
             student in 4 bits and no type is named.
     """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from trims_core.students import load_student, merge_adapter, save_official
+    from trims_core.students import copy_companions, load_student, merge_adapter, save_official
 
     if student_config.load_in_4bit and dtype is None:
         raise ConfigError(
@@ -176,7 +188,7 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path, dtype: 
         student_config.model,
         revision=student_config.revision,
         dtype=dtype or student_config.dtype,
-        adapter=artifact.file("adapter/adapter_config.json").parent,
+        adapter=trained_model(artifact).folder,
         family=student_config.family,
     )
     found = merge_adapter(student)
@@ -191,17 +203,23 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path, dtype: 
     if own_template is not None:  # so that the copy's prompts are those of the training
         student.tokenizer.chat_template = own_template
     save_official(student.model, student.family.config, student.tokenizer, out)
-    _copy_companions(student_config, out)
+    copy_companions(student_config.model, student_config.revision, out)
     (out / "README.md").write_text(_card(student_config, artifact, about), encoding="utf-8")
     return about
 
 
-def _copy_companions(student: StudentConfig, out: Path) -> None:
-    """Copies generation_config.json and the program files config.json may name, for tools that run them."""
-    folder = checkpoint_folder(student.model, student.revision, PROGRAM_FILES)
-    for pattern in PROGRAM_FILES:
-        for path in sorted(folder.glob(pattern)):
-            shutil.copyfile(path, out / path.name)
+def _set_template(student: StudentConfig, out: Path) -> None:
+    """Write a chat template of the settings' own into a copied checkpoint, so that its prompts are those of
+    the training."""
+    own_template = template_text(student, "student")
+    if own_template is None:
+        return
+    from trims_core.students import load_student_tokenizer
+    from trims_core.students.tokenizer import save_tokenizer
+
+    tokenizer, _ = load_student_tokenizer(str(out))
+    tokenizer.chat_template = own_template
+    save_tokenizer(tokenizer, out)
 
 
 def _card(student: StudentConfig, artifact: Artifact, about: str) -> str:

@@ -25,7 +25,7 @@ from trims_core.store import Artifact, Store
 
 StorePath = Annotated[Path, typer.Argument(callback=filled_in, help="The store's folder.", metavar="[STORE]")]
 StageOption = Annotated[str | None, typer.Option(metavar="STAGE", help="Only this stage.")]
-_DEFAULT_STORE: Final = Path("data/store")
+DEFAULT_STORE: Final = Path("data/store")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _AGE: Final = re.compile(r"^(\d+(?:\.\d+)?)([smhd])$")
 _UNITS_NAMED: Final = 3
@@ -61,7 +61,7 @@ def explain(
 
 
 def verify(
-    store: StorePath = _DEFAULT_STORE,
+    store: StorePath = DEFAULT_STORE,
     deep: Annotated[
         bool, typer.Option("--deep", help="Re-hash every byte, recount rows, check ids.")
     ] = False,
@@ -83,24 +83,24 @@ def verify(
     console.print(f"{len(folders)} artifacts whole{' (re-hashed)' if deep else ''}", highlight=False)
 
 
-def ls(store: StorePath = _DEFAULT_STORE, stage: StageOption = None) -> None:
+def ls(store: StorePath = DEFAULT_STORE, stage: StageOption = None) -> None:
     """List the artifacts of a store, newest first."""
-    found = _store(store).artifacts(_known(stage))
+    found = opened_store(store).artifacts(_known(stage))
     rows = [_listed(artifact) for artifact in found]
     standard_output().print(
         plain_table(("node", "fingerprint", "made (UTC)", "seconds", "size", "counts"), rows)
     )
 
 
-def du(store: StorePath = _DEFAULT_STORE) -> None:
+def du(store: StorePath = DEFAULT_STORE) -> None:
     """Show the bytes each stage takes: its units, shared by its artifacts, and the artifacts' own files."""
-    sizes = _store(store).sizes()
+    sizes = opened_store(store).sizes()
     rows = [(stage, _size(n_bytes)) for stage, n_bytes in sorted(sizes.items(), key=lambda item: -item[1])]
     standard_output().print(plain_table(("stage", "size"), [*rows, ("all", _size(sum(sizes.values())))]))
 
 
 def clean(
-    store: StorePath = _DEFAULT_STORE,
+    store: StorePath = DEFAULT_STORE,
     staging: Annotated[bool, typer.Option("--staging", help="Only what dead writers left behind.")] = False,
     retired: Annotated[bool, typer.Option("--retired", help="Only what a refresh replaced.")] = False,
     units: Annotated[bool, typer.Option("--units", help="Only units that no artifact lists.")] = False,
@@ -114,7 +114,7 @@ def clean(
 ) -> None:
     """Remove leftovers, what refreshes replaced and unlisted units; a committed artifact only by name."""
     everything = not (staging or retired or units or artifact)
-    removed = _store(store).clean(
+    removed = opened_store(store).clean(
         staging=staging or everything,
         retired=retired or everything,
         units=units or everything,
@@ -139,7 +139,7 @@ def _training_estimate(settings: TrimsConfig, rows: list[plans.PlanRow]) -> list
     from trims_core.training.estimate import describe
 
     made = {row.node.stage: row.artifact for row in rows if row.artifact is not None}
-    known = made.get("buckets") or made.get("corpus")
+    known = made.get("buckets") or made.get("tokens") or made.get("corpus")
     return describe(settings, known.manifest.counts.get("n_out") if known is not None else None)
 
 
@@ -157,7 +157,7 @@ def _print_explanation(console: Console, found: plans.Explanation) -> None:
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
-def _store(root: Path) -> Store:
+def opened_store(root: Path) -> Store:
     if not root.is_dir():
         raise MissingArtifactError(f"{root}: no such store; expected a folder that `trims run` made")
     return Store(root)
@@ -166,8 +166,8 @@ def _store(root: Path) -> Store:
 def _opened(path: Path, stage: str | None) -> tuple[Store, list[Path]]:
     """The store of a path and the artifact folders it stands for: a whole store, or one artifact's folder."""
     if path.resolve().parent.name in STAGES:
-        return _store(path.resolve().parent.parent), [path.resolve()]
-    store = _store(path)
+        return opened_store(path.resolve().parent.parent), [path.resolve()]
+    store = opened_store(path)
     return store, store.folders(_known(stage))
 
 

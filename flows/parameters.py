@@ -35,6 +35,8 @@ def _partial(schema: Any, sections: dict[str, Any]) -> Any:
     for key, value in schema.items():
         if key in ("properties", "patternProperties"):
             form[key] = {name: _partial(one, sections) for name, one in value.items()}
+        elif key == "oneOf":  # nothing is required, so that a value may fit several
+            form["anyOf"] = _partial(value, sections)
         elif key not in _NOT_IN_A_FORM or (key == "additionalProperties" and value is not False):
             form[key] = _partial(value, sections)
     return form

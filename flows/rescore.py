@@ -62,7 +62,7 @@ def _rescored(settings: TrimsConfig) -> Rescored | State[Rescored]:
     identity = _identity(settings, store)
     last = read_announced(store.root, settings.name)
     if last is not None and dict(last.identity) == identity:
-        message = f"teacher {settings.scores.model} is the one last told of"
+        message = f"teacher {settings.given_scores.model} is the one last told of"
         get_run_logger().info(message)
         nothing = Rescored(teacher_changed=False, drift=None, artifacts={})
         return Completed(name="Unchanged", message=message, data=nothing)
@@ -112,7 +112,7 @@ def _drift(
 def _announce(settings: TrimsConfig, old: Mapping[str, str], new: Mapping[str, str]) -> None:
     """Emit the event, saying what of the teacher's identity differs."""
     differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    get_run_logger().info("teacher %s changed: %s", settings.scores.model, ", ".join(differing))
+    get_run_logger().info("teacher %s changed: %s", settings.given_scores.model, ", ".join(differing))
     payload = {"differs": differing, "old": dict(old), "new": dict(new)}
     _tell(settings, CHANGED_EVENT, payload)
 
@@ -121,6 +121,6 @@ def _tell(settings: TrimsConfig, event: str, payload: dict[str, Any]) -> None:
     """Emit an event; automations match on its resource."""
     resource = {
         "prefect.resource.id": f"trims.teacher.{settings.name}",
-        "prefect.resource.name": settings.scores.model,
+        "prefect.resource.name": settings.given_scores.model,
     }
     shown(event, lambda: emit_event(event, resource=resource, payload=payload))

@@ -25,14 +25,20 @@ export -f model
 
 mkdir -p data/work
 # shellcheck disable=SC2086
-.venv/bin/trims run ${SETTINGS#--config } --until buckets
-.venv/bin/python - "$config" "$@" << 'PYTHON' | xargs -P "$processes" -I{} --process-slot-var=SLOT bash -c 'model {}'
+.venv/bin/python - "$config" "$@" << 'PYTHON' > data/work/study.txt
 import sys
 from trims_core.graph import build_graph
 from trims_core.settings import load_config
 
-config = load_config(sys.argv[1], sys.argv[2:])
-sweeps = [node.params for node in build_graph(config) if node.stage == "sweep"]
-for params in sorted(sweeps, key=lambda params: params["seed"] or 0):
-    print(params["model"])
+graph = build_graph(load_config(sys.argv[1], sys.argv[2:]))
+data = dict.fromkeys(parent for node in graph if node.stage == "train" for parent in node.parents.values())
+sweeps = [node.params for node in graph if node.stage == "sweep"]
+models = [params["model"] for params in sorted(sweeps, key=lambda params: params["seed"] or 0)]
+print("\n".join([*(f"data {name}" for name in data), *(f"model {name}" for name in models)]))
 PYTHON
+for node in $(sed -n 's/^data //p' data/work/study.txt); do
+    # shellcheck disable=SC2086
+    .venv/bin/trims run ${SETTINGS#--config } --until "$node"
+done
+sed -n 's/^model //p' data/work/study.txt |
+    xargs -P "$processes" -I{} --process-slot-var=SLOT bash -c 'model {}'

@@ -136,3 +136,16 @@ def test_the_command_ends_with_1_where_something_is_wrong_and_plan_tells_the_che
     planned = CliRunner().invoke(app, ["plan", "configs/demo.yaml", *broken])
     assert planned.exit_code == 0
     assert "GPUs: student.device is cuda:0, and no CUDA device is seen" in planned.output
+
+
+def test_a_run_without_a_teacher_is_looked_at_without_one(project_root: Path) -> None:
+    plain = ["train.variants={a: {method: standard}}", "report.compare=null"]
+    found = diagnosis(project_root, "scores=null", *plain)
+    assert "teacher" not in {one.about for one in found.findings}
+    assert wrong(found) == {}
+    own = ["train.variants={a: {method: tabom}}", "report.compare=null"]
+    unused = diagnosis(project_root, *own, "rollouts={grader: dema}")
+    said = {one.about: one.text for one in unused.findings}
+    assert said["settings"] == "no variant of train.variants needs the section scores: it is not used"
+    assert wrong(unused).keys() == {"rollouts"}
+    assert "did you mean 'demo'" in said["rollouts"]

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fakes.stages import tiny_config
+from fakes.stages import raw_config, tiny_config
 
+from trims_core.config import TrimsConfig
 from trims_core.errors import ConfigError
 from trims_core.graph import Node, ancestors, build_graph, node_named, refreshed, select
+from trims_core.settings import parse_config
+
+ROLLOUTS = {"grader": "demo"}
+STANDARD = {"method": "standard"}
+OWN = {"method": "tabom"}
+"""Trained on the student's own answers."""
+
+
+def config_without_teacher(root: Path, **sections: Mapping[str, Any]) -> TrimsConfig:
+    """The small pipeline's settings without a section scores, one standard variant."""
+    raw = {**raw_config(root), "train": {"variants": {"plain": STANDARD}}, **sections}
+    del raw["scores"]
+    return parse_config(raw)
+
+
+def ids_of(nodes: Sequence[Node]) -> list[str]:
+    return [node.id for node in nodes]
 
 
 @pytest.fixture
@@ -87,6 +107,90 @@ def test_refresh_takes_stages_and_nodes(graph: tuple[Node, ...]) -> None:
 def test_refreshing_what_is_not_run_is_refused(graph: tuple[Node, ...]) -> None:
     with pytest.raises(ConfigError, match="not part of the run"):
         refreshed(select(graph, "buckets"), ["train"])
+
+
+def test_without_a_teacher_variants_are_trained_on_the_corpus_tokens(tmp_path: Path) -> None:
+    graph = build_graph(config_without_teacher(tmp_path))
+    assert ids_of(graph)[:3] == ["corpus", "tokens", "train/plain-s0"]
+    assert node_named(graph, "tokens").parents == {"corpus": "corpus"}
+    assert node_named(graph, "train/plain-s0").parents == {"tokens": "tokens"}
+    assert ancestors(graph, "report") == {node.id for node in graph} - {"report"}
+
+
+def test_with_a_teacher_all_that_learn_from_the_corpus_see_the_same_examples(tmp_path: Path) -> None:
+    graph = build_graph(tiny_config(tmp_path, train={"variants": {"trims": {}, "plain": STANDARD}}))
+    for model in ("trims-s0", "plain-s0"):
+        assert node_named(graph, f"train/{model}").parents == {"buckets": "buckets"}
+    assert "tokens" not in ids_of(graph)
+
+
+def test_a_variant_that_needs_rollouts_brings_them_and_their_grades(tmp_path: Path) -> None:
+    variants = {"trims": {}, "own": OWN}
+    graph = build_graph(tiny_config(tmp_path, train={"variants": variants}, rollouts=ROLLOUTS))
+    data = ["corpus", "scores", "aligned", "buckets", "tokens", "rollouts/untuned", "grades/rollouts"]
+    assert ids_of(graph)[: len(data)] == data
+    assert node_named(graph, "rollouts/untuned").parents == {"tokens": "tokens"}
+    assert node_named(graph, "grades/rollouts").parents == {
+        "corpus": "corpus",
+        "rollouts": "rollouts/untuned",
+    }
+    own = {"tokens": "tokens", "rollouts": "rollouts/untuned", "grades": "grades/rollouts"}
+    assert node_named(graph, "train/own-s0").parents == own
+    assert node_named(graph, "train/trims-s0").parents == {"buckets": "buckets"}
+
+
+def test_what_no_variant_needs_is_not_there(tmp_path: Path) -> None:
+    graph = build_graph(tiny_config(tmp_path, train={"variants": {"own": OWN}}, rollouts=ROLLOUTS))
+    assert {node.stage for node in graph}.isdisjoint({"scores", "aligned", "buckets"})
+    only = tiny_config(tmp_path, train={"variants": {"trims": {}}}, rollouts=ROLLOUTS)
+    assert {node.stage for node in build_graph(only)}.isdisjoint({"tokens", "rollouts"})
+
+
+def test_until_follows_the_edges_and_not_the_order_of_a_list(tmp_path: Path) -> None:
+    variants = {"trims": {}, "own": OWN}
+    graph = build_graph(tiny_config(tmp_path, train={"variants": variants}, rollouts=ROLLOUTS))
+    assert ids_of(select(graph, "tokens")) == ["corpus", "tokens"]
+    assert ids_of(select(graph, "rollouts")) == ["corpus", "tokens", "rollouts/untuned"]
+    assert ids_of(select(graph, "train/trims-s0")) == [
+        *("corpus", "scores", "aligned", "buckets"),
+        "train/trims-s0",
+    ]
+    rollouts = ["corpus", "tokens", "rollouts/untuned", "grades/rollouts"]
+    assert ids_of(select(graph, "grades/rollouts")) == rollouts
+    assert ids_of(select(graph, "train/own-s0")) == [*rollouts, "train/own-s0"]
+    assert {"grades/rollouts", "grades/own-s0", "train/trims-s0"} <= set(ids_of(select(graph, "grades")))
+    assert refreshed(graph, ["rollouts"]) == {"rollouts/untuned"}
+    assert "grades/rollouts" in refreshed(graph, ["grades"])
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("scores", "a section scores"),
+        ("buckets", "a section scores"),
+        ("rollouts", "the student's own answers"),
+    ],
+)
+def test_until_a_stage_that_the_run_does_not_have_says_why(tmp_path: Path, word: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"{word}: this run has no such stage; .*{why}"):
+        select(build_graph(config_without_teacher(tmp_path)), word)
+
+
+def test_a_variant_without_the_section_it_needs_is_named(tmp_path: Path) -> None:
+    variants = {
+        "hard": {},
+        "plain": STANDARD,
+        "own": OWN,
+        "even": {"method": "standard", "loss_weight": "balanced"},
+    }
+    with pytest.raises(ConfigError) as error:
+        config_without_teacher(tmp_path, train={"variants": variants})
+    said = str(error.value)
+    assert "train.variants.hard (method trims) reads a teacher's buckets" in said
+    assert "train.variants.even (method standard) reads a teacher's buckets" in said
+    assert "add one with scores.model" in said and "plain" not in said
+    assert "train.variants.own (method tabom) is trained on the student's own answers" in said
+    assert "no section rollouts; add one with rollouts.grader" in said
 
 
 @pytest.mark.parametrize(("word", "meant"), [("score", "scores"), ("train/trim-s0", "train/trims-s0")])

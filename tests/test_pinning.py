@@ -15,8 +15,9 @@ from fakes.teacher import write_tokenizer
 from fakes.tiny_teacher import write_tiny_qwen3
 
 from trims_core.benchmarks import get_benchmark
-from trims_core.config import CorpusConfig, ScoresConfig, TaskConfig, TrimsConfig
+from trims_core.config import CorpusConfig, ScoresConfig, TaskConfig, TrainConfig, TrimsConfig
 from trims_core.corpus.stage import corpus_rows
+from trims_core.decoding_sections import RolloutsConfig
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
 from trims_core.graph import build_graph, node_named, select
@@ -28,6 +29,7 @@ from trims_core.schema import CORPUS, read_table
 from trims_core.settings import parse_config
 from trims_core.stage import Result, load_spec, main, run_node
 from trims_core.store import Store
+from trims_core.variants import TabomVariant, TrimsVariant
 
 STUDENT, TEACHER, DATA = "models/org/student", "models/org/teacher", "datasets/org/data"
 CONTEXTS = (250, 240)
@@ -336,6 +338,8 @@ class Spy(Digests):
 
 def test_every_stage_is_given_the_commits_it_makes_its_key_from(config: TrimsConfig) -> None:
     asking = []
+    train = TrainConfig(variants={"trims": TrimsVariant(), "own": TabomVariant()})
+    config = config.model_copy(update={"train": train, "rollouts": RolloutsConfig(grader="demo")})
     for node in build_graph(config):
         spec, spy = load_spec(node.stage), Spy()
         spec.inputs(spec.settings(pinned(config, Digests(None), [node]), node), spy)

@@ -7,7 +7,7 @@ budgets); they do not change results and never enter a fingerprint. Every other 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
@@ -18,7 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from trims_core.errors import nearest_name
+from trims_core.decoding_sections import RolloutsConfig, SamplingConfig, undefined_pairs
+from trims_core.errors import ConfigError, nearest_name
 from trims_core.points import MEANINGS, CacheName, RuleName
 from trims_core.sections import (
     BY_DIGEST,
@@ -32,9 +33,20 @@ from trims_core.sections import (
     as_tuple,
     plain,
 )
-from trims_core.variants import EndsConfig, Pads, TrimsVariant, Variant, VariantConfig
+from trims_core.variants import EndsConfig, Pads, Role, TrimsVariant, Variant, VariantConfig
 
-StageName = Literal["corpus", "scores", "aligned", "buckets", "train", "sweep", "grades", "report"]
+StageName = Literal[
+    "corpus",
+    "scores",
+    "aligned",
+    "buckets",
+    "tokens",
+    "rollouts",
+    "train",
+    "sweep",
+    "grades",
+    "report",
+]
 STAGES: Final[tuple[StageName, ...]] = get_args(StageName)
 DType = Literal["float32", "bfloat16", "float16"]
 DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"] | dict[str, int | str]
@@ -67,9 +79,6 @@ _TAKEN_KEYWORDS: Final = (
     "tools",
     "truncation",
 )
-
-
-TokenName = str | Annotated[int, Field(ge=0)]
 
 
 def _check_truths(place: str, values: Mapping[str, Any]) -> None:
@@ -229,6 +238,9 @@ class StudentConfig(TemplateConfig):
     """Type of the weights, or of the arithmetic where they are loaded in 4 bits."""
     load_in_4bit: bool = False
     """Quantise the linear layers to NF4 while loading: 8B in about 6 GB. Needs bitsandbytes."""
+    max_rejected_fraction: Annotated[Fraction | None, OPERATIONAL] = None
+    """Of the examples, those that its template or tokenizer may refuse; default: as many as the scores may
+    reject, none without a teacher."""
     device: Annotated[str, OPERATIONAL] = "auto"
     """A torch device, or auto: the GPU if there is one."""
     device_map: Annotated[DeviceMap | None, OPERATIONAL] = None
@@ -257,7 +269,7 @@ class LaunchConfig(Section):
 
 
 class TrainingConfig(Section):
-    """LoRA fine-tuning: what every variant and seed has in common."""
+    """Fine-tuning, with LoRA or of every weight: what every variant and seed has in common."""
 
     epochs: Annotated[float, Field(gt=0)] = 30.0
     max_steps: Annotated[int, Field(ge=1)] | None = None
@@ -275,12 +287,12 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     lora: LoraSettings | None = Field(default_factory=LoraSettings)
-    """null: every weight is trained, and the result is a whole checkpoint."""
+    """null: every weight is trained, and the result is a whole checkpoint in `student.dtype`."""
     init_adapter: Annotated[FilePath | None, BY_DIGEST, LATER] = None
-    """A PEFT folder of this student to go on from; `lora` has to be of its shape."""
+    """A PEFT folder of this student to go on from: `lora` has to be of its shape, and wrap what it wraps."""
     keep: Annotated[Literal["last", "best"], LATER] = "last"
-    """Which weights are the result: the last ones, or those of the lowest validation loss of content (looked
-    at every eval_steps)."""
+    """Which weights are the result: the last ones, or those of the lowest validation loss of content. It is
+    looked at before the first step, every eval_steps, and (with best) after the last."""
     max_length: Annotated[int, Field(ge=2)] = 1024
     """Student tokens; longer sequences lose the end of their completion, and are trained on no end then."""
     pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1
@@ -291,6 +303,7 @@ class TrainingConfig(Section):
     loss_norm: Literal["token", "sequence", "batch"] = "token"
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     eval_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
+    """How often the held-out examples are looked at; what is kept depends on it with keep: best only."""
     save_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
     """How often a checkpoint is kept: what a crash may cost."""
     gradient_checkpointing: Annotated[bool, OPERATIONAL] = False
@@ -321,9 +334,27 @@ class TrainingConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fits_what_is_trained(self) -> Self:
+        problems = []
+        if self.lora is None and self.init_adapter is not None:
+            problems.append(
+                f"init_adapter {self.init_adapter} with lora null: where every weight is trained there is no"
+                " adapter to go on with; leave init_adapter out, or merge it (trims export --merge) and name"
+                " the merged checkpoint in student.model"
+            )
+        if self.keep == "best" and not self.validation_fraction:
+            problems.append(
+                "keep: best with validation_fraction 0: nothing is held out to find the best weights by; set"
+                " validation_fraction above 0, or keep: last"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
 
 class TrainConfig(TrainingConfig):
-    """LoRA fine-tuning. One adapter per variant and seed."""
+    """Fine-tuning. One adapter, or one checkpoint, per variant and seed."""
 
     variants: dict[Name, Variant] = Field(
         default_factory=lambda: dict[Name, Variant](trims=TrimsVariant()), min_length=1
@@ -374,24 +405,6 @@ class TaskConfig(Section):
     """The first so many problems; default: all."""
 
 
-class SamplingConfig(Section):
-    """What happens to the student's logits before a token is proposed; the default: the likeliest token."""
-
-    temperature: Annotated[float, Field(ge=0)] = 0.0
-    """Above 0: Gumbel noise of this size, drawn per problem and forward from `seed`."""
-    seed: int = 0
-    tempered_confidence: bool = False
-    """Confidence is the probability at the temperature (Dream) instead of the plain one (LLaDA)."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=1)] | None = None
-    guidance: Annotated[float, Field(ge=0)] = 0.0
-    """Classifier-free guidance scale; doubles the rows of a forward, not defined with a cache."""
-    suppress: Annotated[tuple[TokenName, ...], BeforeValidator(as_tuple)] = ()
-    """Tokens never proposed: eos, eot, a token's text or its id, as in ["<|endoftext|>", 126081]."""
-    begin_suppress: Annotated[tuple[TokenName, ...], BeforeValidator(as_tuple)] = ()
-    """Tokens proposed with confidence 0, so that they are revealed last."""
-
-
 class SweepConfig(Section):
     """Decoding at several thresholds; a point with one token per forward is always added."""
 
@@ -424,7 +437,7 @@ class SweepConfig(Section):
     stop_at_end: bool = True
     """A sequence is finished once an end token and everything before it are revealed."""
     untuned: bool = True
-    """Sweep the student without an adapter too."""
+    """Sweep the student as it was before training too."""
     batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
 
     def caches(self, *, tuned: bool) -> tuple[CacheName, ...]:
@@ -433,11 +446,9 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def _defined(self) -> Self:
-        problems = [*self._wrong_thresholds(), *self._undefined_pairs()]
-        if self.gen_length % self.block_length:
-            problems.append(
-                f"gen_length {self.gen_length} is not a multiple of block_length {self.block_length}"
-            )
+        caches = self.caches(tuned=False)
+        undefined = undefined_pairs(self.rule, caches, self.sampling, self.gen_length, self.block_length)
+        problems = [*self._wrong_thresholds(), *undefined]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -450,26 +461,6 @@ class SweepConfig(Section):
         if self.rule != "threshold" and "thresholds" not in self.model_fields_set:
             return [f"rule {self.rule} without thresholds: set them, the default ones are rule threshold's"]
         return []
-
-    def _undefined_pairs(self) -> list[str]:
-        """What no decoding is defined for; further checks need the student."""
-        caches = self.caches(tuned=False)
-        stores = next((cache for cache in caches if cache != "none"), None)
-        problems = []
-        if stores and self.rule == "multi_block":
-            problems.append(f"rule multi_block with cache {stores}: several blocks are open; use cache none")
-        if stores and self.sampling.guidance:
-            problems.append(f"sampling.guidance with cache {stores}: not defined; use cache none")
-        if self.sampling.begin_suppress and self.rule in ("entropy", "multi_block"):
-            problems.append(
-                f"sampling.begin_suppress with rule {self.rule}: it sets confidences to 0 and this rule goes"
-                " by entropies; use sampling.suppress, or another rule"
-            )
-        if self.rule == "dream_official" and "none" in caches and self.block_length != self.gen_length:
-            problems.append(
-                f"rule dream_official with cache none: set block_length to gen_length ({self.gen_length})"
-            )
-        return problems
 
 
 class ReportConfig(Section):
@@ -485,8 +476,8 @@ class ReportConfig(Section):
     out and named. If all are, or none is given: round numbers inside the range that all methods share."""
     compare: tuple[tuple[Name, Name], ...] | None = None
     """Pairs a, b whose differences a − b are shown, as in [[trims, trims-random]]; `untuned` is a name too.
-    Default: each trims variant − each standard one, descending order − each other order with otherwise the
-    same settings, each tuned one − untuned. Fewer pairs leave each of them more power (Holm)."""
+    Default: each variant − each baseline (method: standard); of a method's variants that differ in one
+    setting the first − the other; each variant − untuned. Fewer pairs give each more power (Holm)."""
 
 
 class StageResources(Section):
@@ -511,6 +502,8 @@ class Resources(Section):
     scores: StageResources = Field(default_factory=StageResources)
     aligned: StageResources = Field(default_factory=StageResources)
     buckets: StageResources = Field(default_factory=StageResources)
+    tokens: StageResources = Field(default_factory=StageResources)
+    rollouts: StageResources = Field(default_factory=StageResources)
     train: StageResources = Field(default_factory=StageResources)
     sweep: StageResources = Field(default_factory=StageResources)
     grades: StageResources = Field(default_factory=StageResources)
@@ -532,25 +525,75 @@ class TrimsConfig(Section):
     processes of this host; or on the hosts of a Ray cluster that share the store."""
     resources: Annotated[Resources, OPERATIONAL] = Field(default_factory=Resources)
     corpus: CorpusConfig
-    scores: ScoresConfig
+    scores: ScoresConfig | None = None
+    """None: no method of the run needs a teacher."""
     buckets: BucketsConfig = Field(default_factory=BucketsConfig)
     student: StudentConfig
+    rollouts: Annotated[RolloutsConfig | None, LATER] = None
+    """For methods that are trained on the student's own answers."""
     train: TrainConfig = Field(default_factory=TrainConfig)
     sweep: SweepConfig
     report: ReportConfig = Field(default_factory=ReportConfig)
 
     @model_validator(mode="after")
     def _known_now(self) -> Self:
-        if self.buckets.metric == "entropy" and self.scores.teacher == "vllm":
-            raise ValueError(
+        problems = [*self._missing_sections()]
+        if self.scores is not None and self.buckets.metric == "entropy" and self.scores.teacher == "vllm":
+            problems.append(
                 "buckets.metric: entropy needs the whole distribution, which the vllm teacher does not give;"
                 " use scores.teacher: transformers, or metric: nll"
             )
+        if self.student.load_in_4bit and self.train.lora is None:
+            raise ValueError(
+                "train.lora: null with student.load_in_4bit true: weights in 4 bits cannot be trained; set"
+                " student.load_in_4bit to false, or give train.lora a shape such as {r: 32, alpha: 64}"
+            )
         if "untuned" in self.train.variants:
-            raise ValueError("train.variants: the name 'untuned' is taken by the student without an adapter")
-        if problems := self._wrong_pairs():
+            problems.append("train.variants: the name 'untuned' is taken by the student before training")
+        problems += self._wrong_pairs()
+        if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def given_scores(self) -> ScoresConfig:
+        """The section scores. Raises: ConfigError: there is none."""
+        if self.scores is None:
+            raise ConfigError("scores: this run has no such section; add one with scores.model")
+        return self.scores
+
+    @property
+    def given_rollouts(self) -> RolloutsConfig:
+        """The section rollouts. Raises: ConfigError: there is none."""
+        if self.rollouts is None:
+            raise ConfigError("rollouts: this run has no such section; add one with rollouts.grader")
+        return self.rollouts
+
+    @property
+    def max_rejected_by_student(self) -> float:
+        """Share of the examples that the student's template or tokenizer may refuse."""
+        if self.student.max_rejected_fraction is not None:
+            return self.student.max_rejected_fraction
+        return 0.0 if self.scores is None else self.scores.max_rejected_fraction
+
+    def needs(self, role: Role) -> bool:
+        """Whether a variant is trained on this."""
+        return any(variant.needs == role for variant in self.train.variants.values())
+
+    def _missing_sections(self) -> Iterator[str]:
+        """Sections that a variant cannot do without."""
+        for name, variant in self.train.variants.items():
+            method = f"train.variants.{name} (method {variant.method})"
+            if variant.reads_buckets and self.scores is None:
+                yield (
+                    f"{method} reads a teacher's buckets, and there is no section scores; add one with"
+                    " scores.model, or choose a method that needs no teacher, such as standard"
+                )
+            if variant.needs == "rollouts" and self.rollouts is None:
+                yield (
+                    f"{method} is trained on the student's own answers, and there is no section rollouts;"
+                    " add one with rollouts.grader (docs/methods.md)"
+                )
 
     def _wrong_pairs(self) -> list[str]:
         """What report.compare names that this run does not have."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from trims_core.config import CorpusConfig, TrimsConfig
 from trims_core.errors import TrimsError
+from trims_core.graph import build_graph
 from trims_core.ports import PROXIES, reserved_port
 from trims_core.shown import Shown, shown_rows
 from trims_core.slots import devices_of_host
@@ -82,18 +83,22 @@ def diagnose(config: TrimsConfig, *, n_rows: int = ROWS, adapter: Path | None = 
     """
     found = Diagnosis()
     found.check("corpus", _corpus, (config.corpus, n_rows))
-    found.check("teacher", _teacher, config)
+    stages = {node.stage for node in build_graph(config)}
+    if "scores" in stages:
+        found.check("teacher", _teacher, config)
     found.check("student", _student, config)
     if adapter is not None:
         found.check("adapter", _adapter, adapter)
     found.check("benchmarks", _benchmarks, config)
+    if "rollouts" in stages:
+        found.check("rollouts", _rollouts, config)
     found.check("training", _training, config)
     found.findings += look_at_machine(config).findings
     return found
 
 
 def look_at_machine(config: TrimsConfig) -> Diagnosis:
-    """What costs nothing: room, GPUs, ports, proxies, versions."""
+    """What costs nothing: sections that are not used, room, GPUs, ports, proxies, versions."""
     found = Diagnosis()
     for about, what in _MACHINE.items():
         found.check(about, what, config)
@@ -123,7 +128,7 @@ def _teacher(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     from trims_core.teacher.limits import context_limit, engine_overrides, read_limits
     from trims_core.teacher.registry import make_tokenizer
 
-    scores = config.scores
+    scores = config.given_scores
     renderer = Renderer(make_tokenizer(scores), scores, "scores")
     limits = read_limits(scores.model, scores.revision, engine_overrides(scores.options))
     context = context_limit(limits, scores.max_model_len)
@@ -137,14 +142,15 @@ def _teacher(found: Diagnosis, about: str, config: TrimsConfig) -> None:
 
 
 def _student(found: Diagnosis, about: str, config: TrimsConfig) -> None:
-    from trims_core.difficulty.aligned_stage import settings, student_renderer
+    from trims_core.difficulty.reading import student_renderer
+    from trims_core.difficulty.tokens_stage import settings
     from trims_core.students.checkpoint import read_weights
     from trims_core.students.family import read_family
     from trims_core.students.tensor_files import tensors_without_values
 
     student = config.student
     renderer = student_renderer(settings(config))
-    rows = _rendered(found, about, renderer, config.scores.max_rejected_fraction)
+    rows = _rendered(found, about, renderer, config.max_rejected_by_student)
     if not Path(student.model).is_dir():
         found.say(about, f"{student.model} is on the hub; its weights are not looked at", "look")
         return
@@ -232,6 +238,28 @@ def _benchmarks(found: Diagnosis, about: str, config: TrimsConfig) -> None:
         found.say(about, f"{name}: {len(problems)} problems")
 
 
+def _rollouts(found: Diagnosis, about: str, config: TrimsConfig) -> None:
+    from trims_core.benchmarks import find_grader
+
+    chosen = config.given_rollouts
+    find_grader(chosen.grader, "rollouts.grader")
+    temperatures = ", ".join(f"{value:g}" for value in chosen.temperatures)
+    found.say(
+        about,
+        f"{len(chosen.temperatures)} answer(s) to each prompt of the corpus at temperature {temperatures},"
+        f" graded by {chosen.grader}",
+    )
+
+
+def _sections(found: Diagnosis, about: str, config: TrimsConfig) -> None:
+    stages = {node.stage for node in build_graph(config)}
+    for section in ("scores", "rollouts"):
+        if getattr(config, section) is not None and section not in stages:
+            found.say(
+                about, f"no variant of train.variants needs the section {section}: it is not used", "look"
+            )
+
+
 def _training(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     from trims_core.training.estimate import describe
 
@@ -253,7 +281,7 @@ def _room(found: Diagnosis, about: str, config: TrimsConfig) -> None:
 
 def _gpus(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     devices = devices_of_host(config.resources.slots)
-    wanted = max(config.resources.of(stage).gpus for stage in ("scores", "train", "sweep"))
+    wanted = max(config.resources.of(stage).gpus for stage in ("scores", "rollouts", "train", "sweep"))
     wrong = []
     if wanted > len(devices):
         wrong.append(
@@ -311,6 +339,7 @@ def _version(name: str) -> str:
 
 
 _MACHINE: Final[dict[str, Check]] = {
+    "settings": _sections,
     "disk": _room,
     "GPUs": _gpus,
     "network": _network,

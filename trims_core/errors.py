@@ -23,6 +23,7 @@
     │       └── ProcessDiedError  it, or a node's process, was killed                 (retryable)
     ├── TimeLimitError            a node took longer than its limit; finished units are kept
     ├── SweepError                decoding or grading
+    │   └── EqualRolloutsError    the answers to most prompts are copies drawn with the same noise
     ├── ReportError               a report refuses to render
     └── InterruptedRunError       SIGTERM or Ctrl-C; the same command continues   (retryable)
 
@@ -158,6 +159,10 @@ class TimeLimitError(TrimsError):
 
 class SweepError(TrimsError):
     """Decoding or grading failed."""
+
+
+class EqualRolloutsError(SweepError):
+    """The rollouts of most prompts are equal, and so are the seeds of their noise: a fault of the program."""
 
 
 class ReportError(TrimsError):

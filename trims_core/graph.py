@@ -1,21 +1,39 @@
 """The nodes of a run: which artifacts a config asks for and which of them each is made from.
 
 corpus ──► scores ──► aligned ──► buckets ──► train/<model> ──► sweep/<model> ──► grades/<model> ──► report
-   └────────────────────┘                                       sweep/untuned ──► grades/untuned ─────┘
+   ├────────────────────┘                       │  │            sweep/untuned ──► grades/untuned ─────┘
+   └─► tokens ──────────────────────────────────┘  │
+         └─► rollouts/untuned ──► grades/rollouts ─┘
 
-A model is `<variant>-s<seed>`, or `untuned`.
+A model is `<variant>-s<seed>`, or `untuned`. What no variant needs is not there: buckets and what they are
+made from only with a section scores and a variant that is trained on the corpus' answers; rollouts and their
+grades only for variants that are trained on them; tokens for these, and where there is no teacher.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from trims_core.config import STAGES, StageName, TrimsConfig
 from trims_core.errors import ConfigError, nearest_name
 from trims_core.fingerprint import Json
+from trims_core.variants import VariantConfig
 
-UNTUNED = "untuned"
+UNTUNED: Final = "untuned"
+ROLLOUT_GRADES: Final = "grades/rollouts"
+_NO_TEACHER: Final = (
+    "this run has no such stage; it takes a section scores and a variant that is trained on the corpus'"
+    " answers"
+)
+_WHY_ABSENT: Final[Mapping[str, str]] = {
+    "scores": _NO_TEACHER,
+    "aligned": _NO_TEACHER,
+    "buckets": _NO_TEACHER,
+    "tokens": "this run has no such stage; its variants are trained on buckets",
+    "rollouts": "this run has no such stage; no variant is trained on the student's own answers",
+}
 
 
 @dataclass(frozen=True)
@@ -32,19 +50,16 @@ class Node:
 
 def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
     """All nodes of a run, parents before children, always in the same order."""
-    corpus = Node("corpus", "corpus")
-    scores = Node("scores", "scores", {"corpus": "corpus"})
-    aligned = Node("aligned", "aligned", {"corpus": "corpus", "scores": "scores"})
-    buckets = Node("buckets", "buckets", {"aligned": "aligned"})
+    data = _data_nodes(config)
     trains, sweeps = [], []
     if config.sweep.untuned:
         params: dict[str, Json] = {"variant": None, "seed": None, "model": UNTUNED}
         sweeps.append(Node(f"sweep/{UNTUNED}", "sweep", {}, params))
-    for variant in config.train.variants:
+    for name, variant in config.train.variants.items():
         for seed in dict.fromkeys(config.train.seeds):
-            model = f"{variant}-s{seed}"
-            params = {"variant": variant, "seed": seed}
-            trains.append(Node(f"train/{model}", "train", {"buckets": "buckets"}, params))
+            model = f"{name}-s{seed}"
+            params = {"variant": name, "seed": seed}
+            trains.append(Node(f"train/{model}", "train", _trained_on(config, variant), params))
             sweeps.append(
                 Node(f"sweep/{model}", "sweep", {"train": f"train/{model}"}, {**params, "model": model})
             )
@@ -52,23 +67,50 @@ def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
         Node(f"grades/{sweep.params['model']}", "grades", {"sweep": sweep.id}, sweep.params)
         for sweep in sweeps
     ]
-    above = [corpus, scores, aligned, buckets, *trains, *sweeps, *grades]
+    above = [*data, *trains, *sweeps, *grades]
     report = Node("report", "report", {node.id: node.id for node in above})
     return (*above, report)
 
 
+def _data_nodes(config: TrimsConfig) -> list[Node]:
+    """What variants are trained on, and what it is made from."""
+    nodes = [Node("corpus", "corpus")]
+    has_teacher = config.scores is not None
+    if has_teacher and config.needs("examples"):
+        nodes += [
+            Node("scores", "scores", {"corpus": "corpus"}),
+            Node("aligned", "aligned", {"corpus": "corpus", "scores": "scores"}),
+            Node("buckets", "buckets", {"aligned": "aligned"}),
+        ]
+    if config.needs("rollouts") or not has_teacher:
+        nodes.append(Node("tokens", "tokens", {"corpus": "corpus"}))
+    if config.needs("rollouts"):
+        rollouts = f"rollouts/{UNTUNED}"
+        nodes.append(Node(rollouts, "rollouts", {"tokens": "tokens"}))
+        nodes.append(Node(ROLLOUT_GRADES, "grades", {"corpus": "corpus", "rollouts": rollouts}))
+    return nodes
+
+
+def _trained_on(config: TrimsConfig, variant: VariantConfig) -> dict[str, str]:
+    """Role → node id: all that are trained on the corpus' answers see the same examples."""
+    if variant.needs == "rollouts":
+        return {"tokens": "tokens", "rollouts": f"rollouts/{UNTUNED}", "grades": ROLLOUT_GRADES}
+    role = "tokens" if config.scores is None else "buckets"
+    return {role: role}
+
+
 def select(graph: Sequence[Node], until: str | None = None) -> tuple[Node, ...]:
-    """The nodes to run up to and including a stage (all of its nodes), or up to one node; default: all.
+    """The nodes to run for a stage (all of its nodes) or for one node: these and all they are made from.
+
+    Default: all.
 
     Raises:
-        ConfigError: `until` names neither a stage nor a node.
+        ConfigError: `until` names neither a stage nor a node, or a stage that the run does not have.
     """
     if until is None:
         return tuple(graph)
-    if until in STAGES:
-        wanted = STAGES[: STAGES.index(until) + 1]
-        return tuple(node for node in graph if node.stage in wanted)
-    keep = {until, *ancestors(graph, node_named(graph, until).id)}
+    last = {node.id for node in graph if until in (node.stage, node.id)} or {node_named(graph, until).id}
+    keep = last.union(*(ancestors(graph, node_id) for node_id in last))
     return tuple(node for node in graph if node.id in keep)
 
 
@@ -101,9 +143,11 @@ def ancestors(graph: Sequence[Node], node_id: str) -> frozenset[str]:
 
 
 def node_named(graph: Sequence[Node], node_id: str) -> Node:
-    """The node of this id. Raises: ConfigError naming the nearest one."""
+    """The node of this id. Raises: ConfigError naming the nearest one, or what the run does not need."""
     for node in graph:
         if node.id == node_id:
             return node
+    if node_id in STAGES and not any(node.stage == node_id for node in graph):
+        raise ConfigError(f"{node_id}: {_WHY_ABSENT.get(node_id, 'this stage is not part of the run')}")
     known = [*STAGES, *(node.id for node in graph if node.id not in STAGES)]
     raise ConfigError(f"{node_id}: no such stage or node; {nearest_name(node_id, known)}")

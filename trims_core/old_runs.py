@@ -66,5 +66,7 @@ def _settings(config: TrimsConfig, node: Node) -> dict[str, dict[str, Any]]:
         fields["train"]["variants"] = {own: variants[own]}
     stated = config.model_dump(mode="json")
     for section, names in _PLACES.items():
+        if stated[section] is None:
+            continue
         fields[section] |= {name: stated[section][name] for name in names}
     return fields

@@ -18,7 +18,7 @@ from trims_core.hub import Kind, is_on_hub
 READERS: Final[Mapping[str, frozenset[StageName]]] = {
     "corpus": frozenset({"corpus"}),
     "scores": frozenset({"scores"}),
-    "student": frozenset({"aligned", "train", "sweep", "report"}),
+    "student": frozenset({"aligned", "tokens", "rollouts", "train", "sweep", "report"}),
     "tasks": frozenset({"sweep", "grades"}),
 }
 """What in the settings names hub inputs → stages that read it."""
@@ -49,7 +49,7 @@ def pinned(config: TrimsConfig, digests: Digests, nodes: Iterable[Node]) -> Trim
     corpus, scores, student, sweep = config.corpus, config.scores, config.student, config.sweep
     if "corpus" in read and corpus.path is None:
         corpus = at_commit(corpus, "dataset", corpus.hub, corpus.revision)
-    if "scores" in read:
+    if "scores" in read and scores is not None:
         scores = at_commit(scores, "model", scores.model, scores.revision)
     if "student" in read:
         student = at_commit(student, "model", student.model, student.revision)

@@ -61,9 +61,15 @@ def reject_counts(rejected: Rejected) -> dict[str, int]:
 
 
 def check_budget(
-    stage: str, max_fraction: float, n_total: int, rejected: Rejected, kind: type[TeacherError], expected: str
+    stage: str,
+    max_fraction: float,
+    n_total: int,
+    rejected: Rejected,
+    kind: type[TeacherError],
+    expected: str,
+    setting: str = "scores.max_rejected_fraction",
 ) -> None:
-    """Raises `kind` if more rows were rejected than `scores.max_rejected_fraction` of all allows."""
+    """Raises `kind` if more rows were rejected than the setting's fraction of all allows."""
     n_rejected = reject_counts(rejected)["n_rejected"]
     if n_rejected <= max_fraction * n_total + 1e-9:
         return
@@ -72,7 +78,7 @@ def check_budget(
     raise kind(
         f"{stage}: {n_rejected} of {n_total} rows were rejected, allowed are {max_fraction:g} of them:"
         f" {what}; for instance: {next(iter(rejected.values()))['detail']}. Expected {expected}. Correct the"
-        f" rows or what refuses them, or leave them out with --set scores.max_rejected_fraction={enough:g};"
+        f" rows or what refuses them, or leave them out with --set {setting}={enough:g};"
         " finished shards are kept"
     )
 

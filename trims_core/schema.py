@@ -72,15 +72,19 @@ REJECTS: Final = Table(
     pa.schema([("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())]),
     unique="id",
 )
-_ALIGNED_COLUMNS: Final = (
+_TOKENS_COLUMNS: Final = (
     ("id", pa.string()),
     ("input_ids", pa.list_(pa.int32())),
     ("prompt_length", pa.int32()),
-    ("difficulty_nats", pa.list_(pa.float32())),
 )
-_ALIGNED_UNITS: Final = {
+_TOKENS_UNITS: Final = {
     "input_ids": "student's prompt + completion + end of turn",
     "prompt_length": "student tokens",
+}
+TOKENS: Final = Table("tokens", pa.schema(_TOKENS_COLUMNS), _TOKENS_UNITS, unique="id")
+_ALIGNED_COLUMNS: Final = (*_TOKENS_COLUMNS, ("difficulty_nats", pa.list_(pa.float32())))
+_ALIGNED_UNITS: Final = {
+    **_TOKENS_UNITS,
     "difficulty_nats": "nats per student completion token, end of turn included",
 }
 ALIGNED: Final = Table("aligned", pa.schema(_ALIGNED_COLUMNS), _ALIGNED_UNITS)
@@ -89,6 +93,61 @@ BUCKETS: Final = Table(
     pa.schema([*_ALIGNED_COLUMNS, ("bucket", pa.list_(pa.uint8()))]),
     {**_ALIGNED_UNITS, "bucket": "1 = hardest … K = easiest, one per completion token"},
     unique="id",
+)
+ROLLOUTS: Final = Table(
+    "rollouts",
+    pa.schema(
+        [
+            ("id", pa.string()),
+            ("rollout", pa.int32()),
+            ("prompt_digest", pa.string()),
+            ("temperature", pa.float64()),
+            ("draw_seed", pa.int64()),
+            ("text", pa.string()),
+            ("finished", pa.bool_()),
+            ("n_tokens", pa.int32()),
+            ("n_forwards", pa.int32()),
+            ("token_ids", pa.list_(pa.int32())),
+            ("reveal_step", pa.list_(pa.int16())),
+            ("logprob", pa.list_(pa.float32())),
+        ]
+    ),
+    {
+        "rollout": "0-based number among the answers to the prompt",
+        "prompt_digest": "sha256 of the rendered prompt's ids, as little-endian int32",
+        "draw_seed": "of the noise of the first forward; null at temperature 0, where none is drawn",
+        "n_tokens": "up to and including the first end token; the whole canvas where there is none",
+        "n_forwards": "model calls the sequence took part in",
+        "token_ids": "student's ids, one per canvas position; the mask's where never revealed",
+        "reveal_step": "0-based forward of this sequence at which the position was revealed; -1 never",
+        "logprob": "nats, of the revealed token at that forward; null where never revealed",
+    },
+    unique="id",
+    unique_in="file",
+)
+ROLLOUT_GRADES: Final = Table(
+    "rollout_grades",
+    pa.schema(
+        [
+            ("id", pa.string()),
+            ("rollout", pa.int32()),
+            ("response_digest", pa.string()),
+            ("grader", pa.string()),
+            ("verdict", pa.string()),
+            ("reward", pa.float32()),
+            ("extracted", pa.string()),
+            ("gold", pa.string()),
+        ]
+    ),
+    {
+        "response_digest": "sha256 of the rollout's token_ids, as little-endian int32",
+        "verdict": "right, wrong, timeout (the grader gave up), or error (the grader raised)",
+        "reward": "1 or 0, or what a grader of the user's own gave; null without a verdict",
+        "extracted": "the answer found in the text, normalised; null where there is none",
+        "gold": "the right answer in the corpus' completion, normalised; null with a grader of your own",
+    },
+    unique="id",
+    unique_in="file",
 )
 SAMPLES: Final = Table(
     "samples",
@@ -175,7 +234,10 @@ _CORPUS_01: Final = Table(
 )
 _VERSION_01: Final = {table.name: table for table in (_CORPUS_01, GRADED_SAMPLES)}
 """Tables that were others in version 0.1; they have all of today's columns, so that these can be read."""
-_ALL: Final = (CORPUS, SCORES, REJECTS, ALIGNED, BUCKETS, SAMPLES, TIMES, GRADES)
+_ALL: Final = (
+    *(CORPUS, SCORES, REJECTS, TOKENS, ALIGNED, BUCKETS),
+    *(ROLLOUTS, ROLLOUT_GRADES, SAMPLES, TIMES, GRADES),
+)
 TABLES: Final = {table.name: table for table in _ALL}
 
 

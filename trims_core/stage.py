@@ -66,6 +66,8 @@ STAGE_MODULES: Final[Mapping[str, str]] = {
     "scores": "trims_core.scores.stage",
     "aligned": "trims_core.difficulty.aligned_stage",
     "buckets": "trims_core.difficulty.buckets_stage",
+    "tokens": "trims_core.difficulty.tokens_stage",
+    "rollouts": "trims_core.rollouts.stage",
     "train": "trims_core.training.stage",
     "sweep": "trims_core.sweep.stage",
     "grades": "trims_core.grades.stage",

@@ -89,7 +89,7 @@ def noisy(n_workers: int, parts: list[int]) -> list[list[int]]:
     found: list[list[int]] = []
     for size in parts:
         start = len(found)
-        part = runner.answer(rendered[start : start + size], NOISY, first_number=start)
+        part = runner.answer(rendered[start : start + size], NOISY, names=range(start, start + size))
         found += part.columns()["token_ids"]
     return found
 

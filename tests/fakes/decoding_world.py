@@ -145,10 +145,10 @@ class Decoded:
 
 
 def _trained_finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome:
-    """A random adapter, a model card that names the store, and metrics."""
+    """A random adapter, or the checkpoint that it is merged into, and a model card."""
     from peft import LoraConfig, get_peft_model
 
-    from trims_core.students import load_student, save_adapter_official
+    from trims_core.students import load_student, merge_adapter, save_adapter_official, save_official
 
     student = load_student(work.settings.model, device="cpu")
     targets = student.family.lora_targets("all-linear")
@@ -158,14 +158,21 @@ def _trained_finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -
         for name, parameter in tuned.named_parameters():
             if "lora_" in name:
                 torch.nn.init.normal_(parameter, std=0.5)
-    folder = work.folder / "adapter"
-    save_adapter_official(tuned, folder)
+    folder = work.folder / work.inputs["kind"]
+    if folder.name == "adapter":
+        save_adapter_official(tuned, folder)
+    else:
+        student.model = tuned
+        merge_adapter(student)
+        save_official(student.model, student.family.config, student.tokenizer, folder)
     (folder / "README.md").write_text(f"Made {CARD['text']}.")
-    return Outcome({}, seed=0, files={f"adapter/{path.name}": None for path in sorted(folder.iterdir())})
+    files = {f"{folder.name}/{path.name}": None for path in sorted(folder.iterdir())}
+    aside = [] if folder.name == "adapter" else [f"{folder.name}/README.md"]
+    return Outcome({}, seed=0, files=files, aside=aside)
 
 
-CARD = {"text": "once"}
-"""What the random adapter's model card says."""
+CARD = {"text": "once", "kind": "adapter"}
+"""What the model card says, and which it is of: an adapter or a checkpoint."""
 TRAIN = StageSpec(
     "train",
     1,

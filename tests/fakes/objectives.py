@@ -91,6 +91,14 @@ def sequences_of(
     )
 
 
+def positions_of(rows: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor:
+    """Lists of positions, one per row, as bool [B, L]."""
+    found_BL = torch.zeros(tuple(shape), dtype=torch.bool)
+    for row, positions in enumerate(rows):
+        found_BL[row, list(positions)] = True
+    return found_BL
+
+
 def totals_of(batches: Iterable[Batch]) -> Totals:
     """What a step of these micro-batches sums to."""
     batches = list(batches)

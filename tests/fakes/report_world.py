@@ -19,7 +19,7 @@ import numpy as np
 
 from trims_core.config import TrimsConfig
 from trims_core.graph import Node, build_graph
-from trims_core.schema import BUCKETS, CORPUS, GRADES, SAMPLES, Table, write_table
+from trims_core.schema import BUCKETS, CORPUS, GRADES, SAMPLES, TOKENS, Table, write_table
 from trims_core.sections import OPERATIONAL, Section
 from trims_core.settings import parse_config
 from trims_core.stage import Make, Outcome, Result, StageSpec, Unit, Work, run_node
@@ -66,6 +66,9 @@ class ReportWorld:
     sweep: Mapping[str, object] = field(default_factory=dict)
     """Further settings of the sweep."""
     report: Mapping[str, object] = field(default_factory=dict)
+    teacher: bool = True
+    rollouts: bool = False
+    """Whether there is a section of that name."""
     loss: float = 2.0
     k: int = 4
 
@@ -76,7 +79,12 @@ class ReportWorld:
                 "name": "world",
                 "store": str(self.root / "store"),
                 "corpus": {"path": str(self.root / "train.jsonl")},
-                "scores": {"teacher": "fake.module:Teacher", "model": "./teacher"},
+                **(
+                    {"scores": {"teacher": "fake.module:Teacher", "model": "./teacher"}}
+                    if self.teacher
+                    else {}
+                ),
+                **({"rollouts": {"grader": "demo"}} if self.rollouts else {}),
                 "buckets": {"k": self.k},
                 "student": {"model": str(write_student(self.root / "student"))},
                 "train": {"variants": dict(self.variants), "seeds": list(self.seeds)},
@@ -98,6 +106,8 @@ class ReportWorld:
             "scores": _scores,
             "aligned": _aligned,
             "buckets": _buckets,
+            "tokens": _tokens,
+            "rollouts": lambda _story: Tale(Outcome({"n_rollouts": 9}), files={"rollouts.txt": "rollouts"}),
             "train": _train,
             "sweep": _sweep,
             "grades": _grades,
@@ -299,6 +309,13 @@ def _buckets(story: Story) -> Tale:
     )
 
 
+def _tokens(story: Story) -> Tale:
+    columns = _buckets(story).units["buckets-00000"]["buckets.parquet"]
+    assert isinstance(columns, Rows)
+    kept = {name: columns.columns[name] for name in TOKENS.schema.names}
+    return Tale(Outcome({"n_in": 9, "n_out": 9}), {"tokens-00000": {"tokens.parquet": Rows(TOKENS, kept)}})
+
+
 def _train(story: Story) -> Tale:
     seed = story.params["seed"]
     rng = np.random.default_rng([seed, len(story.params["variant"])])
@@ -351,6 +368,8 @@ def _sweep(story: Story) -> Tale:
 
 
 def _grades(story: Story) -> Tale:
+    if "sweep" not in story.parents:
+        return Tale(Outcome({"n_rollouts": 9, "n_right": 5}), files={"grades.txt": "of rollouts"})
     units, summaries = {}, []
     swept = json.loads(story.parents["sweep"].file("cells.json").read_text())
     for (cell, rows), row in zip(_swept(story), swept, strict=True):

@@ -11,12 +11,13 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from fakes import forking, training_cli
 from fakes.training_student import adapter_bytes, curve, steps_with_checkpoint, tiny_spec, tiny_train
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from trims_core.config import LaunchConfig
 from trims_core.errors import CheckpointError, TrainingDivergedError
@@ -90,6 +91,45 @@ def test_killed_after_the_last_save_only_the_adapter_is_written_again(golden, tm
     assert trained(spec) == 0
     assert curve(spec) == curve(golden)
     assert adapter_bytes(spec) == adapter_bytes(golden)
+
+
+KEEPS_BEST: dict[str, Any] = {"keep": "best", "lr": 0.01, "scheduler": "constant", "warmup_ratio": 0.0}
+BEST_SITES = [f"train.{when}_best:kill:{n}" for when in ("before", "after") for n in (1, 2, 3)]
+"""The best weights are replaced at steps 0, 2 and 4."""
+
+
+@pytest.fixture(scope="module")
+def best_golden(tmp_path_factory: pytest.TempPathFactory) -> TrainSpec:
+    """An undisturbed run that keeps the best weights: those of step 4, of validations at 0, 2, 4 and 6."""
+    spec = tiny_spec(tmp_path_factory.mktemp("best"), train=tiny_train(**KEEPS_BEST))
+    assert trained(spec) == 0
+    losses = {row["step"]: row["loss"] for row in curve(spec) if row["kind"] == "eval"}
+    assert losses[0] > losses[2] > losses[4] < losses[6]
+    assert kept_step(spec) == 4
+    return spec
+
+
+@pytest.mark.parametrize("fault", [*BEST_SITES, *SAVE_SITES, "train.before_adapter:kill"])
+def test_killed_while_the_best_weights_are_kept_a_rerun_keeps_the_same(best_golden, tmp_path, fault):
+    spec = tiny_spec(tmp_path, train=tiny_train(**KEEPS_BEST))
+    assert trained(spec, fault) == -signal.SIGKILL
+    assert trained(spec) == 0
+    assert curve(spec) == curve(best_golden)
+    assert kept_step(spec) == kept_step(best_golden)
+    assert adapter_bytes(spec) == adapter_bytes(best_golden)
+
+
+def kept_step(spec: TrainSpec) -> int:
+    return int(json.loads(spec.paths.result.read_text())["kept_step"])
+
+
+def test_best_weights_do_not_outlive_the_checkpoints_of_their_run(best_golden, tmp_path):
+    """They may be of another number of processes, and rounded otherwise."""
+    spec = tiny_spec(tmp_path, train=tiny_train(**KEEPS_BEST))
+    save_file(load_file(best_golden.paths.best), spec.paths.best, {"step": "4", "loss": "0.001"})
+    assert trained(spec) == 0
+    assert curve(spec) == curve(best_golden)
+    assert adapter_bytes(spec) == adapter_bytes(best_golden)
 
 
 def test_sigterm_saves_after_the_step_exits_143_and_a_rerun_continues(golden, tmp_path):

@@ -24,15 +24,17 @@ from typer.testing import CliRunner
 from flows.cli import app
 from trims_core.config import StudentConfig
 from trims_core.decoding.runner import load_runner
+from trims_core.errors import ConfigError
 from trims_core.graph import build_graph, select
 from trims_core.settings import load_config
-from trims_core.stage import Make, Unit, Work, run_node
+from trims_core.stage import Make, StageSpec, Unit, Work, run_node
 from trims_core.store import Artifact, Attempt, Made, Store, UnitRecord
 from trims_core.students import (
     load_student,
     load_student_tokenizer,
     read_family,
     save_adapter_official,
+    save_official,
 )
 from trims_core.training.settings import train_settings
 
@@ -59,6 +61,25 @@ def _train_maker(
     return stages.making(make, work)
 
 
+def _whole_maker(
+    work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[UnitRecord]
+) -> AbstractContextManager[Make]:
+    """A checkpoint as full fine-tuning leaves it."""
+
+    def make(_unit: Unit, attempt: Attempt) -> Made:
+        student = load_student(work.settings.student.model)
+        weights = {name: weight + 0.25 for name, weight in student.model.state_dict().items()}
+        save_official(student.model, student.family.config, student.tokenizer, attempt.path, weights=weights)
+        (attempt.path / "README.md").write_text("a card")
+        return Made({path.name: None for path in attempt.path.iterdir()}, aside=["README.md"])
+
+    return stages.making(make, work)
+
+
+def _whole_units(work: Work, _facts: None) -> list[Unit]:
+    return [Unit("checkpoint", work.settings.result_fields(), work.inputs)]
+
+
 @pytest.fixture(params=["llada", "dream"])
 def student(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A student checkpoint in the official layout."""
@@ -71,11 +92,23 @@ def student(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.fixture
 def trained(config: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     """A train artifact with a real adapter; the config names the real student."""
+    train = replace(flow_stages.SPECS["train"], settings=train_settings, maker=_train_maker)
+    return _made(config, student, monkeypatch, train)
+
+
+@pytest.fixture
+def whole(config: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
+    """A train artifact of full fine-tuning; the config names the real student."""
+    config.write_text(config.read_text() + "train: {lora: null}\n")
+    train = replace(
+        flow_stages.SPECS["train"], settings=train_settings, maker=_whole_maker, units=_whole_units
+    )
+    return _made(config, student, monkeypatch, train)
+
+
+def _made(config: Path, student: Path, monkeypatch: pytest.MonkeyPatch, train: StageSpec) -> Artifact:
     config.write_text(config.read_text().replace("model: ./none", f"model: {student}"))
-    specs = {
-        **flow_stages.SPECS,
-        "train": replace(flow_stages.SPECS["train"], settings=train_settings, maker=_train_maker),
-    }
+    specs = {**flow_stages.SPECS, "train": train}
     monkeypatch.setattr(flow_stages, "SPECS", specs)
     flow_stages.install(monkeypatch)
     settings = load_config(config)
@@ -193,6 +226,53 @@ def test_a_hub_student_is_merged_at_the_commit_whose_files_the_adapter_was_train
         assert found.exit_code == 0, found.output
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("from the hub", "from here")]
     assert weights[0] == weights[1]
+
+
+def test_a_checkpoint_of_full_fine_tuning_is_copied(
+    config: Path, tmp_path: Path, student: Path, whole: Artifact
+) -> None:
+    out = tmp_path / "copy"
+    found = CliRunner().invoke(app, ["export", str(config), str(out)])
+    assert found.exit_code == 0, found.output
+    assert "checkpoint: " in found.output
+    assert (out / "README.md").read_text() == "a card"
+    before, after = (load_file(folder / "model.safetensors") for folder in (student, out))
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight + 0.25)
+    assert (
+        load_student_tokenizer(str(out))[0].get_vocab() == load_student_tokenizer(str(student))[0].get_vocab()
+    )
+    with torch.no_grad():
+        assert load_student(str(out)).forward(torch.arange(12)[None]).isfinite().all()
+    for more, message in (
+        (["--merge"], "is a whole checkpoint already"),
+        (["--dtype", "float32"], "copied as it is"),
+    ):
+        refused = CliRunner().invoke(app, ["export", str(config), str(tmp_path / "other"), *more])
+        assert refused.exit_code == 2
+        assert message in " ".join(refused.output.split())
+        assert not (tmp_path / "other").exists()
+
+
+def test_a_copied_checkpoint_carries_the_chat_template_of_the_settings(
+    config: Path, tmp_path: Path, whole: Artifact
+) -> None:
+    template = tmp_path / "own.jinja"
+    template.write_text("{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}")
+    overrides = ["--artifact", str(whole.path), "--set", f"student.template_file={template}"]
+    found = CliRunner().invoke(app, ["export", str(config), str(tmp_path / "copy"), *overrides])
+    assert found.exit_code == 0, found.output
+    assert AutoTokenizer.from_pretrained(tmp_path / "copy").chat_template == template.read_text()
+
+
+def test_a_checkpoint_given_as_an_adapter_and_the_other_way_round_are_refused_by_name(
+    tmp_path: Path, student: Path, trained: Artifact
+) -> None:
+    adapter = trained.file("adapter/adapter_config.json").parent
+    with pytest.raises(ConfigError, match="holds a whole checkpoint; expected a PEFT adapter"):
+        load_student(str(student), adapter=student)
+    with pytest.raises(ConfigError, match="holds an adapter; expected a student checkpoint"):
+        load_student(str(adapter))
 
 
 def test_a_failed_export_leaves_nothing_under_its_name(

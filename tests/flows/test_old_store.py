@@ -174,7 +174,7 @@ def test_export_by_name_takes_todays_adapters_too(config: Path, tmp_path: Path) 
     [
         (("--artifact", "train/00"), 66, "stands for 0 artifacts"),
         (("--artifact", "REPORT"), 2, "is of stage report; expected one of train"),
-        (("--artifact", "TRAIN", "--model", "trims-s0"), 2, "both name an adapter; expected one"),
+        (("--artifact", "TRAIN", "--model", "trims-s0"), 2, "both name what to export; expected one"),
         (("--artifact", "TRAIN", "--merge", "--set", "student.model=STUDENT"), 2, "was trained on ./none"),
     ],
 )

@@ -110,7 +110,7 @@ def test_every_sample_gets_the_verdict_on_its_own_gold(world: Path) -> None:
 def test_cells_json_keeps_the_sweeps_numbers_and_the_card_shows_both(
     world: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "trims_core.grades.stage"):
+    with caplog.at_level(logging.INFO, "trims_core.grades"):
         sweep, result = _run(config_of(world))
     rows = _cells(result.artifact)
     for row, swept in zip(rows, _cells(sweep), strict=True):

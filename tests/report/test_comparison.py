@@ -213,15 +213,20 @@ def test_a_methods_numbers_have_both_intervals_and_every_seed() -> None:
 
 
 def kinds(*variants: tuple[str, str, str, float]) -> list[dict[str, Any]]:
-    """Methods with a kind, an order and a rho."""
-    methods = [{"name": "untuned", "kind": "untuned", "settings": {}}]
+    """Variants by name, method, order and rho."""
+    methods = [{"name": "untuned", "kind": "untuned", "method": None, "settings": {}}]
     return methods + [
-        {"name": name, "kind": kind, "settings": {"order": order, "rho": rho}}
-        for name, kind, order, rho in variants
+        {
+            "name": name,
+            "kind": "baseline" if method == "standard" else "trained",
+            "method": method,
+            "settings": {"order": order, "rho": rho},
+        }
+        for name, method, order, rho in variants
     ]
 
 
-def test_orders_are_compared_with_each_other_too() -> None:
+def test_variants_of_one_method_that_differ_in_one_setting_are_compared_too() -> None:
     pairs = pairs_to_compare(
         kinds(
             ("standard", "standard", "descending", 0.5),
@@ -235,6 +240,7 @@ def test_orders_are_compared_with_each_other_too() -> None:
         ("trims-random", "standard"),
         ("trims-more", "standard"),
         ("trims", "trims-random"),
+        ("trims-random", "trims-more"),
         ("standard", "untuned"),
         ("trims", "untuned"),
         ("trims-random", "untuned"),

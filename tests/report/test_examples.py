@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from trims_core.rendering import load_tokenizer
 from trims_core.report.cells import load_cells
-from trims_core.report.examples import answers_side_by_side, chosen, coloured_examples, pieces
+from trims_core.report.examples import answers_side_by_side, chosen, corpus_examples, pieces
 from trims_core.store import Artifact
 
 
@@ -56,11 +56,11 @@ def test_the_choice_of_examples_depends_on_ids_alone() -> None:
     assert chosen(["a"], 4) == ["a"]
 
 
-def test_coloured_examples_carry_the_bucket_and_difficulty_of_their_tokens(
+def test_corpus_examples_carry_the_bucket_and_difficulty_of_their_tokens(
     parents: dict[str, Artifact], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     buckets = parents["buckets"].files("buckets-")
-    examples = coloured_examples(buckets, parents["corpus"].files("corpus-"), tokenizer, 9)
+    examples = corpus_examples(buckets, parents["corpus"].files("corpus-"), tokenizer, 9)
     assert len(examples) == 9
     for example in examples:
         text = "".join(piece["text"] for piece in example["pieces"])
@@ -89,7 +89,7 @@ def test_no_examples_are_shown_where_none_are_wanted(
     parents: dict[str, Artifact], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     buckets, corpus = parents["buckets"].files("buckets-"), parents["corpus"].files("corpus-")
-    assert coloured_examples(buckets, corpus, tokenizer, 0) == []
+    assert corpus_examples(buckets, corpus, tokenizer, 0) == []
 
 
 def test_answers_need_a_threshold_that_all_methods_have(tmp_path: Path) -> None:

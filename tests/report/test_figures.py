@@ -52,7 +52,7 @@ def test_svgs_carry_no_date_and_need_no_font(report: Path) -> None:
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_methods_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None:
-    kinds = ["untuned", "standard", "trims", "trims", "trims"]
+    kinds = ["untuned", "baseline", *["trained"] * 7]
     found = looks([{"name": str(i), "kind": kind} for i, kind in enumerate(kinds)], theme)
     assert len({look.colour for look in found.values()}) == len(kinds)
     assert len({look.marker for look in found.values()}) == len(kinds)

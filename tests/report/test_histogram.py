@@ -10,7 +10,7 @@ from fakes.bucket_world import SPECS, write_world
 
 from trims_core.errors import ReportError
 from trims_core.rendering import load_tokenizer
-from trims_core.report.examples import coloured_examples
+from trims_core.report.examples import corpus_examples
 from trims_core.report.histogram import histogram_of
 from trims_core.settings import load_config
 from trims_core.stage import main
@@ -45,7 +45,7 @@ def test_every_token_of_the_buckets_is_in_the_histogram(store: Store) -> None:
 def test_examples_of_real_buckets_read_as_the_corpus_does(store: Store) -> None:
     buckets, corpus = only(store, "buckets"), only(store, "corpus")
     tokenizer = load_tokenizer(str(store.root.parent / "student"))
-    shown = coloured_examples(buckets.files("buckets-"), corpus.files("corpus-"), tokenizer, 40)
+    shown = corpus_examples(buckets.files("buckets-"), corpus.files("corpus-"), tokenizer, 40)
     assert len(shown) == 40
     for example in shown:
         number = int(example["id"].removeprefix("ex-"))

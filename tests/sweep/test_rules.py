@@ -9,7 +9,7 @@ import pytest
 from fakes.decoding_checkpoint import VOCABULARY
 from fakes.parrot import EOS, EOT, Parrot
 
-from trims_core.config import SamplingConfig, StudentConfig, SweepConfig
+from trims_core.config import StudentConfig, SweepConfig
 from trims_core.decoding import (
     DreamThreshold,
     EntropyThreshold,
@@ -20,12 +20,14 @@ from trims_core.decoding import (
     Threshold,
     TopK,
 )
+from trims_core.decoding.from_settings import sampling_for
+from trims_core.decoding_sections import SamplingConfig
 from trims_core.errors import ConfigError
 from trims_core.generation.named_rules import RULES
 from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
 from trims_core.settings import parse_config
 from trims_core.sweep.cells import grid
-from trims_core.sweep.rules import check_settings, decode_settings, sampling_for
+from trims_core.sweep.rules import check_settings, decode_settings
 from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, sweep_settings
 
 RAW = {"tasks": {"demo": {"benchmark": "demo"}}, "gen_length": 32, "block_length": 8}
@@ -130,7 +132,7 @@ def test_points_are_named_and_ordered_as_their_rule_means_them() -> None:
 @pytest.mark.parametrize("tokens", [["<|eot_id|>", EOS], ["eot", "eos"]])
 def test_tokens_to_suppress_are_found_by_name_text_and_id(tokens: list[str | int]) -> None:
     config = SamplingConfig.model_validate({"suppress": tokens, "begin_suppress": tokens[:1]})
-    found = sampling_for(config, Parrot("x"))
+    found = sampling_for(config, Parrot("x"), "sweep")
     assert found == Sampling(suppress_ids=frozenset({EOT, EOS}), begin_suppress_ids=frozenset({EOT}))
 
 
@@ -140,4 +142,4 @@ def test_a_token_the_student_does_not_have_is_named(field: str, token: str | int
     config = SamplingConfig.model_validate({field: ["<|eot_id|>", token]})
     message = rf"sweep\.sampling\.{field}: the student has no token {re.escape(repr(token))};"
     with pytest.raises(ConfigError, match=message):
-        sampling_for(config, Parrot("x"))
+        sampling_for(config, Parrot("x"), "sweep")

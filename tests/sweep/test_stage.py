@@ -25,13 +25,15 @@ from fakes.decoding_world import (
 )
 
 from trims_core import _faults
-from trims_core.config import TrimsConfig
+from trims_core.config import StudentConfig, SweepConfig, TrimsConfig
 from trims_core.errors import SweepError
 from trims_core.graph import build_graph, node_named
 from trims_core.schema import SAMPLES, provenance, read_table
 from trims_core.stage import Result, node_key, run_node
 from trims_core.store import Artifact, Store
+from trims_core.students.merging import MERGE_RULE
 from trims_core.sweep import stage
+from trims_core.sweep.settings import sweep_settings
 from trims_core.sweep.stage import SPEC
 
 TUNED = "sweep/trims-s0"
@@ -324,6 +326,36 @@ def test_a_tuned_student_is_decoded_with_its_adapter(swept: Path) -> None:
     prompts = Renderer(unmerged.tokenizer).prompts(conversations)
     expected = decode(unmerged, prompts, DecodeSettings(one_per_forward(16), 16, 8, batch_size=4))
     assert [item.token_ids for item in expected] == samples["token_ids"]
+
+
+def test_a_student_that_was_trained_whole_is_decoded_in_place_of_the_configured_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sweep_world(tmp_path)
+    config = config_of(tmp_path)
+    adapted = _run(config, TUNED, {"train": trained(config)}).artifact
+    monkeypatch.setitem(CARD, "kind", "checkpoint")
+    config = config_of(tmp_path, "train.lora=null")
+    checkpoint = trained(config)
+    whole = _run(config, TUNED, {"train": checkpoint}).artifact
+    for cell in CELLS:  # the same network: the adapter is merged into the checkpoint
+        assert samples_of(whole, cell)["token_ids"] == samples_of(adapted, cell)["token_ids"]
+    path = whole.file("demo-t0.9/0000/samples.parquet")
+    assert set(provenance(path)["provenance"]["inputs"]) == {"checkpoint", "problems"}
+    decoded = Decoded(monkeypatch)
+    monkeypatch.setitem(CARD, "text", "twice")  # a card changes no sample, weights do
+    assert _run(config, TUNED, {"train": trained(config)}).how == "cached"
+    assert decoded.taken() == []
+    write_student(tmp_path / "student", seed=1)
+    assert _run(config, TUNED, {"train": trained(config)}).how == "made"
+    assert decoded.taken() == [N_PROBLEMS] * 3
+
+
+def test_a_whole_student_in_a_narrow_type_depends_on_no_rule_of_merging() -> None:
+    sweep = SweepConfig.model_validate({"tasks": {"demo": {"benchmark": "demo", "path": "x"}}})
+    student = StudentConfig(model="m", dtype="bfloat16")
+    found = [sweep_settings(sweep, student, None, tuned=True, adapted=adapted) for adapted in (True, False)]
+    assert [settings.merge_rule for settings in found] == [MERGE_RULE, None]
 
 
 @pytest.mark.usefixtures("chunked")

@@ -20,7 +20,7 @@ def save(folder, step, *, marked=True, world_size=1):
     """A checkpoint of three files."""
     path = folder / f"checkpoint-{step}"
     (path / "global_step").mkdir(parents=True)
-    for name in ("trainer_state.json", "weights", "global_step/shard"):
+    for name in ("state.json", "weights", "global_step/shard"):
         (path / name).write_text(name)
     if marked:
         mark_complete(path, step, world_size)
@@ -56,7 +56,7 @@ def damage_short(path):
 
 def damage_stateless(path):
     mark = json.loads((path / "COMPLETE").read_text())
-    del mark["files"]["trainer_state.json"]
+    del mark["files"]["state.json"]
     (path / "COMPLETE").write_text(json.dumps(mark))
 
 
@@ -67,7 +67,7 @@ def damage_stateless(path):
         (damage_mark, "its COMPLETE mark is not JSON"),
         (damage_missing, "global_step/shard is missing"),
         (damage_short, "weights has 1 bytes, expected 7"),
-        (damage_stateless, "its mark lists no trainer_state.json"),
+        (damage_stateless, "its mark lists no state.json"),
     ],
 )
 def test_a_damaged_one_is_skipped_for_the_one_before_and_the_log_says_why(tmp_path, caplog, damage, why):

@@ -26,6 +26,7 @@ from trims_core.training.methods.trims import Trims
 from trims_core.training.orders import ordered, random_cuts
 from trims_core.training.plan import Padding, Schedule
 from trims_core.training.sequences import gather
+from trims_core.training.sources import BucketShards
 from trims_core.variants import Order, StandardVariant, TrimsVariant
 
 TRIMS = TrimsVariant()
@@ -45,7 +46,8 @@ def write_rows(path, *rows):
 
 
 def load(paths, variant=TRIMS, max_length=64, seed=0):
-    return load_examples(paths, N_BUCKETS, variant.token_order, seed, max_length, paths[0].parent / "scratch")
+    source = BucketShards(paths, N_BUCKETS)
+    return load_examples(source, variant.token_order, seed, max_length, paths[0].parent / "scratch")
 
 
 def batches(
@@ -57,6 +59,7 @@ def batches(
         examples.ids,
         examples.prompt_lengths,
         examples.lengths,
+        examples.ends_in_turn,
         range(len(examples.ids)),
         seed=0,
         batch_size=8,

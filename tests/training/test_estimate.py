@@ -91,7 +91,7 @@ def test_more_processes_share_what_each_zero_stage_shares(tmp_path):
     (tmp_path / "3.json").write_text('{"zero_optimization": {"stage": 3}}')
     one, two, three = found(1, None), found(2, None), found(2, str(tmp_path / "3.json"))
     assert two.weights_gib == one.weights_gib == 2 * three.weights_gib
-    assert three.adapters_gib < two.adapters_gib < one.adapters_gib
+    assert three.trained_gib < two.trained_gib < one.trained_gib
     assert two.step_seconds == pytest.approx(one.step_seconds / 2)
     assert two.activations_gib == one.activations_gib
 
@@ -108,10 +108,33 @@ def test_steps_are_those_of_the_training(tmp_path, n_examples, fraction):
     assert estimate(tiny_family(), config, None, A100).hours is None
 
 
-@pytest.mark.parametrize(("name", "shape"), [("llada-s1k", "llada-8b"), ("dream-s1k", "dream-7b")])
-def test_the_recipes_for_eight_gpus_name_their_computed_memory_and_time(project_root, name, shape):
+def test_a_method_of_two_passes_takes_twice_as_long_a_step_and_half_the_steps_of_equal_forwards(tmp_path):
+    found = {}
+    for method in ("standard", "lift"):
+        raw = training_cli.raw_config(tmp_path, max_forwards=10, variants={"a": {"method": method}})
+        found[method] = estimate(tiny_family(), parse_config(raw), None, A100)
+    assert found["lift"].step_seconds == 2 * found["standard"].step_seconds
+    assert (found["standard"].steps, found["lift"].steps) == (10, 5)
+    assert found["lift"].hours == found["standard"].hours
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "n_examples"),
+    [
+        ("llada-s1k", "llada-8b", 1000),
+        ("dream-s1k", "dream-7b", 1000),
+        ("llada-lift", "llada-8b", 1000),
+        ("llada-tabom", "llada-8b", 7473),
+        ("dream-tabom", "dream-7b", 7473),
+        ("llada-dparallel", "llada-8b", 7473),
+        ("llada-d3llm", "llada-8b", 7473),
+    ],
+)
+def test_the_recipes_for_eight_gpus_name_their_computed_memory_and_time(
+    project_root, name, shape, n_examples
+):
     path = project_root / "configs" / f"{name}.yaml"
-    found = estimate(family_of_shape(shape), load_config(path, env={}), 1000, A100)
+    found = estimate(family_of_shape(shape), load_config(path, env={}), n_examples, A100)
     assert found.processes == 8 and found.total_gib < 80
     assert f"{found.total_gib:.0f} GiB" in path.read_text()
     assert found.hours is not None and f"{60 * found.hours:.0f} minutes" in path.read_text()

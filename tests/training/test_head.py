@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fakes.heads import gradients, problem, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.nn import functional
 
 from trims_core.training.head import head_cross_entropy
@@ -16,25 +16,6 @@ def dense(head, hidden_MD, target_M, scale_M):
     """The same sum with all logits at once."""
     nll_M = functional.cross_entropy(head(hidden_MD).float(), target_M, reduction="none")
     return (nll_M * scale_M).sum()
-
-
-def problem(n_rows=37, n_hidden=24, vocab=150, *, bias=False, dtype=torch.float32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    head = nn.Linear(n_hidden, vocab, bias=bias).to(dtype)
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    hidden_MD = torch.randn(n_rows, n_hidden, generator=generator).to(dtype).requires_grad_()
-    target_M = torch.randint(0, vocab, (n_rows,), generator=generator)
-    return head, hidden_MD, target_M, torch.rand(n_rows, generator=generator) * 3
-
-
-def gradients(loss, *tensors):
-    return [tensor.float() for tensor in torch.autograd.grad(loss, tensors)]
-
-
-def relative(found, expected):
-    return ((found - expected).norm() / expected.norm()).item()
 
 
 @settings(max_examples=25, deadline=None)

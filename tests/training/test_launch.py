@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes.forking import ForkedChild
-from fakes.training_student import curve, same_curves, tiny_spec, tiny_train
+from fakes.training_runs import deepspeed_run, fork
+from fakes.training_student import N_BUCKETS, curve, same_curves, tiny_spec, write_bucket_shards
 from safetensors.torch import load_file
 
 from trims_core import errors
-from trims_core.config import LaunchConfig, LoraSettings
+from trims_core.config import LaunchConfig
 from trims_core.errors import ConfigError, InterruptedRunError, LaunchError
 from trims_core.processes import Child
+from trims_core.schema import BUCKETS, read_table, write_table
 from trims_core.training import launch as launching
 from trims_core.training import warm
-from trims_core.training.launch import Member, count_processes, run_training, training_environment
-from trims_core.training.run import main
+from trims_core.training.launch import Member, count_processes, training_environment
 from trims_core.training.zero import ZERO2, deepspeed_settings
+from trims_core.variants import TrimsVariant
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -194,26 +195,6 @@ def test_a_compiled_operator_is_not_compiled_again(tmp_path, monkeypatch):
     assert said == []
 
 
-def fork(name, module, env, log):
-    """In place of `launch._spawn`: a rank that imports nothing anew."""
-    return Member(name, ForkedChild(main, Path(module[1]), log=log, env=env))
-
-
-def deepspeed_run(folder, n_ranks, hostfile=None, *, spawn=fork, **settings):
-    """A short run without dropout under DeepSpeed, to its end; gives back its spec and notes."""
-    chosen = {"max_steps": 4, "save_steps": 4, "lora": LoraSettings(r=4, alpha=8, dropout=0.0), **settings}
-    # a longer window groups micro-batches by their size, which is no split of the same batches
-    train = tiny_train(length_window=1, **chosen)
-    spec = tiny_spec(folder, train=train, engine="deepspeed", world_size=n_ranks)
-    said: list[tuple[int, int, str]] = []
-    launch = LaunchConfig(processes=1 if hostfile else n_ranks, hostfile=hostfile)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launching, "_spawn", spawn)
-        run_training(spec, launch, lambda *what: said.append(what))
-    assert (4, 4) in {(done, total) for done, total, _ in said}
-    return spec, [note for _, _, note in said]
-
-
 def same_adapters(left, right):
     """Whether two runs ended with the same weights up to rounding."""
     one, two = (load_file(spec.adapter / "adapter_model.safetensors") for spec in (left, right))
@@ -281,3 +262,46 @@ def test_two_hosts_of_a_hostfile_give_the_same_adapter(tmp_path, reference_run, 
     assert "node_rank=0" in log and "node_rank=1" in log
     assert same_curves(reference_run, spec, 1e-4, split=True)
     assert same_adapters(reference_run, spec)
+
+
+def easy_but_for(folder, hard):
+    """Bucket shards in which all tokens of all examples but some are in the last bucket: with p_high 0 nothing
+    of these is ever hidden."""
+    for path in write_bucket_shards(folder):
+        rows = read_table(path, BUCKETS).to_pydict()
+        rows["bucket"] = [
+            [1] * len(buckets) if name in hard else [N_BUCKETS] * len(buckets)
+            for name, buckets in zip(rows["id"], rows["bucket"], strict=True)
+        ]
+        write_table(path, BUCKETS, rows)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_rank_without_anything_to_learn_from_takes_part(tmp_path, stage):
+    """One example of 16 has masks: in every step one of two ranks, or both, have none."""
+    path = tmp_path / "zero.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": stage, **SPLIT_ALL[stage]}}))
+    certain = TrimsVariant(rho=1.0, p_low=1.0, p_high=0.0, certainty=0.5, certainty_ramp=0.0)
+    options = {"pads": "none", "micro_batch_size": 2, "deepspeed": str(path)}
+    found = []
+    for n_ranks in (1, 2):
+        folder = tmp_path / str(n_ranks)
+
+        # tiny_spec writes its shards anew: they are exchanged when the processes are about to start
+        def spawn(*given, folder=folder):
+            easy_but_for(folder / "buckets", {"example-001"})
+            return fork(*given)
+
+        changes = {"variant": certain}
+        spec, _ = deepspeed_run(folder, n_ranks, spawn=spawn, spec_changes=changes, **options)
+        found.append(spec)
+    rows = [row for row in curve(found[1]) if row["kind"] == "train"]
+    assert {row["loss"] > 0 for row in rows} == {True, False}
+    assert {row["grad_norm"] > 0 for row in rows} == {True, False}
+    assert same_curves(found[0], found[1], 1e-4, split=True)
+    assert same_adapters(*found)
+
+
+SPLIT_ALL = {2: {}, 3: {"stage3_param_persistence_threshold": 0}}
+"""By default stage 3 leaves tensors as small as these whole."""

@@ -7,28 +7,14 @@ import math
 
 import pytest
 import torch
+from fakes.training_runs import train_here
 from fakes.training_student import curve, same_curves, tiny_spec, tiny_train
 from safetensors.torch import load_file
 
 from trims_core.config import LoraSettings
 from trims_core.errors import InterruptedRunError, LaunchError
-from trims_core.training import run
-from trims_core.training.journal import MetricsLog, ProgressFile, read_metrics, read_progress
+from trims_core.training.journal import MetricsLog, read_metrics, read_progress
 from trims_core.variants import StandardVariant, TrimsVariant
-
-
-def train(spec, stop=None):
-    """Train in this process; gives back the spec."""
-    run.train(spec, 0, ProgressFile(spec.paths.progress), stop or Quiet(spec.paths.stop))
-    return spec
-
-
-class Quiet(run.StopRequest):
-    """Leaves the test process's signal handlers alone."""
-
-    def listen(self) -> None:
-        pass
-
 
 NO_DROPOUT = LoraSettings(r=4, alpha=8, dropout=0.0)
 
@@ -38,20 +24,24 @@ def test_one_batch_or_four_accumulated_give_the_same_losses_and_gradients(tmp_pa
     # a window of its own groups micro-batches by their size, which is no split of the same batches
     common = {"lora": NO_DROPOUT, "loss_norm": norm, "length_window": 1}
     settings = [tiny_train(micro_batch_size=n, **common) for n in (8, 2)]
-    whole, split = (train(tiny_spec(tmp_path / str(i), train=chosen)) for i, chosen in enumerate(settings))
+    whole, split = (
+        train_here(tiny_spec(tmp_path / str(i), train=chosen)) for i, chosen in enumerate(settings)
+    )
     assert len(curve(whole)) == 10
     assert same_curves(whole, split, 1e-4, split=True)
 
 
 def test_metrics_tell_the_losses_of_content_and_ends_apart(tmp_path):
-    spec = train(tiny_spec(tmp_path, train=tiny_train(max_steps=2)))
+    spec = train_here(tiny_spec(tmp_path, train=tiny_train(max_steps=2)))
     rows = curve(spec)
     assert all(0 < row["end_loss_share"] < 1 and 0 <= row["dead_columns"] < 1 for row in rows if "lr" in row)
     evals = [row for row in rows if row["kind"] == "eval"]
     assert evals and all(row["end_loss"] > 0 for row in evals)
     # the ends' own loss does not enter the content's: an untrained student is about equally unsure of both
     assert evals[0]["loss"] == pytest.approx(math.log(64), rel=0.2)
-    without = train(tiny_spec(tmp_path / "none", train=tiny_train(max_steps=2, pads="none", end_tokens=0)))
+    without = train_here(
+        tiny_spec(tmp_path / "none", train=tiny_train(max_steps=2, pads="none", end_tokens=0))
+    )
     assert all(row["end_loss_share"] == 0 for row in curve(without) if "lr" in row)
     assert all(row["end_loss"] is None for row in curve(without) if row["kind"] == "eval")
 
@@ -65,14 +55,14 @@ def test_the_validation_loss_is_the_same_before_training_whatever_the_ends_and_m
     found = []
     for i, (ends, variant) in enumerate(settings):
         chosen = tiny_train(max_steps=1, eval_steps=1, lora=NO_DROPOUT, **ends)
-        rows = curve(train(tiny_spec(tmp_path / str(i), train=chosen, variant=variant)))
+        rows = curve(train_here(tiny_spec(tmp_path / str(i), train=chosen, variant=variant)))
         found.append(next(row for row in rows if row["kind"] == "eval"))
     assert found[0] == found[1] == found[2]
 
 
 def test_context_weights_train_too(tmp_path):
     plain, cart = (
-        train(
+        train_here(
             tiny_spec(tmp_path / kind, variant=TrimsVariant(loss_weight=kind), train=tiny_train(max_steps=2))
         )
         for kind in ("inverse_t", "cart")
@@ -81,7 +71,7 @@ def test_context_weights_train_too(tmp_path):
 
 
 def test_training_lowers_the_validation_loss_and_leaves_the_base_alone(tmp_path):
-    spec = train(tiny_spec(tmp_path, train=tiny_train(max_steps=30, eval_steps=30, save_steps=30)))
+    spec = train_here(tiny_spec(tmp_path, train=tiny_train(max_steps=30, eval_steps=30, save_steps=30)))
     before, after = (row["loss"] for row in curve(spec) if row["kind"] == "eval")
     assert after < before - 0.05
     names = load_file(spec.adapter / "adapter_model.safetensors")
@@ -92,7 +82,7 @@ def test_training_lowers_the_validation_loss_and_leaves_the_base_alone(tmp_path)
 def test_the_adapter_carries_official_names_and_changes_the_loaded_student(tmp_path):
     from trims_core.students import load_student
 
-    spec = train(tiny_spec(tmp_path, train=tiny_train(max_steps=2)))
+    spec = train_here(tiny_spec(tmp_path, train=tiny_train(max_steps=2)))
     names = load_file(spec.adapter / "adapter_model.safetensors")
     assert all("model.transformer.blocks." in name for name in names)
     ids_BL = torch.arange(10)[None]
@@ -103,7 +93,9 @@ def test_the_adapter_carries_official_names_and_changes_the_loaded_student(tmp_p
 
 def test_gradient_checkpointing_changes_no_loss(tmp_path):
     settings = {flag: tiny_train(max_steps=2, gradient_checkpointing=flag) for flag in (False, True)}
-    plain, saved = (train(tiny_spec(tmp_path / str(flag), train=chosen)) for flag, chosen in settings.items())
+    plain, saved = (
+        train_here(tiny_spec(tmp_path / str(flag), train=chosen)) for flag, chosen in settings.items()
+    )
     assert same_curves(plain, saved, 1e-5)
 
 
@@ -111,7 +103,7 @@ def test_bfloat16_follows_the_float32_curve_at_its_precision(tmp_path):
     runs = {}
     for dtype in ("float32", "bfloat16"):
         spec = tiny_spec(tmp_path / dtype, train=tiny_train(max_steps=4, lora=NO_DROPOUT))
-        runs[dtype] = train(
+        runs[dtype] = train_here(
             spec.model_copy(update={"student": spec.student.model_copy(update={"dtype": dtype})})
         )
     assert not same_curves(runs["float32"], runs["bfloat16"], 1e-7)
@@ -120,13 +112,13 @@ def test_bfloat16_follows_the_float32_curve_at_its_precision(tmp_path):
 
 
 def test_no_validation_share_means_no_validation(tmp_path):
-    spec = train(tiny_spec(tmp_path, train=tiny_train(validation_fraction=0.0, max_steps=2)))
+    spec = train_here(tiny_spec(tmp_path, train=tiny_train(validation_fraction=0.0, max_steps=2)))
     assert {row["kind"] for row in curve(spec)} == {"train"}
     assert json.loads(spec.paths.result.read_text())["counts"]["n_validation"] == 0
 
 
 def test_progress_ends_at_all_steps_and_metrics_are_finite_json(tmp_path):
-    spec = train(tiny_spec(tmp_path, train=tiny_train(max_steps=2)))
+    spec = train_here(tiny_spec(tmp_path, train=tiny_train(max_steps=2)))
     assert read_progress(spec.paths.progress) == (2, 2, "writing the adapter")
     for row in read_metrics(spec.paths.metrics):
         numbers = [value for name, value in row.items() if name not in ("kind", "parts", "mfu")]
@@ -137,14 +129,14 @@ def test_asked_to_stop_before_the_first_step_it_saves_after_that_step(tmp_path):
     spec = tiny_spec(tmp_path)
     spec.paths.stop.touch()
     with pytest.raises(InterruptedRunError, match="step 1 of 6"):
-        train(spec)
+        train_here(spec)
     assert not spec.paths.result.exists()
 
 
 def test_a_missing_rank_is_an_error_not_a_smaller_run(tmp_path):
     spec = tiny_spec(tmp_path)
     with pytest.raises(LaunchError, match=r"1 process\(es\), expected 2"):
-        train(spec.model_copy(update={"world_size": 2}))
+        train_here(spec.model_copy(update={"world_size": 2}))
 
 
 def test_metrics_after_a_resume_drop_what_will_be_repeated_and_a_torn_last_line(tmp_path):

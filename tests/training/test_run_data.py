@@ -10,6 +10,7 @@ from trims_core.errors import ConfigError
 from trims_core.training.data import run_data
 from trims_core.training.examples import load_examples
 from trims_core.training.method import Context
+from trims_core.training.sources import source_of
 from trims_core.training.world import World
 
 
@@ -17,7 +18,7 @@ from trims_core.training.world import World
 def data_of(tmp_path):
     """(rank, size) → the data of that rank."""
     spec = tiny_spec(tmp_path, train=tiny_train(length_window=2))
-    examples = load_examples(spec.shards, spec.n_buckets, "descending", 0, 64, tmp_path)
+    examples = load_examples(source_of(spec), "descending", 0, 64, tmp_path)
     context = Context(spec.train, spec.ends, spec.n_buckets, MASK_ID, "llada")
     return lambda rank, size: run_data(
         spec, examples, context, EOS_ID, World(rank, size, torch.device("cpu"))

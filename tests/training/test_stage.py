@@ -8,6 +8,7 @@ from types import MappingProxyType, SimpleNamespace
 import pytest
 from fakes import training_cli
 from fakes.hub import FakeHub
+from fakes.training_runs import train_here
 
 from trims_core.config import StudentConfig, TrainingConfig
 from trims_core.errors import ConfigError
@@ -17,9 +18,8 @@ from trims_core.pinning import pinned
 from trims_core.settings import load_config, parse_config
 from trims_core.stage import Work, node_key, open_parents, run_node
 from trims_core.store import Attempt, Store
-from trims_core.training import launch, run, stage
+from trims_core.training import launch, stage
 from trims_core.training.card import model_card
-from trims_core.training.journal import ProgressFile
 from trims_core.training.settings import base_name, train_settings
 from trims_core.training.stage import SPEC
 from trims_core.training.zero import ZERO2
@@ -175,6 +175,7 @@ def card_of(tmp_path, node, **student):
     config = parse_config(raw)
     result = {
         "steps": 6,
+        "kept_step": 6,
         "trainable_parameters": 1234,
         "counts": {"n_examples": 20, "n_validation": 4, "n_truncated": 0, "n_without_completion": 0},
     }
@@ -217,13 +218,6 @@ def test_a_folder_is_called_by_its_last_part_and_a_hub_model_by_its_name(tmp_pat
     assert base_name(StudentConfig(model="GSAI-ML/LLaDA-8B-Base")) == "GSAI-ML/LLaDA-8B-Base"
 
 
-class Quiet(run.StopRequest):
-    """Leaves the test process's signal handlers alone."""
-
-    def listen(self) -> None:
-        pass
-
-
 @pytest.fixture
 def trainings(monkeypatch):
     """Trains in this process and without DeepSpeed; the specs of all trainings that were started."""
@@ -233,7 +227,7 @@ def trainings(monkeypatch):
         started.append(spec)
         plain = spec.model_copy(update={"engine": "plain"})
         plain.write()
-        run.train(plain, 0, ProgressFile(spec.paths.progress), Quiet(spec.paths.stop))
+        train_here(plain)
 
     monkeypatch.setattr(launch, "run_training", in_process)
     return started

@@ -32,6 +32,8 @@ class Benchmark(ABC):
     """What judges its answers, by name; benchmarks that share a grader give it the same name."""
     grader_version: ClassVar[int]
     """Raised whenever `extract` or `grade` may judge an answer differently."""
+    finds_gold: ClassVar[bool] = True
+    """Whether `extract` finds the right answer in a worked one, as in a corpus' completions."""
     columns: ClassVar[Columns]
     """What is read of a row."""
     default_source: ClassVar[Source]

@@ -38,6 +38,9 @@ from trims_core.masking import draw_seed
 Watch = Callable[[Mapping[int, Sequence[int]]], None]
 """Told after every forward the canvases it changed: the prompt's place -> token ids, [MASK] where hidden."""
 
+Names = Sequence[int] | Sequence[str]
+"""One per prompt: what its noise is drawn by above temperature 0, so that neither batch nor place matter."""
+
 
 @dataclass(frozen=True)
 class DecodeSettings:
@@ -80,7 +83,7 @@ def decode(
     settings: DecodeSettings,
     on_step: Callable[[int, int], None] | None = None,
     watch: Watch | None = None,
-    numbers: Sequence[int] | None = None,
+    names: Names | None = None,
 ) -> list[Decoded]:
     """The decoded canvases, in the order of the prompts.
 
@@ -88,7 +91,7 @@ def decode(
         prompts: token ids, any lengths ≥ 1; longest ones are decoded first to keep padding short.
         on_step: called after every forward with the finished sequences and their total.
         watch: called after every forward with the canvases that took part.
-        numbers: one per prompt, by which its noise is drawn above temperature 0; default: its place.
+        names: default: the prompts' places.
 
     Raises:
         ConfigError: settings that do not fit together, or an empty prompt.
@@ -100,7 +103,7 @@ def decode(
             raise ConfigError(f"prompt {place} is empty: expected at least one token")
     if settings.stop_strings:
         _refuse_special(student, settings.stop_strings)
-    loop = _Loop(student, settings, range(len(prompts)) if numbers is None else numbers)
+    loop = _Loop(student, settings, range(len(prompts)) if names is None else names)
     waiting = deque(sorted(range(len(prompts)), key=lambda place: -len(prompts[place])))
     decoded: dict[int, Decoded] = {}
     with torch.inference_mode():
@@ -120,13 +123,18 @@ def decode(
     return [decoded[place] for place in range(len(prompts))]
 
 
+def noise_seed(seed: int, name: int | str, step: int) -> int:
+    """Of the noise that a prompt of this name gets in its forward of this number."""
+    return draw_seed(seed, step, str(name), "sampling")
+
+
 class _Loop:
     """The batch, and what happens to it at every step."""
 
-    def __init__(self, student: Denoiser, settings: DecodeSettings, numbers: Sequence[int]) -> None:
+    def __init__(self, student: Denoiser, settings: DecodeSettings, names: Names) -> None:
         self._student = student
         self._settings = settings
-        self._numbers = numbers
+        self._names = names
         self._device = next(student.model.parameters()).device
         self.canvas = Canvas(
             settings.rule.block_lengths(settings.gen_length, settings.block_length),
@@ -201,9 +209,7 @@ class _Loop:
     def _uniform(self, count: int, sample: int, step: int) -> torch.Tensor:
         """float64 [count, V] in (0, 1)."""
         generator = torch.Generator(self._device)
-        generator.manual_seed(
-            draw_seed(self._settings.sampling.seed, step, str(self._numbers[sample]), "sampling")
-        )
+        generator.manual_seed(noise_seed(self._settings.sampling.seed, self._names[sample], step))
         shape = (count, self._student.family.vocab_size)
         drawn = torch.rand(shape, dtype=torch.float64, device=self._device, generator=generator)
         return drawn.clamp_(min=torch.finfo(torch.float64).tiny)

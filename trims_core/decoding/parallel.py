@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from trims_core.decoding.canvas import Decoded
-from trims_core.decoding.engine import DecodeSettings, decode
+from trims_core.decoding.engine import DecodeSettings, Names, decode
 from trims_core.decoding.protocol import Denoiser
 
 _LISTEN_S: Final = 0.2
@@ -38,7 +38,7 @@ def decode_parallel(
     settings: DecodeSettings,
     workers: int,
     on_step: Callable[[int, int], None] | None = None,
-    numbers: Sequence[int] | None = None,
+    names: Names | None = None,
 ) -> list[Decoded]:
     """Like `decode`, by so many threads; `settings.batch_size` sequences in each thread's batch.
 
@@ -46,9 +46,9 @@ def decode_parallel(
     all of them after their current forward and is raised here.
     """
     workers = min(workers, len(prompts))
-    numbers = range(len(prompts)) if numbers is None else numbers
+    names = range(len(prompts)) if names is None else names
     if workers <= 1:
-        return decode(student, prompts, settings, on_step, numbers=numbers)
+        return decode(student, prompts, settings, on_step, names=names)
     settings.check()
     longest_first = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
     shares = [longest_first[worker::workers] for worker in range(workers)]
@@ -63,7 +63,8 @@ def decode_parallel(
 
         torch.set_num_threads(n_inside)
         mine = [prompts[place] for place in shares[worker]]
-        return decode(student, mine, settings, tell, numbers=[numbers[place] for place in shares[worker]])
+        own: Any = [names[place] for place in shares[worker]]
+        return decode(student, mine, settings, tell, names=own)
 
     n_inside = max(1, torch.get_num_threads() // workers)
     with _threads_inside(n_inside), ThreadPoolExecutor(workers, "decode") as pool:

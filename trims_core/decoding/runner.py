@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trims_core.config import StudentConfig, TemplateConfig
 from trims_core.decoding.canvas import Decoded
-from trims_core.decoding.engine import DecodeSettings, decode, texts_of
+from trims_core.decoding.engine import DecodeSettings, Names, decode, texts_of
 from trims_core.decoding.parallel import decode_parallel, default_workers
 from trims_core.decoding.rules import TopK
 from trims_core.errors import ConfigError, SweepError
@@ -81,9 +82,13 @@ class Runner:
         self.merge = merge
         self.workers = default_workers(student)
         """Threads, each with a batch of its own."""
-        self._renderer = Renderer(student.tokenizer, template, "student")
+        self._template = template
         self._system = () if system_prompt is None else ({"role": "system", "content": system_prompt},)
         self._is_warm = False
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return Renderer(self.student.tokenizer, self._template, "student")
 
     def render(self, prompts: Sequence[Prompt], gen_length: int, about: str) -> list[list[int]]:
         """Token ids of every prompt.
@@ -97,28 +102,38 @@ class Runner:
         """
         names = [prompt.id for prompt in prompts]
         found = self._renderer.prompts([(*self._system, *prompt.messages) for prompt in prompts], names)
-        context = self.student.family.context_length
-        longest = max(range(len(found)), key=lambda place: len(found[place]))
-        if len(found[longest]) > context - gen_length:
-            raise ConfigError(
-                f"{about}: the prompt of problem {names[longest]!r} has {len(found[longest])} tokens; at most"
-                f" {context - gen_length} fit beside gen_length {gen_length} into the student's context of"
-                f" {context}. Lower gen_length, or leave the problem out"
-            )
+        self.check_lengths(names, found, gen_length, f"{about}: the prompt of problem")
         return found
+
+    def check_lengths(
+        self, names: Sequence[str], prompts: Sequence[Sized], gen_length: int, about: str
+    ) -> None:
+        """Raises ConfigError where a prompt and the canvas do not fit into the student's context.
+
+        Args:
+            about: what stands before the prompt's name in the message.
+        """
+        context = self.student.family.context_length
+        longest = max(range(len(prompts)), key=lambda place: len(prompts[place]))
+        if len(prompts[longest]) > context - gen_length:
+            raise ConfigError(
+                f"{about} {names[longest]!r} has {len(prompts[longest])} tokens; at most"
+                f" {context - gen_length} fit beside gen_length {gen_length} into the student's context of"
+                f" {context}. Lower gen_length, or leave it out"
+            )
 
     def answer(
         self,
         prompts: Sequence[Sequence[int]],
         settings: DecodeSettings,
         on_step: OnStep | None = None,
-        first_number: int = 0,
+        names: Names | None = None,
     ) -> Answers:
         """The answers to rendered prompts.
 
         Args:
-            first_number: the first prompt's number; noise above temperature 0 is drawn by these, so that
-                prompts decoded in parts get what they would get together.
+            names: one per prompt; noise above temperature 0 is drawn by these, so that prompts decoded in
+                parts get what they would get together. Default: numbers from 0.
 
         Raises:
             SweepError: decoding failed.
@@ -126,9 +141,8 @@ class Runner:
         try:
             if not self._is_warm:
                 self._warm_up(prompts[0], settings)
-            numbers = range(first_number, first_number + len(prompts))
             started = time.perf_counter()
-            decoded = decode_parallel(self.student, prompts, settings, self.workers, on_step, numbers)
+            decoded = decode_parallel(self.student, prompts, settings, self.workers, on_step, names)
             seconds = time.perf_counter() - started
         except RuntimeError as error:  # torch's own, out of memory among them
             raise SweepError(str(error)) from error

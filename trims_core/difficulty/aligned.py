@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,17 +15,14 @@ import pyarrow.parquet as pq
 
 from trims_core.difficulty.align import align_rows
 from trims_core.difficulty.buckets import TokenRows
+from trims_core.difficulty.student_rows import ROWS_AT_ONCE, Reader, ReadShard, token_columns
 from trims_core.errors import AlignmentError, ConfigError, CorruptShardError, NonFiniteScoreError
-from trims_core.rejects import Rejects
 from trims_core.rendering import RenderedRows, Renderer
 from trims_core.schema import ALIGNED, CORPUS, SCORES, read_table
-from trims_core.shown import Shown, choose, shown_rows
-from trims_core.token_bytes import EncodedRows
 
 logger = logging.getLogger(__name__)
 
 METRIC_COLUMNS: Final = {"nll": "nll_nats", "entropy": "entropy_nats"}
-_ROWS_AT_ONCE: Final = 256
 _SHOWN: Final = 5
 
 
@@ -40,21 +36,9 @@ class _Scores:
     value_T: npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class AlignedShard:
-    """What came of a shard."""
-
-    table: pa.Table
-    """Of schema.ALIGNED."""
-    rejects: Rejects
-    """Rows that the student's template or tokenizer refuses."""
-    shown: list[Shown]
-    """Some rows as text, for the card."""
-
-
 def align_shard(
     scores_file: Path, corpus_file: Path, metric: str, renderer: Renderer, tick: Callable[[int], None]
-) -> AlignedShard:
+) -> ReadShard:
     """The aligned rows of one scores shard, in its order; joined with the corpus by id.
 
     Args:
@@ -69,9 +53,9 @@ def align_shard(
     scores = read_table(scores_file, SCORES)
     corpus = read_table(corpus_file, CORPUS)
     row_of = {name: row for row, name in enumerate(corpus["id"].to_pylist())}
-    parts, rejects, shown = [], Rejects(), list[Shown]()
-    for start in range(0, scores.num_rows, _ROWS_AT_ONCE):
-        part = scores.slice(start, _ROWS_AT_ONCE)
+    parts, reader = [], Reader(renderer)
+    for start in range(0, scores.num_rows, ROWS_AT_ONCE):
+        part = scores.slice(start, ROWS_AT_ONCE)
         strange = [name for name in part["id"].to_pylist() if name not in row_of]
         if strange:
             raise CorruptShardError(
@@ -79,23 +63,14 @@ def align_shard(
                 " the corpus these scores were made from. Score again with --refresh scores"
             )
         examples = corpus.take(pa.array([row_of[name] for name in part["id"].to_pylist()], type=pa.int64()))
-        rows, texts = _flat_scores(part, scores_file, metric), examples["completion"].to_pylist()
-        _check_ends(rows, texts)
-        rendered = _render(renderer, examples)
-        shown = choose([*shown, *shown_rows(rendered, rows.ids, texts, renderer.end_text)])
-        for row, why in rendered.refused.items():
-            rejects.add(rows.ids[row], why.reason, why.detail)
-        if rendered.refused:
-            kept = pa.array([row for row in range(part.num_rows) if row not in rendered.refused], pa.int64())
+        rows = _flat_scores(part, scores_file, metric)
+        _check_ends(rows, examples["completion"].to_pylist())
+        kept, rendered = reader.read(examples)
+        if len(kept) < part.num_rows:
             rows = _flat_scores(part.take(kept), scores_file, metric)
-            rendered = _render(renderer, examples.take(kept))
         parts.append(_align(rows, rendered))
         tick(start + part.num_rows)
-    return AlignedShard(pa.concat_tables([ALIGNED.schema.empty_table(), *parts]), rejects, shown)
-
-
-def _render(renderer: Renderer, examples: pa.Table) -> RenderedRows:
-    return renderer.rows(examples["messages"].to_pylist(), examples["completion"].to_pylist())
+    return ReadShard(pa.concat_tables([ALIGNED.schema.empty_table(), *parts]), reader.rejects, reader.shown)
 
 
 def token_rows(table: pa.Table) -> TokenRows:
@@ -155,7 +130,7 @@ def _check_values(
 
 def _align(scores: _Scores, rendered: RenderedRows) -> pa.Table:
     """Student tokens of some examples with their difficulty; scores and examples are in the same order."""
-    prompts, completions = rendered.prompts, rendered.targets
+    completions = rendered.targets
     difficulty_S = align_rows(
         scores.byte_end_T,
         scores.value_T,
@@ -166,27 +141,9 @@ def _align(scores: _Scores, rendered: RenderedRows) -> pa.Table:
     )
     # + 0.0 turns −0.0 into 0.0, whose bit pattern sorts first.
     stored_S = difficulty_S.astype(np.float32) + np.float32(0.0)
-    prompt_R = np.array([len(prompt) for prompt in prompts], np.int32)
-    ids, ids_R1 = _behind(prompts, prompt_R, completions)
-    columns = [
-        pa.array(scores.ids, type=pa.string()),
-        pa.ListArray.from_arrays(pa.array(ids_R1, type=pa.int32()), pa.array(ids)),
-        pa.array(prompt_R),
-        pa.ListArray.from_arrays(pa.array(completions.offset_R1, type=pa.int32()), pa.array(stored_S)),
-    ]
+    offsets = pa.array(completions.offset_R1, type=pa.int32())
+    columns = [*token_columns(scores.ids, rendered), pa.ListArray.from_arrays(offsets, pa.array(stored_S))]
     return pa.Table.from_arrays(columns, schema=ALIGNED.schema)
-
-
-def _behind(
-    prompts: list[list[int]], prompt_R: npt.NDArray[np.int32], completions: EncodedRows
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Every completion behind its prompt, and where each row starts."""
-    length_R2 = np.stack([prompt_R, np.diff(completions.offset_R1)], axis=1)
-    is_prompt = np.repeat(np.tile([True, False], len(prompts)), length_R2.ravel())
-    ids = np.empty(len(is_prompt), np.int32)
-    ids[is_prompt] = np.fromiter(chain.from_iterable(prompts), np.int32, int(prompt_R.sum()))
-    ids[~is_prompt] = completions.ids_T
-    return ids, np.cumsum([0, *length_R2.sum(1)], dtype=np.int64)
 
 
 def _check_ends(scores: _Scores, texts: list[str]) -> None:

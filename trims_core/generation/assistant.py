@@ -156,7 +156,7 @@ class Assistant:
             places = [place for place, one in enumerate(rooms) if one == room]
             settings = self._settings(options, kind, room)
             own = [prompts[place] for place in places]
-            found = decode(self.student, own, settings, watch=_of(places, watch), numbers=places)
+            found = decode(self.student, own, settings, watch=_of(places, watch), names=places)
             texts = texts_of(found, self.student, settings.stop_strings)
             for place, text, decoded, prompt in zip(places, texts, found, own, strict=True):
                 answers[place] = Answer(text, decoded, settings, len(prompt))

@@ -1,6 +1,8 @@
-"""The grades stage: which answers of a sweep are right.
+"""The grades stage: which answers are right.
 
-grading  the verdict on one answer; a grader that raises costs no sample
-cells    a cell's accuracy beside the sweep's numbers
-stage    SPEC: one unit per unit of the sweep, cells.json
+grading      the verdict on one answer; a grader that raises costs no sample
+cells        a cell's accuracy beside the sweep's numbers
+of_sweeps    grades of a model's sweep: one unit per unit of the sweep, cells.json
+of_rollouts  verdicts and rewards of rollouts: one unit per unit of the rollouts
+stage        SPEC: one of both, as the node says
 """

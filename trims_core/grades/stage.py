@@ -1,203 +1,32 @@
-"""The grades stage of one model: the verdict on every sample of its sweep.
+"""The grades stage: of a model's sweep, or of the rollouts that methods are trained on.
 
-A unit holds the grades of one unit of the sweep. Nothing is decoded here: another gold answer or a corrected
+A unit holds the grades of one unit of samples. Nothing is decoded here: another right answer or a corrected
 grader gives new grades for the same samples.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
-from trims_core._faults import fault_point
-from trims_core.benchmarks import Benchmark, get_benchmark, load_tasks, task_digests
-from trims_core.config import TaskConfig, TrimsConfig
-from trims_core.errors import SweepError
-from trims_core.fingerprint import Digests, sha256_json
-from trims_core.grades.cells import n_ungraded, summarise, table, text
-from trims_core.grades.grading import VERDICTS, judge
-from trims_core.graph import Node
-from trims_core.schema import GRADES, SAMPLES, read_table, write_table
-from trims_core.sections import Name, Section
-from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
-from trims_core.store import Attempt, Made, UnitRecord
-
-logger = logging.getLogger(__name__)
+from trims_core.grades import of_rollouts, of_sweeps
+from trims_core.graph import ROLLOUT_GRADES
+from trims_core.stage import StageSpec
 
 VERSION: Final = 1
-SAMPLES_FILE: Final = "samples.parquet"
-TABLE_FILE: Final = "grades.parquet"
 
 
-class GradesSettings(Section):
-    """All that grading reads."""
-
-    tasks: dict[Name, TaskConfig]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """One unit of the sweep."""
-
-    samples: Path
-    benchmark: Benchmark
-    golds: Mapping[str, str]
-    """Problem id → right answer, of the whole task."""
-
-
-def settings(config: TrimsConfig, _node: Node) -> GradesSettings:
-    """The sweep's tasks."""
-    return GradesSettings(tasks=config.sweep.tasks)
-
-
-def inputs(chosen: GradesSettings, digests: Digests) -> dict[str, str]:
-    """Each task's rows, and its grader's name and version."""
-    graders = {f"grader.{name}": _grader(task) for name, task in chosen.tasks.items()}
-    return {**task_digests(chosen.tasks, digests), **graders}
-
-
-def units(work: Work, _facts: None) -> list[Unit]:
-    """One per unit of the sweep, under its name: its samples, the right answers to them, and the grader.
-
-    Raises:
-        SweepError: a sample of a problem that its task does not have.
-        InputError, ConfigError: problems that cannot be read.
-    """
-    chosen: GradesSettings = work.settings
-    sweep = work.parents["sweep"]
-    tasks = load_tasks(chosen.tasks)
-    golds = {task: {problem.id: problem.gold for problem in problems} for task, problems in tasks.items()}
-    task_of = {name: row["task"] for row in _cells(work) for name in row["units"]}
-    found = []
-    for unit in sweep.units:
-        task = task_of[unit.name]
-        samples = sweep.file(f"{unit.name}/{SAMPLES_FILE}")
-        right = _golds_of(samples, golds[task], task)
-        found.append(
-            Unit(
-                unit.name,
-                {"grader": _grader(chosen.tasks[task])},
-                {"samples": unit.content_digest, "golds": sha256_json(right)},
-                Chunk(samples, get_benchmark(chosen.tasks[task].benchmark), golds[task]),
-            )
-        )
-    return found
-
-
-@contextmanager
-def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> Iterator[Make]:
-    """Grades chunks; one that its grader stumbles over is written all the same."""
-    n_done, n_all = len(done), len(done) + len(waiting)
-
-    def make(unit: Unit, attempt: Attempt) -> Made:
-        nonlocal n_done
-        chunk: Chunk = unit.source
-        samples = read_table(chunk.samples, SAMPLES).select(["sample_id", "text"]).to_pydict()
-        ids = samples["sample_id"]
-        golds = [chunk.golds[name] for name in ids]
-        grades = [
-            judge(chunk.benchmark, answer, gold) for answer, gold in zip(samples["text"], golds, strict=True)
-        ]
-        columns = {
-            "sample_id": ids,
-            "grader": [chunk.benchmark.grader] * len(ids),
-            "verdict": [grade.verdict for grade in grades],
-            "extracted": [grade.extracted for grade in grades],
-            "gold": golds,
-        }
-        about = {**unit.settings, **unit.inputs}
-        n_rows = write_table(attempt.path / TABLE_FILE, GRADES, columns, about)
-        problems = [(name, g.problem) for name, g in zip(ids, grades, strict=True) if g.problem]
-        for name, problem in problems[:1]:
-            logger.warning(
-                "%s, %s: the grader %s failed on %d of %d answers; the first: %s on %s",
-                work.node_id,
-                unit.name,
-                unit.settings["grader"],
-                len(problems),
-                len(ids),
-                problem,
-                name,
-            )
-        fault_point("grades.before_record")
-        n_done += 1
-        work.progress(n_done, n_all, f"graded {unit.name}")
-        counted = Counter(grade.verdict for grade in grades)
-        return Made({TABLE_FILE: n_rows}, {verdict: counted[verdict] for verdict in VERDICTS})
-
-    yield make
-
-
-def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
-    """cells.json: the sweep's lines with accuracies and verdicts."""
-    chosen: GradesSettings = work.settings
-    summaries = [
-        summarise(row, _grader(chosen.tasks[row["task"]]), [done[name].notes for name in row["units"]])
-        for row in _cells(work)
-    ]
-    for row in summaries:
-        logger.info("%s: %s", work.node_id, text(row))
-    fault_point("grades.before_summary")
-    (work.folder / "cells.json").write_text(json.dumps(summaries, indent=1), encoding="utf-8")
-    counts = {
-        "n_cells": len(summaries),
-        "n_samples": sum(row["n"] for row in summaries),
-        "n_correct": sum(row["n_correct"] for row in summaries),
-        "n_ungraded": sum(n_ungraded(row) for row in summaries),
-    }
-    info = {"graders": {name: _grader(task) for name, task in chosen.tasks.items()}}
-    seed = work.parents["sweep"].manifest.seed
-    files = {"cells.json": None}
-    return Outcome(counts, info, _card(info["graders"], counts, summaries), seed, files, aside=tuple(files))
+def _kind(settings: Any) -> ModuleType:
+    """The module with the grades that these settings are for."""
+    return of_rollouts if isinstance(settings, of_rollouts.RolloutGradesSettings) else of_sweeps
 
 
 SPEC: Final = StageSpec(
     "grades",
     VERSION,
-    settings=settings,
-    inputs=inputs,
-    units=units,
-    maker=maker,
-    finish=finish,
+    settings=lambda config, node: (of_rollouts if node.id == ROLLOUT_GRADES else of_sweeps).settings(config),
+    inputs=lambda chosen, digests: _kind(chosen).inputs(chosen, digests),
+    units=lambda work, _facts: _kind(work.settings).units(work),
+    maker=lambda work, _facts, waiting, done: _kind(work.settings).maker(work, waiting, done),
+    finish=lambda work, _facts, done: _kind(work.settings).finish(work, done),
 )
-
-
-def _grader(task: TaskConfig) -> str:
-    """`gsm8k_number 1`: name and version."""
-    benchmark = get_benchmark(task.benchmark)
-    return f"{benchmark.grader} {benchmark.grader_version}"
-
-
-def _cells(work: Work) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(work.parents["sweep"].file("cells.json").read_bytes())
-    return found
-
-
-def _golds_of(samples: Path, golds: Mapping[str, str], task: str) -> list[str]:
-    """The right answers to a chunk's samples, in their order."""
-    import pyarrow.parquet as pq
-
-    ids: list[str] = pq.read_table(samples, columns=["sample_id"])["sample_id"].to_pylist()
-    unknown = [name for name in ids if name not in golds]
-    if unknown:
-        raise SweepError(
-            f"{samples}: samples of problems that task {task} does not have ({', '.join(unknown[:5])});"
-            " expected the same problems. Redo it with --refresh sweep"
-        )
-    return [golds[name] for name in ids]
-
-
-def _card(
-    graders: Mapping[str, str], counts: Mapping[str, int], summaries: Sequence[Mapping[str, Any]]
-) -> str:
-    named = ", ".join(f"{task} by `{grader}`" for task, grader in graders.items())
-    failed = counts["n_ungraded"]
-    about = f"Graded: {named}. An answer is right or not right; of all {counts['n_samples']} samples {failed}"
-    about += " could not be graded (the grader raised or timed out) and count as not right."
-    return f"{about}\n\n{table(summaries)}\n"

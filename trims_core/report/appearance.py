@@ -15,8 +15,8 @@ class Theme:
     ink: str
     faint: str
     grid: str
-    trims: tuple[str, ...]
-    standard: tuple[str, ...]
+    trained: tuple[str, ...]
+    baseline: tuple[str, ...]
     untuned: str
 
 
@@ -25,8 +25,8 @@ LIGHT: Final = Theme(
     ink="#1f2430",
     faint="#6b7280",
     grid="#e5e7eb",
-    trims=("#0b62a8", "#0a8f6c", "#8a4fbf", "#2aa5c9"),
-    standard=("#d9570a", "#b58900", "#a33c2a"),
+    trained=("#0b62a8", "#0a8f6c", "#8a4fbf", "#1b86a5", "#c23b80", "#6a7d1f", "#4a4e9c"),
+    baseline=("#d9570a", "#b58900", "#a33c2a"),
     untuned="#7a7f87",
 )
 DARK: Final = Theme(
@@ -34,8 +34,8 @@ DARK: Final = Theme(
     ink="#e6e8ec",
     faint="#9aa2ae",
     grid="#2c323c",
-    trims=("#5ab0f2", "#45cfa5", "#c398f0", "#7fdcf2"),
-    standard=("#ff9a52", "#e5c558", "#ef8a76"),
+    trained=("#5ab0f2", "#45cfa5", "#c398f0", "#7fdcf2", "#f08cc0", "#c3d86a", "#9da3f2"),
+    baseline=("#ff9a52", "#e5c558", "#ef8a76"),
     untuned="#a9afb8",
 )
 
@@ -60,7 +60,11 @@ VARIANTS: Final = {
 }
 """Ending of an SVG's name → theme and shape."""
 
-_MARKERS: Final = {"untuned": ("s",), "standard": ("^", "v", "<"), "trims": ("o", "D", "h", "X")}
+_MARKERS: Final = {
+    "untuned": ("s",),
+    "baseline": ("^", "v", "<"),
+    "trained": ("o", "D", "h", "X", "P", "p", "*"),
+}
 _DASHES: Final = (0, (4, 2))
 _GREY: Final = 0.179
 """Luminance that contrasts equally with black and white."""
@@ -76,8 +80,8 @@ class Look:
 
 
 def looks(methods: Sequence[Mapping[str, Any]], theme: Theme) -> dict[str, Look]:
-    """Colour, marker and line of each method: TRIMS blue and neighbours, standard orange, untuned grey."""
-    palettes = {"untuned": (theme.untuned,), "standard": theme.standard, "trims": theme.trims}
+    """Colour, marker and line of each method: blue and its neighbours, baselines orange, untuned grey."""
+    palettes = {"untuned": (theme.untuned,), "baseline": theme.baseline, "trained": theme.trained}
     out: dict[str, Look] = {}
     seen = dict.fromkeys(palettes, 0)
     for method in methods:
@@ -94,7 +98,7 @@ def looks(methods: Sequence[Mapping[str, Any]], theme: Theme) -> dict[str, Look]
 
 def cache_looks(names: Sequence[str], theme: Theme) -> dict[str, Look]:
     """Colour, marker and line of each cache: the exact one grey like the untuned student."""
-    colours = {"none": theme.untuned, "prefix": theme.standard[0], "dual": theme.trims[0]}
+    colours = {"none": theme.untuned, "prefix": theme.baseline[0], "dual": theme.trained[0]}
     markers = {"none": "s", "prefix": "^", "dual": "o"}
     return {name: Look(colours[name], markers[name], _DASHES if name == "none" else "-") for name in names}
 

@@ -157,7 +157,9 @@ def _batch_sizes(task: str, found: Mapping[str, Any]) -> Iterator[str]:
         yield f"{task}: cells were decoded in batches of {sizes}; their tokens per second cannot be compared."
 
 
-def _ties(buckets: Mapping[str, Any]) -> Iterator[str]:
+def _ties(buckets: Mapping[str, Any] | None) -> Iterator[str]:
+    if buckets is None:
+        return
     n_zero, n_tokens, k = buckets["n_zero"], buckets["n_tokens"], buckets["k"]
     if k > 1 and n_zero * k > n_tokens:
         yield (

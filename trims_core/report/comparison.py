@@ -32,14 +32,20 @@ Pair = tuple[str, str]
 
 
 def methods_of(config: TrimsConfig) -> list[dict[str, Any]]:
-    """Name, kind and settings of every method, in the order of the settings, `untuned` first."""
+    """Name, kind, method and settings of everything that is compared, in the order of the settings, `untuned`
+    first. Kinds: untuned, baseline (what other methods are measured against), trained."""
     methods: list[dict[str, Any]] = []
     if config.sweep.untuned:
-        methods.append({"name": "untuned", "kind": "untuned", "seeds": [], "settings": {}})
+        methods.append({"name": "untuned", "kind": "untuned", "method": None, "seeds": [], "settings": {}})
     for name, variant in config.train.variants.items():
-        settings = variant.result_fields()
         methods.append(
-            {"name": name, "kind": variant.method, "seeds": list(config.train.seeds), "settings": settings}
+            {
+                "name": name,
+                "kind": "baseline" if variant.baseline else "trained",
+                "method": variant.method,
+                "seeds": list(config.train.seeds),
+                "settings": variant.result_fields(),
+            }
         )
     return methods
 
@@ -47,30 +53,26 @@ def methods_of(config: TrimsConfig) -> list[dict[str, Any]]:
 def pairs_to_compare(methods: Sequence[Mapping[str, Any]], asked: Sequence[Pair] | None = None) -> list[Pair]:
     """Which differences are reported: those asked for, in their order, each once.
 
-    By default each trims variant − each standard one, descending order − each other order with otherwise the
-    same settings, each tuned method − untuned.
+    By default each variant − each baseline; of one method's variants that differ in one setting the first −
+    the other; each variant − untuned.
     """
     if asked is not None:
         return list(dict.fromkeys(asked))
     of_kind = {
-        kind: [m["name"] for m in methods if m["kind"] == kind] for kind in ("untuned", "standard", "trims")
+        kind: [m["name"] for m in methods if m["kind"] == kind] for kind in ("untuned", "baseline", "trained")
     }
-    pairs = list(itertools.product(of_kind["trims"], of_kind["standard"]))
-    pairs += _orders_against_descending([m for m in methods if m["kind"] == "trims"])
-    pairs += list(itertools.product(of_kind["standard"] + of_kind["trims"], of_kind["untuned"]))
+    pairs = list(itertools.product(of_kind["trained"], of_kind["baseline"]))
+    pairs += [
+        (one["name"], other["name"])
+        for one, other in itertools.combinations(methods, 2)
+        if one["method"] == other["method"] and _n_differences(one["settings"], other["settings"]) == 1
+    ]
+    pairs += list(itertools.product(of_kind["baseline"] + of_kind["trained"], of_kind["untuned"]))
     return pairs
 
 
-def _orders_against_descending(variants: Sequence[Mapping[str, Any]]) -> list[Pair]:
-    def but_order(variant: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in variant["settings"].items() if name != "order"}
-
-    return [
-        (one["name"], other["name"])
-        for one, other in itertools.product(variants, variants)
-        if one["settings"].get("order") == "descending" != other["settings"].get("order")
-        and but_order(one) == but_order(other)
-    ]
+def _n_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    return sum(one.get(name) != other.get(name) for name in {**one, **other})
 
 
 def points_of(cells: Sequence[Cell]) -> list[dict[str, Any]]:

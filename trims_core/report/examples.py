@@ -20,7 +20,7 @@ from trims_core.points import parallelism_order
 from trims_core.report.cells import Cell, method_of
 from trims_core.report.graded_sweeps import read_rows
 from trims_core.report.intervals import rounded
-from trims_core.schema import BUCKETS, CORPUS, GRADES, SAMPLES
+from trims_core.schema import CORPUS, GRADES, SAMPLES, TABLES, TOKENS, provenance
 
 _CONTEXT_GROUPS: Final = 4
 _REPLACEMENT: Final = "�"
@@ -64,15 +64,19 @@ def _text(token_ids: Sequence[int], tokenizer: Decodes) -> str:
     return tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
-def coloured_examples(
-    bucket_files: Sequence[Path], corpus_files: Sequence[Path], tokenizer: Decodes, count: int
+def corpus_examples(
+    files: Sequence[Path], corpus_files: Sequence[Path], tokenizer: Decodes, count: int
 ) -> list[dict[str, Any]]:
-    """Corpus examples as pieces with bucket and difficulty.
+    """Corpus examples as pieces, with bucket and difficulty where there are some.
 
     A piece of several tokens shows its hardest bucket; its difficulty, in nats, is the sum over them.
+
+    Args:
+        files: of schema.BUCKETS or schema.TOKENS.
     """
-    wanted = chosen(itertools.chain.from_iterable(map(_ids, bucket_files)), count)
-    rows = _rows(bucket_files, BUCKETS, "id", wanted)
+    table = TABLES[provenance(files[0])["table"]] if files else TOKENS
+    wanted = chosen(itertools.chain.from_iterable(map(_ids, files)), count)
+    rows = _rows(files, table, "id", wanted)
     sources = _rows(corpus_files, CORPUS, "id", wanted)
     out = []
     for name in wanted:
@@ -86,8 +90,7 @@ def coloured_examples(
                 "pieces": [
                     {
                         "text": text,
-                        "bucket": min(row["bucket"][start:end]),
-                        "difficulty_nats": rounded(sum(row["difficulty_nats"][start:end])),
+                        **_difficulty(row, start, end),
                         "n_tokens": end - start,
                     }
                     for start, end, text in pieces(completion, tokenizer)
@@ -95,6 +98,16 @@ def coloured_examples(
             }
         )
     return out
+
+
+def _difficulty(row: Mapping[str, Any], start: int, end: int) -> dict[str, Any]:
+    """Of some tokens of a row; nothing where no teacher scored it."""
+    if "bucket" not in row:
+        return {}
+    return {
+        "bucket": min(row["bucket"][start:end]),
+        "difficulty_nats": rounded(sum(row["difficulty_nats"][start:end])),
+    }
 
 
 def answers_side_by_side(cells: Sequence[Cell], count: int) -> dict[str, Any]:

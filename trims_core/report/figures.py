@@ -51,7 +51,8 @@ def draw_all(results: Results, folder: Path, progress: Callable[[str], None] = l
         for task, found in results["tasks"].items()
         if found["caches"]
     }
-    jobs["difficulty"] = partial(draw_difficulty, found=results["buckets"])
+    if results["buckets"] is not None:
+        jobs["difficulty"] = partial(draw_difficulty, found=results["buckets"])
     if results["losses"]:
         jobs["losses"] = partial(draw_losses, results=results)
     folder.mkdir(parents=True, exist_ok=True)

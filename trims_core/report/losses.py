@@ -33,8 +33,8 @@ def losses_of(parents: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
         if not role.startswith("train/"):
             continue
         model = role.removeprefix("train/")
-        name = "metrics.jsonl" if artifact.manifest.is_old else "adapter/metrics.jsonl"
-        lines = artifact.file(name).read_text(encoding="utf-8").splitlines()
+        found = [name for name in artifact.manifest.entries if name.endswith("metrics.jsonl")]
+        lines = artifact.file(*(found or ["metrics.jsonl"])).read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines if line]
         bad = [row["step"] for row in rows if row["loss"] is None or not math.isfinite(row["loss"])]
         if bad:

@@ -18,6 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from trims_core.points import point_text
 from trims_core.report.appearance import VARIANTS, bucket_colours
 from trims_core.report.contrast_tables import MEANINGS_OF_INTERVALS, range_text, sentences
+from trims_core.report.costs import costs_table
 from trims_core.report.tables import (
     caches_table,
     cells_table,
@@ -38,18 +39,22 @@ def render_page(results: Mapping[str, Any], figures: Path) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(_resource("page.html"))
+    buckets, teacher = results["buckets"], results["provenance"]["teacher"]
     return template.render(
         results=results,
         style=_resource("page.css"),
         sentences=sentences(results),
         intervals=MEANINGS_OF_INTERVALS,
         tasks=[_task(results, task, figures) for task in results["tasks"]],
-        difficulty=_picture(figures, "difficulty", difficulty_alt(results["buckets"])),
+        difficulty=None if buckets is None else _picture(figures, "difficulty", difficulty_alt(buckets)),
         losses=_picture(figures, "losses", losses_alt(results["losses"])) if results["losses"] else None,
-        bucket_colours=bucket_colours(results["buckets"]["k"]),
+        bucket_colours=[] if buckets is None else bucket_colours(buckets["k"]),
+        costs=costs_table(results),
         stages=stages_table(results),
         config=json.dumps(results["provenance"]["config"], indent=1, sort_keys=True, ensure_ascii=False),
-        teacher=json.dumps(results["provenance"]["teacher"], indent=1, sort_keys=True, ensure_ascii=False),
+        teacher=None
+        if teacher is None
+        else json.dumps(teacher, indent=1, sort_keys=True, ensure_ascii=False),
     )
 
 

@@ -24,7 +24,8 @@ from trims_core.report.comparison import (
     pairs_to_compare,
     points_of,
 )
-from trims_core.report.examples import Decodes, answers_side_by_side, coloured_examples
+from trims_core.report.costs import costs_of
+from trims_core.report.examples import Decodes, answers_side_by_side, corpus_examples
 from trims_core.report.histogram import histogram_of
 from trims_core.report.intervals import rounded
 from trims_core.report.levels import choose_levels, ranges_of
@@ -34,7 +35,7 @@ from trims_core.report.resampling import resample_counts, resample_methods
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 4
+RESULTS_VERSION: Final = 5
 
 
 def collect(
@@ -48,8 +49,8 @@ def collect(
     """All results of a run, ready for JSON.
 
     Args:
-        parents: artifacts by role: corpus, scores, aligned, buckets, train/<model>…, sweep/<model>…,
-            grades/<model>….
+        parents: artifacts by role: those of the run's graph. Without buckets there is no histogram, and
+            examples have no colours.
         partial: draw what is there although cells are missing; the results then say n of N.
 
     Raises:
@@ -65,7 +66,12 @@ def collect(
             progress(f"resampling the problems of {task}")
             tasks[task] = _task_results(config, task, of_task, methods)
     progress("examples, losses and times")
-    corpus, buckets = parents["corpus"], parents["buckets"]
+    corpus, buckets = parents["corpus"], parents.get("buckets")
+    rows = (
+        parents["tokens"].files("tokens-", "/tokens.parquet")
+        if buckets is None
+        else buckets.files("buckets-", ".parquet")
+    )
     results = {
         "results_version": RESULTS_VERSION,
         "name": config.name,
@@ -73,14 +79,12 @@ def collect(
         "coverage": _coverage(coverage),
         "methods": methods,
         "tasks": tasks,
-        "buckets": histogram_of(buckets),
-        "examples": coloured_examples(
-            buckets.files("buckets-", ".parquet"),
-            corpus.files("corpus-", ".parquet"),
-            tokenizer,
-            config.report.examples,
+        "buckets": None if buckets is None else histogram_of(buckets),
+        "examples": corpus_examples(
+            rows, corpus.files("corpus-", ".parquet"), tokenizer, config.report.examples
         ),
         "losses": losses_of(parents),
+        "costs": costs_of(config, parents),
         "stages": [_stage_row(role, artifact) for role, artifact in parents.items()],
         "provenance": _provenance(config, parents),
     }
@@ -212,7 +216,7 @@ def _provenance(config: TrimsConfig, parents: Mapping[str, Artifact]) -> dict[st
             inputs.setdefault(name, set()).add(digest)
     return {
         "config": config.result_fields(),
-        "teacher": dict(parents["scores"].info),
+        "teacher": dict(parents["scores"].info) if "scores" in parents else None,
         "student": sorted({str(a.info["student"]) for a in parents.values() if "student" in a.info}),
         "versions": {name: sorted(values) for name, values in sorted(versions.items())},
         "inputs": {name: sorted(values) for name, values in sorted(inputs.items())},

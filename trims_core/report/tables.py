@@ -17,6 +17,7 @@ from trims_core.report.contrast_tables import (
     methods_table,
     sentences,
 )
+from trims_core.report.costs import costs_table
 from trims_core.report.text_table import DASH, TextTable
 
 _CACHE_SAYS: Final = {
@@ -168,5 +169,6 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         tables.append(cells_table(task, found))
         says = [decoding_text(found), *MEANINGS_OF_INTERVALS]
         parts.append(f"## {task}\n\n{' '.join(says)}\n\n" + "\n".join(table.markdown() for table in tables))
+    parts.append("## Training\n\n" + costs_table(results).markdown())
     parts.append("## Stages\n\n" + stages_table(results).markdown())
     return "\n".join(parts)

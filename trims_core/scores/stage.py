@@ -143,7 +143,7 @@ def settled(record: UnitRecord) -> bool:
 SPEC: Final = StageSpec(
     "scores",
     VERSION,
-    settings=lambda config, _node: config.scores,
+    settings=lambda config, _node: config.given_scores,
     inputs=teacher_identity,
     units=units,
     maker=maker,

@@ -10,7 +10,7 @@ from trims_core.students.family import Family, families, read_family
 
 if TYPE_CHECKING:
     from trims_core.students.adapters import load_adapter_official, save_adapter_official
-    from trims_core.students.checkpoint import save_official
+    from trims_core.students.checkpoint import copy_companions, save_official
     from trims_core.students.loading import Student, load_student
     from trims_core.students.merging import Merge, merge_adapter
     from trims_core.students.shapes import family_of_shape, random_student
@@ -20,6 +20,7 @@ __all__ = [
     "Family",
     "Merge",
     "Student",
+    "copy_companions",
     "families",
     "family_of_shape",
     "load_adapter_official",
@@ -40,6 +41,7 @@ _LAZY = {
     "load_student_tokenizer": "tokenizer",
     "family_of_shape": "shapes",
     "random_student": "shapes",
+    "copy_companions": "checkpoint",
     "save_official": "checkpoint",
     "load_adapter_official": "adapters",
     "save_adapter_official": "adapters",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trims_core.errors import ConfigError
+from trims_core.paths import located
 from trims_core.students.config_json import COUNT, FLAG, Kind, is_number
 from trims_core.text_files import object_of
 
@@ -53,6 +54,11 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: no such file, a damaged one, or a kind of adapter that would be inert or wrong here.
     """
+    if not path.exists() and (path.parent / "config.json").is_file():
+        raise ConfigError(
+            f"{located(path.parent)}: holds a whole checkpoint; expected a PEFT adapter. Name this folder in"
+            " place of the student, without an adapter"
+        )
     raw = object_of(path, "a PEFT adapter's adapter_config.json")
     if raw.get("peft_type") != "LORA":
         raise ConfigError(f"{path}: peft_type is {raw.get('peft_type')!r}; expected LORA")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -19,6 +20,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from torch import Tensor
 
 from trims_core.errors import ConfigError
+from trims_core.hub import PROGRAM_FILES, checkpoint_folder
 from trims_core.students.config_json import rope_theta
 from trims_core.students.family import Family
 from trims_core.students.tensor_files import is_wide_float, read_tensors, tensor_names, write_tensors
@@ -47,6 +49,7 @@ def save_official(
     tokenizer: PreTrainedTokenizerFast | None,
     out_dir: Path,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Writes a checkpoint in the official layout: config.json, safetensors (an index if sharded), tokenizer.
 
@@ -57,6 +60,7 @@ def save_official(
         family_config: the official config.json's content, e.g. `student.family.config`.
         tokenizer: saved beside the weights; None writes none.
         max_shard_bytes: weights beyond this go to a further file.
+        weights: what is written in place of the model's own, by the names inside.
 
     Raises:
         ConfigError: the model was loaded in 4 bits, which the official layout does not hold; or the index of
@@ -72,7 +76,7 @@ def save_official(
     tied = model.config.tie_word_embeddings
     state = {
         described.official_name(name): tensor.detach().cpu().contiguous()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in (model.state_dict() if weights is None else weights).items()
         if not (tied and name.startswith("lm_head"))
     }
     _remove_weights(out_dir)
@@ -82,9 +86,18 @@ def save_official(
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         _write_json(out_dir / INDEX_NAME, index)
-    _write_json(out_dir / "config.json", _config_of(model, family_config))
+    _write_json(out_dir / "config.json", _config_of(next(iter(state.values())).dtype, family_config))
     if tokenizer is not None:
         save_tokenizer(tokenizer, out_dir)
+
+
+def copy_companions(model: str, revision: str | None, out_dir: Path) -> None:
+    """Copies a checkpoint's generation_config.json and the program files that its config.json may name, for
+    tools that run them."""
+    folder = checkpoint_folder(model, revision, PROGRAM_FILES)
+    for pattern in PROGRAM_FILES:
+        for path in sorted(folder.glob(pattern)):
+            shutil.copyfile(path, out_dir / path.name)
 
 
 def _remove_weights(folder: Path) -> None:
@@ -93,10 +106,10 @@ def _remove_weights(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _config_of(model: PreTrainedModel, family_config: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json with the type of these weights, and with `rope_theta` beside transformers 5's
+def _config_of(weights_type: torch.dtype, family_config: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with the type of the weights, and with `rope_theta` beside transformers 5's
     `rope_parameters`, which older programs do not read."""
-    dtype = str(model.dtype).removeprefix("torch.")
+    dtype = str(weights_type).removeprefix("torch.")
     said = {key: dtype for key in ("torch_dtype", "dtype") if family_config.get(key) is not None}
     theta = {"rope_theta": rope_theta(family_config)} if family_config.get("rope_parameters") else {}
     return {**family_config, **said, **theta}

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from trims_core.errors import ConfigError
+from trims_core.paths import located
+from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME
 from trims_core.students.config_json import refuse_ids_beyond
 from trims_core.text_files import DAMAGED, object_of
 
@@ -208,6 +210,11 @@ def read_family(model_dir: str | Path, family: str = "auto") -> Family:
     """
     folder = Path(model_dir)
     path = folder / "config.json"
+    if not path.exists() and (folder / ADAPTER_CONFIG_NAME).is_file():
+        raise ConfigError(
+            f"{located(folder)}: holds an adapter; expected a student checkpoint. Name the student that it"
+            " belongs to, and this folder as its adapter"
+        )
     config = object_of(path, "the folder of a student checkpoint with config.json")
     known = families()
     model_type = config.get("model_type") if family == "auto" else family

@@ -46,6 +46,11 @@ class Student:
     _tokenizer: PreTrainedTokenizerFast | None = field(default=None, repr=False)
 
     @property
+    def has_tokenizer(self) -> bool:
+        """Whether the checkpoint came with one."""
+        return self._tokenizer is not None
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer, with the mask token registered and the family's chat template.
 

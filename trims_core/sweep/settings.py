@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from trims_core.config import SamplingConfig, StudentConfig, SweepConfig, TaskConfig, TrimsConfig
+from trims_core.config import StudentConfig, SweepConfig, TaskConfig, TrimsConfig
+from trims_core.decoding_sections import SamplingConfig
 from trims_core.graph import Node
 from trims_core.points import CacheName, RuleName
 from trims_core.sections import OPERATIONAL, Name, Section
@@ -61,13 +62,26 @@ class CellSettings(Decoding):
 def settings(config: TrimsConfig, node: Node) -> SweepSettings:
     """Of a node: the untuned student is swept with further caches."""
     tuned = node.params["variant"] is not None
-    return sweep_settings(config.sweep, config.student, config.corpus.system_prompt, tuned=tuned)
+    adapted = tuned and config.train.lora is not None
+    return sweep_settings(
+        config.sweep, config.student, config.corpus.system_prompt, tuned=tuned, adapted=adapted
+    )
 
 
 def sweep_settings(
-    sweep: SweepConfig, student: StudentConfig, system_prompt: str | None, *, tuned: bool
+    sweep: SweepConfig,
+    student: StudentConfig,
+    system_prompt: str | None,
+    *,
+    tuned: bool,
+    adapted: bool | None = None,
 ) -> SweepSettings:
-    """The settings of a tuned student's sweep, or of the untuned one's."""
+    """The settings of a tuned student's sweep, or of the untuned one's.
+
+    Args:
+        adapted: whether it has an adapter; default: if it is tuned.
+    """
+    adapted = tuned if adapted is None else adapted
     return SweepSettings(
         tasks=sweep.tasks,
         rule=sweep.rule,
@@ -75,7 +89,7 @@ def sweep_settings(
         caches=sweep.caches(tuned=tuned),
         multi_block_add=sweep.multi_block_add if sweep.rule == "multi_block" else None,
         dream_steps=sweep.dream_steps if sweep.rule == "dream_official" else None,
-        sampling=_read(sweep.sampling),
+        sampling=sweep.sampling.as_read(),
         stop_strings=sweep.stop_strings,
         gen_length=sweep.gen_length,
         block_length=sweep.block_length,
@@ -83,7 +97,7 @@ def sweep_settings(
         batch_size=sweep.batch_size,
         student=student,
         system_prompt=system_prompt,
-        merge_rule=MERGE_RULE if tuned and student.dtype != "float32" else None,
+        merge_rule=MERGE_RULE if adapted and student.dtype != "float32" else None,
     )
 
 
@@ -100,12 +114,3 @@ def cell_settings(
         # the quota of the published loop holds without a cache only
         common["dream_steps"] = chosen.dream_steps if cache == "none" else None
     return CellSettings(cache=cache, **common)
-
-
-def _read(sampling: SamplingConfig) -> SamplingConfig:
-    """The sampling with what temperature 0 does not read at its default."""
-    if sampling.temperature > 0:
-        return sampling
-    default = SamplingConfig()
-    unread = {name: getattr(default, name) for name in ("seed", "tempered_confidence")}
-    return sampling.model_copy(update=unread)

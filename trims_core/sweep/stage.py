@@ -8,8 +8,6 @@ decodes nothing. A crash loses at most the chunk in flight. cells.json is writte
 from __future__ import annotations
 
 import json
-import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,16 +17,16 @@ from typing import Any, Final
 from trims_core._faults import fault_point
 from trims_core.benchmarks import Problem, load_tasks, task_digests
 from trims_core.chat_template import template_inputs
+from trims_core.config import StudentConfig
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests, sha256_json
 from trims_core.points import MEANINGS
 from trims_core.schema import SAMPLES, TIMES, write_table
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
-from trims_core.store import Artifact, Attempt, Made, UnitRecord
+from trims_core.store import Attempt, Made, UnitRecord
 from trims_core.sweep.cells import Cell, chunk_notes, grid, summarise, table
 from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, settings
-
-logger = logging.getLogger(__name__)
+from trims_core.trained import trained_model
 
 VERSION: Final = 3
 CHUNK: Final = 200
@@ -36,9 +34,6 @@ CHUNK: Final = 200
 TABLE_FILE: Final = "samples.parquet"
 TIMES_FILE: Final = "times.parquet"
 """Apart from the samples, which are the same whenever they are decoded."""
-_ADAPTER_FILES: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
-"""What a student is loaded with; a model card or metrics beside them change no sample."""
-_TELL_EVERY_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,10 @@ def units(work: Work, _facts: None) -> list[Unit]:
     tasks = load_tasks(chosen.tasks)
     model = {name: work.inputs[name] for name in ("student", "template") if name in work.inputs}
     if "train" in work.parents:
-        model["adapter"] = adapter_digest(work.parents["train"])
+        trained = trained_model(work.parents["train"])
+        if trained.is_whole:  # all that decoding reads of the student is in the checkpoint
+            del model["student"]
+        model["checkpoint" if trained.is_whole else "adapter"] = trained.digest
     chunks = {
         task: [(start, problems[start : start + CHUNK]) for start in range(0, len(problems), CHUNK)]
         for task, problems in tasks.items()
@@ -97,14 +95,20 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
             student does not have, or a prompt that does not fit (before anything is decoded).
         SweepError: decoding failed; names the cell.
     """
+    from trims_core.decoding.from_settings import sampling_for
+    from trims_core.decoding.progress import DecodingProgress
     from trims_core.decoding.runner import Prompt, load_runner
-    from trims_core.sweep.rules import check_settings, decode_settings, sampling_for
+    from trims_core.sweep.rules import check_settings, decode_settings
 
     chosen: SweepSettings = work.settings
     check_settings(chosen)
-    tell = _SweepProgress(work, waiting, done)
-    runner = load_runner(chosen.student, _adapter(work), chosen.system_prompt)
-    sampling = sampling_for(chosen.sampling, runner.student)
+    n_done, n_waiting = (
+        sum(record.notes["n"] for record in done),
+        sum(len(u.source.problems) for u in waiting),
+    )
+    tell = DecodingProgress(work.node_id, work.progress, n_done, n_waiting)
+    runner = load_runner(*_model(work), chosen.system_prompt)
+    sampling = sampling_for(chosen.sampling, runner.student, "sweep")
     prompts: dict[str, list[list[int]]] = {}
     for unit in waiting:
         chunk: Chunk = unit.source
@@ -116,12 +120,18 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     def make(unit: Unit, attempt: Attempt) -> Made:
         fault_point("sweep.before_chunk")
         chunk: Chunk = unit.source
+        first, tell_step = chunk.decoding.first_number, tell.of(chunk.cell.text())
+
+        def on_step(done: int, total: int) -> None:
+            fault_point("sweep.inside_chunk")
+            tell_step(done, total)
+
         try:
             answers = runner.answer(
                 prompts[unit.inputs["problems"]],
                 decode_settings(chunk.decoding, sampling),
-                tell.of(chunk),
-                chunk.decoding.first_number,
+                on_step,
+                range(first, first + len(chunk.problems)),
             )
         except SweepError as error:
             raise SweepError(f"cell {chunk.cell.text()}: {error}") from error
@@ -141,7 +151,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         write_table(attempt.path / TIMES_FILE, TIMES, columns, about)
         fault_point("sweep.before_record")
         notes = {**chunk_notes(columns, answers.seconds), **conditions}
-        tell.finished(chunk, notes)
+        tell.finished(chunk.cell.text(), notes)
         return Made({TABLE_FILE: n_rows, TIMES_FILE: n_rows}, notes, aside=(TIMES_FILE,))
 
     yield make
@@ -189,21 +199,20 @@ SPEC: Final = StageSpec(
 )
 
 
-def adapter_digest(trained: Artifact) -> str:
-    """Of the files an adapter is loaded from. Raises: IncompleteArtifactError: one is not there."""
-    for name in _ADAPTER_FILES:
-        trained.file(name)
-    return sha256_json([trained.manifest.entries[name].content for name in _ADAPTER_FILES])
-
-
 def _digest(problems: Sequence[Problem]) -> str:
     """Of what is decoded; the right answers are not."""
     return sha256_json([[problem.id, problem.messages] for problem in problems])
 
 
-def _adapter(work: Work) -> Path | None:
-    """The folder of the trained adapter; None for the untuned student."""
-    return work.parents["train"].file(_ADAPTER_FILES[0]).parent if "train" in work.parents else None
+def _model(work: Work) -> tuple[StudentConfig, Path | None]:
+    """(student, folder of its adapter): the configured one, or the checkpoint that training made of it."""
+    student: StudentConfig = work.settings.student
+    if "train" not in work.parents:
+        return student, None
+    trained = trained_model(work.parents["train"])
+    if not trained.is_whole:
+        return student, trained.folder
+    return student.model_copy(update={"model": str(trained.folder), "revision": None}), None
 
 
 def _provenance(unit: Unit, conditions: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,36 +222,6 @@ def _provenance(unit: Unit, conditions: Mapping[str, Any]) -> dict[str, Any]:
         "counting": "tokens up to and including the first end token; forwards the sequence took part in",
         **conditions,
     }
-
-
-class _SweepProgress:
-    """Counts sequences over all units, those that are there included, and tells once a second."""
-
-    def __init__(self, work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> None:
-        self._node, self._tell = work.node_id, work.progress
-        self._done = sum(record.notes["n"] for record in done)
-        self._total = self._done + sum(len(unit.source.problems) for unit in waiting)
-        self._last = 0.0
-        self._tell(self._done, self._total, f"loading the student of {work.node_id}")
-
-    def of(self, chunk: Chunk) -> Any:
-        """The callback for one chunk's decoding."""
-
-        def on_step(done: int, _total: int) -> None:
-            fault_point("sweep.inside_chunk")
-            now = time.monotonic()
-            if now - self._last >= _TELL_EVERY_S:
-                self._last = now
-                self._tell(self._done + done, self._total, chunk.cell.text())
-
-        return on_step
-
-    def finished(self, chunk: Chunk, notes: Mapping[str, Any]) -> None:
-        """Tells how fast a chunk was."""
-        self._done += len(chunk.problems)
-        note = f"{chunk.cell.text()}: {notes['tokens'] / notes['forwards']:.2f} tokens per forward"
-        self._tell(self._done, self._total, note)
-        logger.info("%s: %s, %.0f tokens/s", self._node, note, notes["tokens"] / notes["seconds"])
 
 
 def _card(chosen: SweepSettings, summaries: Sequence[Mapping[str, Any]], adapters: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The README.md beside an adapter: what it is, how it was made, how to load it."""
+"""The README.md beside an adapter or a checkpoint: what it is, how it was made, how to load it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from trims_core.config import TrainingConfig
 from trims_core.training.settings import TrainSettings, base_name
 from trims_core.variants import EndsConfig
 
-_KEPT: Final = {"last": "the last", "best": "lowest validation loss of content"}
+_SHORT: Final = 12
+"""Digits by which a digest is named."""
 
 
 def model_card(
     settings: TrainSettings,
-    edges: Mapping[str, Any],
+    edges: Mapping[str, Any] | None,
     digests: Mapping[str, str],
     result: Mapping[str, Any],
     finals: Mapping[str, float | None],
@@ -22,8 +23,8 @@ def model_card(
     """Markdown with the front matter model hubs read; of equal trainings the same, wherever files lie.
 
     Args:
-        edges: of the buckets (`k`, `metric`).
-        digests: what the adapter was made from (`student`, `buckets`).
+        edges: of the buckets (`k`, `metric`); None where it is trained on something else.
+        digests: what it was made from (`student`, perhaps `init_adapter`, by role what it is trained on).
         result: counts and sizes from the training run.
         finals: last training and validation losses.
     """
@@ -33,17 +34,15 @@ def model_card(
     rows = {
         **variant.card_rows(),
         "loss normalisation": train.loss_norm,
-        "buckets": f"{edges['k']} by {edges['metric']}",
+        **({"buckets": f"{edges['k']} by {edges['metric']}"} if edges else {}),
         "seed": settings.seed,
         "optimizer steps × sequences": f"{result['steps']} × {train.batch_size}",
         "learning rate, schedule, warm-up": f"{train.lr:g}, {train.scheduler}, {train.warmup_ratio:g}",
         "weight decay, gradient clip": f"{train.weight_decay:g}, {train.max_grad_norm:g}",
-        **_what_is_trained(train),
+        **_what_is_trained(train, settings.student.dtype, digests),
         "max length": train.max_length,
         "supervised ends": _ends(settings.ends),
-        "kept": "the last weights"
-        if train.keep == "last"
-        else f"the best of all validations, step {result['kept_step']}",
+        "kept": _kept(train, result["kept_step"]),
         "trainable parameters": f"{result['trainable_parameters']:,}",
         "examples trained on, held out": f"{n_trained}, {counts['n_validation']}",
         "of them without an end of turn (truncated)": counts["n_truncated"],
@@ -52,27 +51,32 @@ def model_card(
         "final validation loss of hidden ends (nats per token)": _number(finals["eval_end_loss"]),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    whole = train.lora is None
     return f"""---
-library_name: peft
+library_name: {"transformers" if whole else "peft"}
 base_model: {base}
-tags: [lora, masked-diffusion, trims]
+tags: [{"" if whole else "lora, "}masked-diffusion, trims]
 ---
 
-# LoRA adapter by {variant.title()}
+# {"All weights trained" if whole else "LoRA adapter"} by {variant.title()}
 
 | | |
 |---|---|
 {table}
 
 Base checkpoint: `{base}` (digest `{digests["student"]}`).
-Data: difficulty buckets with content digest `{digests["buckets"]}`.
+Data: {_data(digests)}.
 
 Known from a small demo world only: ends that are never shown make parallel decoding better, under any
 masks; what a teacher's order adds to that is small (TRIMS-Pipeline, docs/masks.md, "What is known").
 
 ## Loading
 
-The weights carry the official module names of the base checkpoint, so PEFT loads them onto it:
+{_load_checkpoint() if whole else _load_adapter(base)}"""
+
+
+def _load_adapter(base: str) -> str:
+    return f"""The weights carry the official module names of the base checkpoint, so PEFT loads them onto it:
 
 ```python
 from peft import PeftModel
@@ -93,14 +97,53 @@ student = load_student("{base}", adapter=Path("path/to/this/folder"))
 """
 
 
-def _what_is_trained(train: TrainingConfig) -> dict[str, str]:
+def _data(digests: Mapping[str, str]) -> str:
+    """By content digests, so that equal data are known again."""
+    names = {
+        "buckets": "difficulty buckets",
+        "tokens": "the corpus in the student's tokens",
+        "rollouts": "the student's own answers",
+        "grades": "their grades",
+    }
+    found = {text: digests[role] for role, text in names.items() if role in digests}
+    return ", ".join(f"{text} with content digest `{digest}`" for text, digest in found.items())
+
+
+def _load_checkpoint() -> str:
+    return """A whole checkpoint in the layout of the base checkpoint, under its official names:
+
+```python
+from transformers import AutoModel
+
+model = AutoModel.from_pretrained("path/to/this/folder", trust_remote_code=True)
+```
+
+or, without remote code:
+
+```python
+from trims_core.students import load_student
+
+student = load_student("path/to/this/folder", dtype="auto")
+```
+"""
+
+
+def _what_is_trained(train: TrainingConfig, dtype: str, digests: Mapping[str, str]) -> dict[str, str]:
     if train.lora is None:
-        return {"trained": "all weights"}
+        return {"trained": "all weights, embeddings and head included", "weights kept in": dtype}
     rows = {
         "LoRA r, alpha, dropout": f"{train.lora.r}, {train.lora.alpha:g}, {train.lora.dropout:g}",
         "LoRA targets": ", ".join(train.lora.targets),
     }
-    return rows if train.init_adapter is None else {**rows, "started from": "an adapter"}
+    if train.init_adapter is None:
+        return rows
+    return {**rows, "started from": f"the adapter with digest {digests['init_adapter'][:_SHORT]}"}
+
+
+def _kept(train: TrainingConfig, step: int) -> str:
+    if train.keep == "last":
+        return "the last weights"
+    return f"the weights of step {step}, with the lowest validation loss of content"
 
 
 def _ends(ends: EndsConfig) -> str:

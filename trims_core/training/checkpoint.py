@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 COMPLETE_NAME: Final = "COMPLETE"
 FOLDER_PREFIX: Final = "checkpoint-"
 N_KEPT: Final = 2
-STATE_NAME: Final = "trainer_state.json"
+STATE_NAME: Final = "state.json"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from trims_core.errors import ConfigError
 from trims_core.training.examples import Examples
 from trims_core.training.method import Context, Method
 from trims_core.training.methods.trims import Trims
@@ -46,10 +47,19 @@ def validation_method(context: Context) -> Method:
 
 
 def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int, world: World) -> RunData:
-    """The data of a rank. Raises: ConfigError where the batch does not divide among the ranks."""
+    """The data of a rank.
+
+    Raises:
+        ConfigError: the batch does not divide among the ranks, or nothing is held out to find the best by.
+    """
     config, ends = spec.train, spec.ends
     accumulation_steps(config, world.size)
     chosen, held_out = split_validation(examples.ids, config.validation_fraction)
+    if config.keep == "best" and not held_out:
+        raise ConfigError(
+            f"train.keep: best with {len(examples.ids)} example(s): none is held out to find the best weights"
+            f" by (validation_fraction {config.validation_fraction:g}); expected two or more, or keep: last"
+        )
     n_steps = count_steps(config, len(chosen), spec.variant.passes)
 
     def schedule(chosen: Sequence[int] | Lengths, seed: int, end_tokens: int) -> Schedule:
@@ -57,6 +67,7 @@ def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int,
             examples.ids,
             examples.prompt_lengths,
             examples.lengths,
+            examples.ends_in_turn,
             chosen,
             seed=seed,
             batch_size=config.batch_size,

@@ -24,6 +24,7 @@ from trims_core.hub import checkpoint_folder
 from trims_core.students import Family, read_family
 from trims_core.training.launch import count_processes
 from trims_core.training.plan import count_held_out, count_steps
+from trims_core.training.settings import check_trainable
 from trims_core.training.stage import GPU_NODES
 from trims_core.training.zero import deepspeed_settings, zero_stage
 
@@ -47,7 +48,8 @@ class Machine:
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters of a student: all, its layers' linear modules, its head's matrix, its adapters."""
+    """Parameters of a student: all, its layers' linear modules, its head's matrix, its adapters (0: none, all
+    of it is trained)."""
 
     total: int
     linear: int
@@ -57,11 +59,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One adapter's training: GiB on each process, seconds of a step at max_length, steps where known."""
+    """One model's training: GiB on each process, seconds of a step at max_length, steps where known."""
 
     counts: Counts
     weights_gib: float
-    adapters_gib: float
+    trained_gib: float
+    """Adapters; gradients and optimizer of what is trained."""
     activations_gib: float
     head_gib: float
     step_seconds: float
@@ -72,16 +75,19 @@ class Estimate:
     @property
     def total_gib(self) -> float:
         """Memory of one process."""
-        return self.weights_gib + self.adapters_gib + self.activations_gib + self.head_gib
+        return self.weights_gib + self.trained_gib + self.activations_gib + self.head_gib
 
     @property
     def hours(self) -> float | None:
-        """One adapter's time, where the number of steps is known."""
+        """One model's time, where the number of steps is known."""
         return None if self.steps is None else self.steps * self.step_seconds / 3600
 
 
 def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machine: Machine) -> Estimate:
-    """What one adapter of this configuration takes.
+    """What one adapter of this configuration takes, or one checkpoint where every weight is trained: of the
+    variant whose method makes most passes over a batch.
+
+    Every pass is counted with its way back, those without gradient too.
 
     Args:
         n_examples: examples in the buckets; None where they are not known yet.
@@ -91,15 +97,19 @@ def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machin
     train, student = config.train, config.student
     counts = count_parameters(family, train.lora)
     n_processes = count_processes(train.launch)
-    stage = zero_stage(deepspeed_settings(train.deepspeed))
-    flops = _step_flops(family, counts, train)
+    deepspeed = deepspeed_settings(train.deepspeed)
+    check_trainable(train, deepspeed)
+    stage = zero_stage(deepspeed)
+    passes = max(variant.passes for variant in train.variants.values())
+    flops = passes * _step_flops(family, counts, train)
     steps = train.max_steps
-    if n_examples is not None:
-        steps = count_steps(train, n_examples - count_held_out(n_examples, train.validation_fraction))
+    if n_examples is not None or train.max_forwards is not None:
+        n_trained = (n_examples or 0) - count_held_out(n_examples or 0, train.validation_fraction)
+        steps = count_steps(train, n_trained, passes)
     return Estimate(
         counts=counts,
         weights_gib=_weight_bytes(counts, student) / (n_processes if stage == 3 else 1) / _GIB,
-        adapters_gib=_trained_bytes(counts, student, stage, n_processes) / _GIB,
+        trained_gib=_trained_bytes(counts, student, stage, n_processes) / _GIB,
         activations_gib=_activation_bytes(family, train, student) / _GIB,
         head_gib=_head_bytes(family, train, student) / _GIB,
         step_seconds=flops / (n_processes * machine.peak_flops * machine.share),
@@ -156,10 +166,10 @@ def _weight_bytes(counts: Counts, student: StudentConfig) -> float:
 
 
 def _trained_bytes(counts: Counts, student: StudentConfig, stage: int, n_processes: int) -> float:
-    """Gradients in the working type, a float32 copy if that is shorter, Adam's two moments; of adapters the
-    weights too, without adapters of all weights (which are counted elsewhere)."""
+    """Gradients in the working type; in float32 ZeRO's copy of the weights, whatever their type, and Adam's
+    two moments. Of adapters the weights too; all weights are counted elsewhere."""
     size = _BYTES[student.dtype]
-    states: float = 8 + (4 if size < 4 else 0)
+    states = 12.0
     weights = size / (n_processes if stage == 3 else 1) if counts.adapters else 0.0
     gradients = size / (n_processes if stage >= 2 else 1)
     return (counts.adapters or counts.total) * (
@@ -195,13 +205,14 @@ def _head_bytes(family: Family, train: TrainingConfig, student: StudentConfig) -
 
 
 def _step_flops(family: Family, counts: Counts, train: TrainingConfig) -> float:
-    """Matrix products of one optimizer step: forward once, backward to the inputs once (weights are frozen),
-    adapters three times; checkpointing adds a forward of the layers."""
+    """Matrix products of one optimizer step: forward once, backward to the inputs once, adapters three times;
+    without adapters, backward to the weights once; checkpointing adds a forward of the layers."""
     c = family.hf_config()
     forward = 2 * counts.linear + 4 * train.max_length * c["hidden_size"] * c["num_hidden_layers"]
     attention_backward = 4 * train.max_length * c["hidden_size"] * c["num_hidden_layers"]
-    layers = (3 if train.gradient_checkpointing else 2) * forward + attention_backward
-    head = 2 * 2 * counts.head * _MASKED_SHARE
+    to_weights = 0 if train.lora else 2 * counts.linear
+    layers = (3 if train.gradient_checkpointing else 2) * forward + attention_backward + to_weights
+    head = (2 if train.lora else 3) * 2 * counts.head * _MASKED_SHARE
     return float(train.batch_size * train.max_length * (layers + head + 6 * counts.adapters))
 
 
@@ -219,20 +230,23 @@ def machine_of(student: StudentConfig) -> Machine:
 
 
 def describe(config: TrimsConfig, n_examples: int | None) -> list[str]:
-    """Lines for a reader: what training one adapter takes, or why that cannot be said."""
+    """Lines for a reader: what training one model takes, or why that cannot be said."""
     try:
         found = estimate(_family(config.student), config, n_examples, machine_of(config.student))
     except TrimsError as error:
         return [f"train: no estimate: {error}"]
-    machine = found.machine
+    machine, adapters = found.machine, found.counts.adapters
+    trained = "adapters and optimizer" if adapters else "gradients and optimizer of all weights"
     time = (
         f"{found.step_seconds:.3g} s per step of {config.train.batch_size} × {config.train.max_length} tokens"
     )
     if found.hours is not None:
-        time += f", {found.steps} steps, {_duration(found.hours)} per adapter"
+        time += (
+            f", {found.steps} steps, {_duration(found.hours)} per {'adapter' if adapters else 'checkpoint'}"
+        )
     return [
         f"train, estimated for each of {found.processes} process(es): {found.total_gib:.1f} GiB"
-        f" (weights {found.weights_gib:.1f}, adapters and optimizer {found.adapters_gib:.1f},"
+        f" (weights {found.weights_gib:.1f}, {trained} {found.trained_gib:.1f},"
         f" activations {found.activations_gib:.1f}, head {found.head_gib:.1f})",
         f"train, estimated time at most: {time}"
         f" (at {machine.share:.0%} of {machine.peak_flops / 1e12:g} TFLOP/s per process: {machine.name})",

@@ -1,4 +1,4 @@
-"""Examples of the buckets artifact, as training takes them: truncated, buckets in the order of training.
+"""Examples as training takes them: truncated, buckets in the order of training, or steps as rolled out.
 
 They are written once per host, as files that all ranks map (`mapped.py`): 4 bytes per token, 1 per bucket and
 some 100 per example. The file lies in the run's scratch folder and goes with it.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from trims_core.errors import InputError, SchemaError
+from trims_core.errors import InputError
 from trims_core.fingerprint import sha256_json
-from trims_core.schema import BUCKETS, read_table
 from trims_core.training.mapped import (
     Array,
     ColumnWriter,
@@ -33,11 +31,12 @@ from trims_core.training.mapped import (
 )
 from trims_core.training.orders import RandomCuts, ordered, random_cuts
 from trims_core.training.plan import Lengths
+from trims_core.training.sources import Block, Source
 from trims_core.variants import Order
 
 logger = logging.getLogger(__name__)
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 """Of the files; raised when they hold something else."""
 _INSIDE_EXAMPLES: Final[tuple[Order, ...]] = ("shifted", "permuted")
 """Orders that move an example's own buckets: of what truncation leaves of it."""
@@ -69,30 +68,31 @@ class Examples:
     prompt_lengths: Lengths
     lengths: Lengths
     ends_in_turn: npt.NDArray[np.bool_]
-    """Whether the last token is the end of turn: not after truncation."""
-    buckets: Sequence[npt.NDArray[np.uint8]]
+    """Whether the last token is an end: not after truncation, nor of a rollout that never ended."""
+    buckets: Sequence[npt.NDArray[np.uint8]] | None
+    """Per completion token, in the order of training; None of rollouts."""
     n_buckets: int
     n_truncated: int
     n_without_completion: int
     reveal_steps: Sequence[npt.NDArray[np.int16]] | None = None
     """Of rollouts: the step at which each of the answer's tokens was revealed; −1: never."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What the source says of rows that are not there."""
 
 
-def load_examples(
-    shards: Sequence[Path], n_buckets: int, order: Order, seed: int, max_length: int, scratch: Path
-) -> Examples:
-    """The examples of some bucket shards, sorted by id, mapped from a folder in `scratch`.
+def load_examples(source: Source, order: Order, seed: int, max_length: int, scratch: Path) -> Examples:
+    """The examples of a source, sorted by id, mapped from a folder in `scratch`.
 
     The folder is written where it is not there yet; ranks that start at the same time wait for one of them.
 
     Raises:
-        SchemaError: a row whose buckets do not fit its tokens or exceed K.
+        SchemaError, CorruptShardError: see the sources.
         InputError: nothing is left to train on.
     """
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in shards]
-    about = [_VERSION, states, n_buckets, order, seed, max_length]
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files()]
+    about = [_VERSION, states, source.n_buckets, order, seed, max_length]
     folder = scratch / f"examples-{sha256_json(about)[:16]}"
-    make_once(folder, _Writing(shards, n_buckets, order, seed, max_length).write)
+    make_once(folder, _Writing(source, order, seed, max_length).write)
     pa.default_memory_pool().release_unused()  # what was written with: Arrow keeps pages that are free
     arrays = {name: map_array(folder, name) for name in _ARRAYS}
     lost = json.loads((folder / _LOST_FILE).read_bytes())
@@ -100,17 +100,24 @@ def load_examples(
     completion_lengths = arrays["length"] - arrays["prompt_length"]
     ids = map_column(folder, "ids", np.uint8)
     input_ids = map_column(folder, "tokens", np.int32)
-    buckets = map_column(folder, "buckets", np.uint8)
+    has_buckets = source.column == "buckets"
+    values = MappedRows(
+        map_column(folder, source.column, np.uint8 if has_buckets else np.int16),
+        arrays["bucket_start"],
+        completion_lengths,
+    )
     return Examples(
         ids=MappedNames(MappedRows(ids, arrays["id_start"], arrays["id_length"])),
         input_ids=MappedRows(input_ids, arrays["token_start"], arrays["length"]),
         prompt_lengths=arrays["prompt_length"],
         lengths=arrays["length"],
         ends_in_turn=arrays["ends_in_turn"],
-        buckets=MappedRows(buckets, arrays["bucket_start"], completion_lengths),
-        n_buckets=n_buckets,
+        buckets=values if has_buckets else None,
+        reveal_steps=None if has_buckets else values,
+        n_buckets=source.n_buckets,
         n_truncated=lost["n_truncated"],
         n_without_completion=lost["n_without_completion"],
+        left_out=lost["left_out"],
     )
 
 
@@ -118,8 +125,7 @@ def load_examples(
 class _Writing:
     """How the files are made: one shard in memory at a time, and some 100 bytes per example."""
 
-    shards: Sequence[Path]
-    n_buckets: int
+    source: Source
     order: Order
     seed: int
     max_length: int
@@ -128,16 +134,15 @@ class _Writing:
         """Fill the folder. Raises: like `load_examples`."""
         cuts = RandomCuts()
         if self.order == "random":
-            cuts = random_cuts(self._named_lengths, self.n_buckets, self.seed)
+            cuts = random_cuts(self.source.named_lengths, self.source.n_buckets, self.seed)
         parts: list[dict[str, Array]] = []
         names, lost = [], []
-        with ColumnWriter(folder, ("tokens", "buckets")) as columns:
-            for path in self.shards:
-                shard = _Shard.read(path, self.n_buckets)
-                kept_R = shard.prompt_lengths < self.max_length
-                parts.append(self._append(columns, shard, kept_R, cuts))
-                names.append(shard.ids.filter(pa.array(kept_R)))
-                lost.append(shard.ids.filter(pa.array(~kept_R)))
+        with ColumnWriter(folder, ("tokens", self.source.column)) as columns:
+            for block in self.source.blocks():
+                kept_R = block.prompt_lengths < self.max_length
+                parts.append(self._append(columns, block, kept_R, cuts))
+                names.append(block.ids.filter(pa.array(kept_R)))
+                lost.append(block.ids.filter(pa.array(~kept_R)))
         lost_ids = pa.concat_arrays(lost)
         ids = pa.concat_arrays(names)
         if not len(ids):
@@ -158,84 +163,36 @@ class _Writing:
         for name in _ARRAYS:
             np.save(folder / f"{name}.npy", arrays[name])
         about = {
-            "n_truncated": int((~arrays["ends_in_turn"]).sum()),
+            "n_truncated": int((~arrays.pop("is_whole")).sum()),
+            "left_out": self.source.left_out(),
             "n_without_completion": len(lost_ids),
             "ids": lost_ids.take(pc.sort_indices(lost_ids))[:_IDS_SHOWN].to_pylist(),
         }
         (folder / _LOST_FILE).write_text(json.dumps(about), encoding="utf-8")
 
     def _append(
-        self, columns: ColumnWriter, shard: _Shard, kept_R: npt.NDArray[np.bool_], cuts: RandomCuts
+        self, columns: ColumnWriter, block: Block, kept_R: npt.NDArray[np.bool_], cuts: RandomCuts
     ) -> dict[str, Array]:
-        """Writes the rows of a shard that are kept; gives back their numbers."""
-        full_R = np.diff(shard.token_offsets)
+        """Writes the rows of a block that are kept; gives back their numbers."""
+        full_R, value_offsets = np.diff(block.token_offsets), block.value_offsets
         length_R = np.minimum(full_R, self.max_length)
         for row in np.flatnonzero(kept_R).tolist():
-            start, first = shard.token_offsets[row], shard.bucket_offsets[row]
-            room = length_R[row] - shard.prompt_lengths[row]
-            bucket = shard.buckets[first : shard.bucket_offsets[row + 1]]
+            start, first = block.token_offsets[row], value_offsets[row]
+            room = length_R[row] - block.prompt_lengths[row]
+            values = block.values[first : value_offsets[row + 1]]
             if self.order in _INSIDE_EXAMPLES:
-                bucket = bucket[:room]
-            name = shard.ids[row].as_py() if self.order in _BY_NAME else ""
-            shown = ordered(bucket, name, self.n_buckets, self.order, self.seed, cuts)
-            columns.append(tokens=shard.tokens[start : start + length_R[row]], buckets=shown[:room])
+                values = values[:room]
+            name = block.ids[row].as_py() if self.order in _BY_NAME else ""
+            shown = ordered(values, name, self.source.n_buckets, self.order, self.seed, cuts)
+            tokens = block.tokens[start : start + length_R[row]]
+            both: dict[str, Array] = {"tokens": tokens, self.source.column: shown[:room]}
+            columns.append(**both)
         return {
-            "prompt_length": shard.prompt_lengths[kept_R],
+            "prompt_length": block.prompt_lengths[kept_R],
             "length": length_R[kept_R],
-            "ends_in_turn": full_R[kept_R] <= self.max_length,
+            "ends_in_turn": block.has_end[kept_R] & (full_R[kept_R] <= self.max_length),
+            "is_whole": full_R[kept_R] <= self.max_length,
         }
-
-    def _named_lengths(self) -> Iterator[tuple[str, int]]:
-        for path in self.shards:
-            table = pq.read_table(path, columns=["id", "bucket"])
-            lengths = pc.list_value_length(table["bucket"]).to_pylist()
-            yield from zip(table["id"].to_pylist(), lengths, strict=True)
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """A bucket shard, checked: row r has the tokens from token_offsets[r] to token_offsets[r + 1]."""
-
-    ids: Any
-    tokens: npt.NDArray[np.int32]
-    token_offsets: Lengths
-    prompt_lengths: Lengths
-    buckets: npt.NDArray[np.uint8]
-    bucket_offsets: Lengths
-
-    @staticmethod
-    def read(path: Path, n_buckets: int) -> _Shard:
-        """Raises: SchemaError where a row's buckets do not fit its tokens or exceed K."""
-        table = read_table(path, BUCKETS)
-        tokens, token_offsets = _flat(table["input_ids"])
-        buckets, bucket_offsets = _flat(table["bucket"])
-        prompts = np.asarray(table["prompt_length"]).astype(np.int64)
-        shard = _Shard(table["id"].combine_chunks(), tokens, token_offsets, prompts, buckets, bucket_offsets)
-        shard._check(path, n_buckets)
-        return shard
-
-    def _check(self, path: Path, n_buckets: int) -> None:
-        n_completion_R = np.diff(self.token_offsets) - self.prompt_lengths
-        n_bucket_R = np.diff(self.bucket_offsets)
-        for row in np.flatnonzero(n_bucket_R != n_completion_R)[:1].tolist():
-            raise SchemaError(
-                f"{path}: id {self.ids[row].as_py()!r} has {n_bucket_R[row]} buckets for"
-                f" {n_completion_R[row]} completion tokens; redo it with --refresh buckets"
-            )
-        for place in np.flatnonzero((self.buckets < 1) | (self.buckets > n_buckets))[:1].tolist():
-            row = int(np.searchsorted(self.bucket_offsets, place, side="right")) - 1
-            own = self.buckets[self.bucket_offsets[row] : self.bucket_offsets[row + 1]]
-            raise SchemaError(
-                f"{path}: id {self.ids[row].as_py()!r} has buckets {own.min()}…{own.max()}, expected"
-                f" 1…{n_buckets}; redo it with --refresh buckets"
-            )
-
-
-def _flat(lists: Any) -> tuple[Array, Lengths]:
-    """Values and offsets of a list column."""
-    array = lists.combine_chunks()
-    lengths = np.asarray(pc.list_value_length(array)).astype(np.int64)
-    return np.asarray(array.flatten()), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
 
 def _starts(lengths: Lengths) -> Lengths:

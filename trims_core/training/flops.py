@@ -45,13 +45,17 @@ class Speed:
         return round(tokens_per_second * self.flops_per_token / (peak * self.world_size), 4)
 
 
-def flops_per_token(n_linear: int, n_trained: int, n_passes: int, n_learned: int) -> float:
+def flops_per_token(n_linear: int, n_adapters: int | None, n_passes: int, n_learned: int) -> float:
     """2 per weight and pass forwards; as much backwards to the inputs; as much again for trained weights.
 
-    Attention's own products are left out: at training lengths they are a few percent.
+    Attention's own products are left out: at training lengths they are a few percent. The head counts for
+    every token, though only scored ones go through it.
 
     Args:
-        n_linear: weights of the linear modules and the head. n_trained: of them, or of adapters.
+        n_linear: weights of the linear modules and the head.
+        n_adapters: weights of adapters beside them; None: they are trained themselves.
         n_passes: forwards; n_learned: those that are followed by a backward pass.
     """
-    return 2.0 * n_linear * (n_passes + n_learned) + 6.0 * n_trained * n_learned
+    n_trained = n_linear if n_adapters is None else n_adapters
+    own = 2.0 * n_linear * (n_passes + n_learned) + 2.0 * n_trained * n_learned
+    return own if n_adapters is None else own + 2.0 * n_adapters * (n_passes + n_learned)

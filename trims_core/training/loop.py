@@ -59,7 +59,7 @@ class Loop:
             fault_point("train.after_step")
             stops = not is_last and self.world.any(self.stop_requested())
             self.reporter.step(done, loss, self.world.sum(self._parts), lr, norm, totals)
-            if done % train.eval_steps == 0:
+            if done % train.eval_steps == 0 or (is_last and train.keep == "best"):
                 self.validate(done)
             if done % train.save_steps == 0 or is_last or stops:
                 self.reporter.say(done, f"saving a checkpoint at step {done}")

@@ -145,6 +145,7 @@ class Schedule:
         ids: Sequence[str],
         prompt_lengths: Lengths,
         lengths: Lengths,
+        ends_in_turn: npt.NDArray[np.bool_],
         chosen: Sequence[int] | Lengths,
         *,
         seed: int,
@@ -157,6 +158,7 @@ class Schedule:
         self._ids = ids
         self._prompt_lengths = prompt_lengths
         self._lengths = lengths
+        self._ends_in_turn = ends_in_turn
         self._chosen = np.asarray(chosen, np.int64)
         self._seed = seed
         self._batch_size = batch_size
@@ -221,7 +223,9 @@ class Schedule:
         return self.entry(int(self._permutation(epoch)[place]), epoch)
 
     def entry(self, example: int, epoch: int) -> Entry:
-        """One pass over an example, with the number of its ends: drawn, and none where max_length cuts."""
+        """One pass over an example, with the number of its ends: drawn, and none behind an open end."""
+        if not self._ends_in_turn[example]:
+            return Entry(example, epoch)
         drawn = count_ends(self._seed, epoch, self._ids[example], self._padding.end_tokens)
         return Entry(example, epoch, min(drawn, self._padding.max_length - int(self._lengths[example])))
 

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from trims_core.training.settings import base_name
 from trims_core.training.spec import TrainSpec
 
 
-def write_result(spec: TrainSpec, model: Any) -> None:
-    """Write the trained weights into the folder `spec.adapter`."""
+def write_adapter(spec: TrainSpec, adapted: Any) -> None:
+    """Write the adapter of a model that PEFT has wrapped into the folder `spec.adapter`."""
     from trims_core.students import save_adapter_official
 
-    save_adapter_official(model, spec.adapter, base=base_name(spec.student))
+    save_adapter_official(adapted, spec.adapter, base=base_name(spec.student))
+
+
+def write_checkpoint(spec: TrainSpec, student: Any, weights: Mapping[str, Tensor]) -> None:
+    """Write a whole checkpoint into the folder `spec.adapter`, its weights in `student.dtype`.
+
+    Args:
+        student: what was loaded: its family, tokenizer, and the module that names the weights.
+        weights: the trained ones, by their names inside.
+    """
+    import torch
+
+    from trims_core.students import copy_companions, save_official
+
+    dtype = getattr(torch, spec.student.dtype)
+    save_official(
+        student.model,
+        student.family.config,
+        student.tokenizer if student.has_tokenizer else None,
+        spec.adapter,
+        weights={name: weight.to(dtype) for name, weight in weights.items()},
+    )
+    copy_companions(spec.student.model, spec.student.revision, spec.adapter)

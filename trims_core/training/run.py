@@ -1,6 +1,6 @@
 """One process of a training run: `python -m trims_core.training.run SPEC.json`, started by launch.py.
 
-Ends with 0 (all steps done, adapter written by rank 0), 143 (asked to stop; the state was saved) or an
+Ends with 0 (all steps done, the result written by rank 0), 143 (asked to stop; the state was saved) or an
 error's exit code, with class and message in error-<rank>.json.
 """
 
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from trims_core._faults import fault_point
 from trims_core.errors import TrimsError
@@ -24,6 +24,7 @@ from trims_core.training.spec import TrainSpec
 from trims_core.training.warm import compiled_operator, load_operator
 
 if TYPE_CHECKING:
+    from trims_core.students import Student
     from trims_core.training.data import RunData
     from trims_core.training.examples import Examples
     from trims_core.training.method import Method
@@ -100,6 +101,7 @@ def train(
     from trims_core.training.loop import Loop
     from trims_core.training.method import Context, build_method
     from trims_core.training.saving import Saver
+    from trims_core.training.sources import source_of
     from trims_core.training.student import Denoiser, TrainedStudent
     from trims_core.training.trainable import new_trainable
     from trims_core.training.world import World
@@ -112,9 +114,8 @@ def train(
     if checkpoint is not None:
         check_world_size(checkpoint, spec.world_size)
     n_done = checkpoint.step if checkpoint else 0
-    examples = load_examples(
-        spec.shards, spec.n_buckets, spec.variant.token_order, spec.seed, spec.train.max_length, spec.folder
-    )
+    order, max_length = spec.variant.token_order, spec.train.max_length
+    examples = load_examples(source_of(spec), order, spec.seed, max_length, spec.folder)
     # 2. the student, and the method that trains it
     say(n_done, 0, "loading the student", always=True)
     student = _load_student(spec)
@@ -130,7 +131,7 @@ def train(
     engine = new_engine(spec, denoiser)
     world = World(rank, spec.world_size, engine.device)
     data = run_data(spec, examples, context, family.eos_id, world)
-    saver = Saver(spec, denoiser, engine, world)
+    saver = Saver(spec, denoiser, engine, world, n_done)
     if checkpoint is not None:
         saver.load(checkpoint)
     reporter = _reporter(spec, denoiser, method, data.n_steps, n_done, progress, world)
@@ -143,8 +144,9 @@ def train(
     finally:
         reporter.close()
     # 5. the result
-    reporter.say(data.n_steps, "writing the adapter", always=True)
-    _finish(spec, saver, denoiser, examples, data, world)
+    what = "the checkpoint" if spec.train.lora is None else "the adapter"
+    reporter.say(data.n_steps, f"writing {what}", always=True)
+    _finish(spec, saver, student, denoiser, examples, data, world)
 
 
 def launched_rank() -> int:
@@ -167,8 +169,9 @@ def _reporter(
     from trims_core.training.reporting import Reporter
     from trims_core.training.saving import count_linear, count_trainable
 
-    n_linear, n_trained = count_linear(denoiser), count_trainable(denoiser)
-    flops = flops_per_token(n_linear, n_trained, spec.variant.passes, method.n_losses)
+    n_linear = count_linear(denoiser)
+    n_adapters = count_trainable(denoiser) if spec.train.lora else None
+    flops = flops_per_token(n_linear, n_adapters, spec.variant.passes, method.n_losses)
     speed = Speed(flops, world.size, spec.student.dtype)
     metrics = MetricsLog(spec.paths.metrics, n_done) if world.rank == 0 else None
     trackers = None
@@ -178,7 +181,7 @@ def _reporter(
     return Reporter(n_steps, world.device, metrics, progress, trackers, speed)
 
 
-def _load_student(spec: TrainSpec) -> Any:
+def _load_student(spec: TrainSpec) -> Student:
     from trims_core.students import load_student
 
     return load_student(
@@ -192,20 +195,31 @@ def _load_student(spec: TrainSpec) -> Any:
 
 
 def _finish(
-    spec: TrainSpec, saver: Saver, denoiser: Denoiser, examples: Examples, data: RunData, world: World
+    spec: TrainSpec,
+    saver: Saver,
+    student: Student,
+    denoiser: Denoiser,
+    examples: Examples,
+    data: RunData,
+    world: World,
 ) -> None:
     """Write the result under the official module names, and what the stage wants to know."""
     from trims_core.training.partitions import gathered
-    from trims_core.training.result import write_result
+    from trims_core.training.result import write_adapter, write_checkpoint
     from trims_core.training.saving import count_trainable, trainable
 
     best_step = saver.keep_best()
-    saver.finite_weights(data.n_steps)
-    with gathered(trainable(denoiser).values()):
+    weights = saver.finite_weights(data.n_steps)
+    partitioned = trainable(denoiser).values() if spec.train.lora else ()
+    with gathered(partitioned):
         if world.rank:
             return
         fault_point("train.before_adapter")
-        write_result(spec, denoiser.model)
+        if spec.train.lora is None:
+            inside = {name.removeprefix("model."): weight for name, weight in weights.items()}
+            write_checkpoint(spec, student, inside)
+        else:
+            write_adapter(spec, denoiser.model)
     for path in spec.adapter.iterdir():  # before the result says that they are there
         fsync_file(path)
     counts = {
@@ -213,6 +227,7 @@ def _finish(
         "n_validation": len(data.validation_ids),
         "n_truncated": examples.n_truncated,
         "n_without_completion": examples.n_without_completion,
+        **examples.left_out,
     }
     result = {
         "steps": data.n_steps,

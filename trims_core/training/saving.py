@@ -38,12 +38,16 @@ WEIGHTS_NAME: Final = "trainable.safetensors"
 class Saver:
     """Writes and reads the checkpoints of one rank.
 
+    Args:
+        n_done: optimizer steps of the checkpoint that is gone on from; what was best later is found again.
+
     Raises: TrainingDivergedError where a weight that would be kept is not finite; DiskFullError.
     """
 
-    def __init__(self, spec: TrainSpec, model: nn.Module, engine: Engine, world: World) -> None:
+    def __init__(self, spec: TrainSpec, model: nn.Module, engine: Engine, world: World, n_done: int) -> None:
         self._spec, self._model, self._engine, self._world = spec, model, engine, world
-        self._best = read_best(spec.paths.best) if spec.train.keep == "best" else None
+        best = read_best(spec.paths.best) if spec.train.keep == "best" else None
+        self._best = best if best and best[0] <= n_done else None
 
     def save(self, step: int) -> None:
         """A checkpoint of this step, marked once every rank has written its part."""
@@ -86,7 +90,9 @@ class Saver:
             with disk_errors(path.parent):
                 save_file(weights, temporary, {"step": str(step), "loss": repr(loss)})
                 fsync_file(temporary)
+                fault_point("train.before_best")
                 temporary.replace(path)
+                fault_point("train.after_best")
         self._world.wait()
 
     def keep_best(self) -> int | None:
@@ -97,24 +103,22 @@ class Saver:
         return self._best[0]
 
     def finite_weights(self, step: int) -> dict[str, Tensor]:
-        """Copies of the trained weights on the CPU, by name; all ranks ask together.
+        """Copies of the trained weights on the CPU, by name, for rank 0; all ranks ask together.
 
         Raises: TrainingDivergedError where one is not finite.
         """
-        weights = trainable(self._model)
-        with gathered(weights.values()):
-            copies = {
-                name: weight.detach().to("cpu", copy=True).contiguous() for name, weight in weights.items()
-            }
-        for name, weight in copies.items():
-            if not torch.isfinite(weight).all():
-                raise diverged(self._spec, f"weight {name}", float("nan"), step)
+        copies = {}
+        for name, weight in trainable(self._model).items():
+            with gathered([weight]):
+                if not torch.isfinite(weight).all():
+                    raise diverged(self._spec, f"weight {name}", float("nan"), step)
+                if self._world.rank == 0:
+                    copies[name] = weight.detach().to("cpu", copy=True).contiguous()
         return copies
 
     def _put(self, saved: Mapping[str, Tensor]) -> None:
-        weights = trainable(self._model)
-        with gathered(weights.values(), changed=True), torch.no_grad():
-            for name, weight in weights.items():
+        for name, weight in trainable(self._model).items():
+            with gathered([weight], changed=True), torch.no_grad():
                 weight.copy_(saved[name])
 
 

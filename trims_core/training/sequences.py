@@ -106,13 +106,15 @@ class View:
 
     noisy_BL: int64, [MASK] put in. scored_BL: bool, masked positions that have a loss. weight_BL: float32,
     the weights of their cross-entropies before normalisation, 0 elsewhere. dropout_seed: seeds its dropout,
-    so that a resumed or differently split run drops the same units.
+    so that a resumed or differently split run drops the same units. aligned: whether a token's prediction is
+    read where its family decodes it from; a published program reads it at the token itself.
     """
 
     noisy_BL: Tensor
     scored_BL: Tensor
     weight_BL: Tensor
     dropout_seed: int
+    aligned: bool = True
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,8 @@ def gather(
         start, end = int(prompt_B1[row]), int(length_B1[row])
         # copies: what is mapped is read-only
         target_BL[row, :end] = torch.from_numpy(examples.input_ids[example].astype(np.int64))
-        bucket_BL[row, start:end] = torch.from_numpy(examples.buckets[example].copy())
+        if examples.buckets is not None:
+            bucket_BL[row, start:end] = torch.from_numpy(examples.buckets[example].copy())
         if examples.reveal_steps is not None:
             reveal_BL[row, start:end] = torch.from_numpy(examples.reveal_steps[example].copy())
     place_L = torch.arange(micro_batch.pad_to)

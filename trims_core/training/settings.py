@@ -5,14 +5,22 @@ Whatever a training does not read is at its default here: adapters whose setting
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from trims_core.config import StudentConfig, TrainConfig, TrainingConfig, TrimsConfig
+from trims_core.config import LoraSettings, StudentConfig, TrainConfig, TrainingConfig, TrimsConfig
+from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
 from trims_core.sections import LATER, OPERATIONAL, Section
-from trims_core.training.zero import deepspeed_settings
+from trims_core.students.adapter_config import (
+    ADAPTER_CONFIG_NAME,
+    ADAPTER_WEIGHTS_NAME,
+    read_adapter_config,
+)
+from trims_core.students.tensor_files import tensor_names
+from trims_core.training.zero import deepspeed_settings, zero_stage
 from trims_core.user_code import source_file
 from trims_core.variants import EndsConfig, Variant
 
@@ -21,7 +29,7 @@ class TrainSettings(Section):
     """One adapter's training."""
 
     train: TrainingConfig
-    """With `length_window` filled in; without what overrides leave unread, and without the path `deepspeed`."""
+    """With `length_window` filled in; without what overrides leave unread, and without `deepspeed`'s path."""
     variant: Variant
     """Its method and what that reads; its ends are in `ends`."""
     ends: EndsConfig
@@ -46,6 +54,8 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
     """
     name, seed = str(node.params["variant"]), int(node.params["seed"])
     variant = config.train.variants[name]
+    deepspeed = deepspeed_settings(config.train.deepspeed)
+    check_trainable(config.train, deepspeed)
     return TrainSettings(
         train=shared_settings(config.train),
         variant=variant.as_read(),
@@ -53,10 +63,20 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
         seed=seed,
         student=config.student.without_template(),
         validated_every=config.train.eval_steps if config.train.keep == "best" else None,
-        deepspeed=deepspeed_settings(config.train.deepspeed),
+        deepspeed=deepspeed,
         variant_name=name,
         run_name=f"{config.name}/{name}-s{seed}",
     )
+
+
+def check_trainable(train: TrainingConfig, deepspeed: Mapping[str, Any]) -> None:
+    """Raises ConfigError for ways to cut up weights among ranks that full fine-tuning does not have."""
+    if train.lora is None and zero_stage(deepspeed) == 3:
+        raise ConfigError(
+            f"train.deepspeed: {train.deepspeed}: ZeRO stage 3 with train.lora null: a head that is trained"
+            " and cut up among the ranks is not supported; expected stage 2 or less (train.deepspeed: null),"
+            " or train.lora with an adapter's shape"
+        )
 
 
 def shared_settings(train: TrainConfig) -> TrainingConfig:
@@ -78,11 +98,27 @@ def outside_inputs(settings: TrainSettings, digests: Digests) -> dict[str, str]:
     """
     found = {"student": digests.checkpoint(settings.student.model, settings.student.revision)}
     if settings.train.init_adapter is not None:
-        found["init_adapter"] = digests.tree(settings.train.init_adapter, ("adapter_*.json", "*.safetensors"))
+        folder = Path(settings.train.init_adapter)
+        _check_given(folder, settings.train.lora)
+        found["init_adapter"] = digests.tree(folder, (ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME))
     for field, code in settings.variant.own_code().items():
         where = f"train.variants.{settings.variant_name}.{field}"
         found[field] = digests.file(source_file(code, where))
     return found
+
+
+def _check_given(folder: Path, lora: LoraSettings | None) -> None:
+    """Raises ConfigError unless a folder holds an adapter of the rank that is wanted."""
+    try:
+        found = read_adapter_config(folder / ADAPTER_CONFIG_NAME)
+        tensor_names(folder / ADAPTER_WEIGHTS_NAME)
+    except ConfigError as error:
+        raise ConfigError(f"train.init_adapter: {error}") from error
+    if lora is not None and (found["r"], found["lora_alpha"]) != (lora.r, lora.alpha):
+        raise ConfigError(
+            f"train.init_adapter: {folder} has r {found['r']} and alpha {found['lora_alpha']:g}, train.lora"
+            f" says r {lora.r} and alpha {lora.alpha:g}; set train.lora to the adapter's"
+        )
 
 
 def base_name(student: StudentConfig) -> str:

@@ -65,7 +65,7 @@ class RunPaths:
 
 
 class TrainSpec(Section):
-    """One adapter to train.
+    """One adapter to train, or one checkpoint where every weight is.
 
     engine `plain` is one process without DeepSpeed: the same loop and losses, for small models and tests.
     """
@@ -78,11 +78,17 @@ class TrainSpec(Section):
     deepspeed: dict[str, Any]
     """DeepSpeed's configuration; read with engine `deepspeed`."""
     shards: tuple[Path, ...]
+    """Of buckets; of tokens where there is no teacher, or where the answers are rollouts."""
     n_buckets: int
+    """0: the shards are tokens."""
+    rollouts: tuple[Path, ...] = ()
+    rollout_grades: tuple[Path, ...] = ()
+    answers: Literal["right", "all"] = "right"
+    """Which rollouts are trained on."""
     folder: Path
     """For checkpoints and logs; survives crashes."""
     adapter: Path
-    """Where the adapter is written."""
+    """Where the result is written: the adapter, or the checkpoint."""
     world_size: int = 1
     device: str = "cpu"
     engine: Engine = "deepspeed"

@@ -1,6 +1,6 @@
-"""The stage `train`: one LoRA adapter per variant and seed, from the buckets artifact.
+"""The stage `train`: an adapter, or a whole checkpoint, per variant and seed, from what its method takes.
 
-An adapter is one unit. Its checkpoints lie in the attempt's scratch/, so that a training that was killed
+A training is one unit. Its checkpoints lie in the attempt's scratch/, so that a training that was killed
 continues, and one that was finished but not recorded is not repeated.
 
 Imports nothing heavy: keys are computed on every run, training itself happens in child processes.
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trims_core._faults import fault_point
 from trims_core.errors import IncompleteArtifactError
+from trims_core.hub import PROGRAM_FILES, matches
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Artifact, Attempt, Made, UnitRecord
+from trims_core.trained import ADAPTER, CHECKPOINT
 from trims_core.training.card import model_card
 from trims_core.training.settings import TrainSettings, outside_inputs, train_settings
 
@@ -30,20 +32,21 @@ logger = logging.getLogger(__name__)
 
 STAGE: Final = "train"
 VERSION: Final = 3
-UNIT: Final = "adapter"
 CARD_FILE: Final = "README.md"
 METRICS_FILE: Final = "metrics.jsonl"
 TIMES_FILE: Final = "times.jsonl"
 """What was measured at every step; apart from the metrics, which are the same whenever it is trained."""
 GPU_NODES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of which one exists where there is a GPU."""
-_FILES: Final = ("adapter_config.json", "adapter_model.safetensors", CARD_FILE, METRICS_FILE, TIMES_FILE)
+_ASIDE: Final = (CARD_FILE, METRICS_FILE, TIMES_FILE, *PROGRAM_FILES)
+"""Files (patterns of names) that no model is loaded from."""
 
 
 def units(work: Work, _facts: None) -> list[Unit]:
-    """The adapter: its settings, the student's weights, the buckets' contents."""
-    inputs = {**work.inputs, "buckets": work.parents["buckets"].content_digest}
-    return [Unit(UNIT, work.settings.result_fields(), inputs)]
+    """The training: its settings, the student's weights, the contents of what it is trained on."""
+    inputs = {**work.inputs, **{role: parent.content_digest for role, parent in work.parents.items()}}
+    name = CHECKPOINT if work.settings.train.lora is None else ADAPTER
+    return [Unit(name, work.settings.result_fields(), inputs)]
 
 
 @contextmanager
@@ -60,10 +63,10 @@ def maker(work: Work, _facts: None, _waiting: Sequence[Unit], _done: Sequence[Un
     train = work.settings.train
     world_size = count_processes(train.launch)
     accumulation_steps(train, world_size)
-    edges = _edges(work.parents["buckets"])
+    edges = _edges(work.parents["buckets"]) if "buckets" in work.parents else None
 
     def make(unit: Unit, attempt: Attempt) -> Made:
-        spec = _spec(work, attempt, edges["k"], world_size)
+        spec = _spec(work, attempt, edges["k"] if edges else 0, world_size)
         if not spec.paths.result.exists():
             try:
                 run_training(spec, train.launch, work.progress)
@@ -84,12 +87,12 @@ def _keep_logs(spec: TrainSpec, folder: Path) -> None:
 
 def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
     """Counts, and how the training ended."""
-    adapter = done[UNIT]
+    (trained,) = done.values()
     settings: TrainSettings = work.settings
-    info: dict[str, Any] = {"variant": settings.variant_name, "seed": settings.seed, **adapter.notes["info"]}
+    info: dict[str, Any] = {"variant": settings.variant_name, "seed": settings.seed, **trained.notes["info"]}
     logger.info("train: %s, final loss %s", work.node_id, info["final_train_loss"])
-    card = adapter.file(CARD_FILE).read_text(encoding="utf-8").partition("\n---\n")[2]
-    return Outcome(adapter.notes["counts"], info, card, settings.seed)
+    card = trained.file(CARD_FILE).read_text(encoding="utf-8").partition("\n---\n")[2]
+    return Outcome(trained.notes["counts"], info, card, settings.seed)
 
 
 SPEC: Final = StageSpec(
@@ -115,8 +118,11 @@ def _spec(work: Work, attempt: Attempt, n_buckets: int, world_size: int) -> Trai
         student=settings.student,
         seed=settings.seed,
         deepspeed=settings.deepspeed,
-        shards=tuple(path.absolute() for path in work.parents["buckets"].files("buckets-", ".parquet")),
+        shards=_files(work, "buckets" if n_buckets else "tokens"),
         n_buckets=n_buckets,
+        rollouts=_files(work, "rollouts"),
+        rollout_grades=_files(work, "grades"),
+        answers=getattr(settings.variant, "answers", "right"),
         folder=attempt.scratch.absolute(),
         adapter=attempt.path.absolute(),
         world_size=world_size,
@@ -125,10 +131,19 @@ def _spec(work: Work, attempt: Attempt, n_buckets: int, world_size: int) -> Trai
     )
 
 
+def _files(work: Work, role: str) -> tuple[Path, ...]:
+    """The tables of a parent, unit by unit; empty where there is no such parent."""
+    parent = work.parents.get(role)
+    if parent is None:
+        return ()
+    names = ("buckets-", ".parquet") if role == "buckets" else ("", f"/{role}.parquet")
+    return tuple(path.absolute() for path in parent.files(*names))
+
+
 def _describe(
-    settings: TrainSettings, edges: Mapping[str, Any], digests: Mapping[str, str], spec: TrainSpec
+    settings: TrainSettings, edges: Mapping[str, Any] | None, digests: Mapping[str, str], spec: TrainSpec
 ) -> Made:
-    """Puts metrics and model card beside a finished adapter."""
+    """Puts metrics and model card beside a finished adapter or checkpoint."""
     from trims_core.training.journal import MEASURED, read_metrics
 
     result = json.loads(spec.paths.result.read_bytes())
@@ -159,7 +174,8 @@ def _describe(
             "train_seconds": rows[-1]["seconds"] if rows else 0.0,
         },
     }
-    return Made(dict.fromkeys(_FILES), notes, aside=(CARD_FILE, METRICS_FILE, TIMES_FILE))
+    files = sorted(path.name for path in spec.adapter.iterdir())
+    return Made(dict.fromkeys(files), notes, aside=[name for name in files if matches(name, _ASIDE)])
 
 
 def _edges(buckets: Artifact) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from trims_core.students import Family
-from trims_core.training.head import Rows, head_cross_entropy, head_rows
+from trims_core.training.head import head_cross_entropy
+from trims_core.training.rows import Rows, head_rows
 from trims_core.training.sequences import Batch, View
 
 
@@ -64,7 +65,8 @@ class Denoiser(nn.Module):
         hidden_BLD = causal.base_model(
             input_ids=view.noisy_BL, attention_mask=attention_BL, use_cache=False
         ).last_hidden_state
-        return self.family.align(hidden_BLD)[view.scored_BL]
+        aligned_BLD = self.family.align(hidden_BLD) if view.aligned else hidden_BLD
+        return aligned_BLD[view.scored_BL]
 
 
 class TrainedStudent:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from trims_core.config import LoraSettings
@@ -20,8 +22,10 @@ def new_trainable(student: Any, spec: TrainSpec) -> nn.Module:
     train = spec.train
     if train.lora is None:
         model: Any = student.model.requires_grad_(True)
+        if spec.engine == "plain":  # DeepSpeed keeps float32 copies itself
+            model.float()
     elif train.init_adapter is not None:
-        model = _given_lora(student.model, train.lora, Path(train.init_adapter))
+        model = _given_lora(student, train.lora, Path(train.init_adapter))
     else:
         targets = student.family.lora_targets(train.lora.targets)
         model = add_lora(student.model, train.lora, targets, spec.seed)
@@ -44,22 +48,31 @@ def add_lora(model: Any, settings: LoraSettings, targets: str | list[str], seed:
         return get_peft_model(model, config)
 
 
-def _given_lora(model: Any, settings: LoraSettings, folder: Path) -> PeftModel:
-    """The model with a folder's adapter, to be trained on. Raises: ConfigError: it has another shape."""
+def _given_lora(student: Any, settings: LoraSettings, folder: Path) -> PeftModel:
+    """The model with a folder's adapter, to be trained on.
+
+    Raises: ConfigError: the adapter is not of `settings`' rank, or wraps other modules than its targets.
+    """
     from trims_core.students import load_adapter_official
 
-    adapted = load_adapter_official(model, folder)
-    config: Any = adapted.peft_config[adapted.active_adapter]
-    if (config.r, config.lora_alpha) != (settings.r, settings.alpha):
+    adapted = load_adapter_official(student.model, folder)
+    layers = {name: layer for name, layer in student.model.named_modules() if isinstance(layer, LoraLayer)}
+    targets = re.compile(student.family.lora_targets(settings.targets))
+    wanted = {name for name, _ in student.model.named_modules() if targets.fullmatch(name)}
+    other = [student.family.official_name(name) for name in sorted(wanted ^ layers.keys())]
+    if other:
         raise ConfigError(
-            f"train.init_adapter: {folder} has r {config.r} and alpha {config.lora_alpha:g}, train.lora says"
-            f" r {settings.r} and alpha {settings.alpha:g}; set train.lora to the adapter's"
+            f"train.init_adapter: {folder} wraps {len(layers)} modules, train.lora.targets"
+            f" {', '.join(settings.targets)} are {len(wanted)}; they differ in {len(other)}, e.g. {other[0]}."
+            " Set train.lora.targets to the adapter's modules (never the head or the embedding)"
         )
     for name, weight in adapted.named_parameters():
         weight.requires_grad_("lora_" in name)
-    for module in adapted.modules():
-        for dropout in getattr(module, "lora_dropout", {}).values():
-            dropout.p = settings.dropout
+    # adapters are loaded to decode with, without dropout
+    for layer in layers.values():
+        for name in layer.lora_dropout:
+            layer.lora_dropout[name] = nn.Dropout(settings.dropout) if settings.dropout else nn.Identity()
+    adapted.peft_config[adapted.active_adapter].lora_dropout = settings.dropout
     return adapted
 
 

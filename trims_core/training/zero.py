@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,6 +118,6 @@ def _wrong_blocks(settings: Any) -> Iterator[str]:
             yield f"{name}: DeepSpeed has no such block; {nearest_name(name, _KNOWN)}"
 
 
-def zero_stage(settings: dict[str, Any]) -> Any:
+def zero_stage(settings: Mapping[str, Any]) -> Any:
     """What is cut up among the ranks: 1 optimizer states, 2 gradients too, 3 weights too; 0 nothing."""
     return settings.get("zero_optimization", {}).get("stage", 0)

@@ -12,6 +12,7 @@ from pydantic import Discriminator, Tag
 from trims_core.variants.base import EndsConfig, Order, Pads, Role, VariantConfig
 from trims_core.variants.d3llm import D3llmVariant
 from trims_core.variants.dparallel import DParallelVariant
+from trims_core.variants.lift import GiftVariant, LiftVariant
 from trims_core.variants.tabom import TabomVariant
 from trims_core.variants.trims import LossWeight, StandardVariant, TrimsVariant
 
@@ -25,6 +26,8 @@ def _method(value: Any) -> str:
 Variant: TypeAlias = Annotated[
     Annotated[TrimsVariant, Tag("trims")]
     | Annotated[StandardVariant, Tag("standard")]
+    | Annotated[LiftVariant, Tag("lift")]
+    | Annotated[GiftVariant, Tag("gift")]
     | Annotated[TabomVariant, Tag("tabom")]
     | Annotated[DParallelVariant, Tag("dparallel")]
     | Annotated[D3llmVariant, Tag("d3llm")],
@@ -35,6 +38,8 @@ __all__ = [
     "D3llmVariant",
     "DParallelVariant",
     "EndsConfig",
+    "GiftVariant",
+    "LiftVariant",
     "LossWeight",
     "Order",
     "Pads",

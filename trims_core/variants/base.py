@@ -93,3 +93,12 @@ class VariantConfig(Section):
     def unread(self) -> frozenset[str]:
         """Names of this method's fields that its other settings leave without effect."""
         return frozenset()
+
+
+class RolloutVariant(VariantConfig):
+    """A method that is trained on the student's own answers."""
+
+    needs: ClassVar[Role] = "rollouts"
+
+    answers: Literal["right", "all"] = "right"
+    """Which of them: those graded right (of several to a prompt all such), or all."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from trims_core.sections import Fraction
-from trims_core.variants.base import Role, VariantConfig
+from trims_core.variants.base import RolloutVariant
 from trims_core.variants.blocks import BlockLengths
 
 
@@ -19,11 +19,10 @@ def _shift(value: Any) -> Any:
     raise ValueError("expected a number of tokens from 0 on, permuted, or random")
 
 
-class D3llmVariant(VariantConfig):
+class D3llmVariant(RolloutVariant):
     """One block of an answer as it stood at one step of its decoding, and the complement."""
 
     module: ClassVar[str] = "d3llm"
-    needs: ClassVar[Role] = "rollouts"
 
     method: Literal["d3llm"] = "d3llm"
     block_lengths: BlockLengths = None

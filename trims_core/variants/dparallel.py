@@ -7,15 +7,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from trims_core.sections import Fraction
-from trims_core.variants.base import Role, VariantConfig
+from trims_core.variants.base import RolloutVariant
 from trims_core.variants.blocks import BlockLength
 
 
-class DParallelVariant(VariantConfig):
+class DParallelVariant(RolloutVariant):
     """A block of an answer masked at random, and its complement; right predictions are made surer."""
 
     module: ClassVar[str] = "dparallel"
-    needs: ClassVar[Role] = "rollouts"
 
     method: Literal["dparallel"] = "dparallel"
     block_length: BlockLength = None

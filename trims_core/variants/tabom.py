@@ -6,14 +6,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from trims_core.variants.base import Role, VariantConfig
+from trims_core.variants.base import RolloutVariant
 
 
-class TabomVariant(VariantConfig):
+class TabomVariant(RolloutVariant):
     """Answers as they stood at one step of their decoding; the loss is on what the next steps revealed."""
 
     module: ClassVar[str] = "tabom"
-    needs: ClassVar[Role] = "rollouts"
 
     method: Literal["tabom"] = "tabom"
     window: Annotated[int, Field(ge=1)] = 32

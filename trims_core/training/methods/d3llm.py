@@ -96,7 +96,7 @@ def block_length(lengths: Sequence[int], progress: float) -> int:
 
 
 def ordinals(sequences: Sequences) -> Tensor:
-    """How many tokens of the answer earlier steps revealed, int64 [B, L]; NEVER if none did, or no content."""
+    """How many of an answer's tokens were revealed before, int64 [B, L]; NEVER if none was, or no content."""
     known_BL = sequences.content_BL & (sequences.reveal_BL >= 0)
     step_BL = torch.where(known_BL, sequences.reveal_BL.long(), NEVER)
     return torch.where(known_BL, torch.searchsorted(step_BL.sort(1).values, step_BL), NEVER)

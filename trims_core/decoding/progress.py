@@ -1,0 +1,48 @@
+"""How far decoding is: sequences over all units of a node, those that are there included."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+logger = logging.getLogger(__name__)
+
+_TELL_EVERY_S: Final = 1.0
+
+
+class DecodingProgress:
+    """Tells a node's progress once a second, and how fast each unit was.
+
+    Args:
+        tell: called with finished sequences, their total and a note.
+        n_done: sequences of units that are there.
+        n_waiting: those still to be decoded.
+    """
+
+    def __init__(
+        self, node_id: str, tell: Callable[[int, int, str], None], n_done: int, n_waiting: int
+    ) -> None:
+        self._node, self._tell = node_id, tell
+        self._done, self._total = n_done, n_done + n_waiting
+        self._last = 0.0
+        self._tell(self._done, self._total, f"loading the student of {node_id}")
+
+    def of(self, unit: str) -> Callable[[int, int], None]:
+        """The callback for decoding one unit."""
+
+        def on_step(done: int, _total: int) -> None:
+            now = time.monotonic()
+            if now - self._last >= _TELL_EVERY_S:
+                self._last = now
+                self._tell(self._done + done, self._total, unit)
+
+        return on_step
+
+    def finished(self, unit: str, notes: Mapping[str, Any]) -> None:
+        """Tells how fast a unit was. Args: notes: n, tokens, forwards, seconds."""
+        self._done += notes["n"]
+        note = f"{unit}: {notes['tokens'] / notes['forwards']:.2f} tokens per forward"
+        self._tell(self._done, self._total, note)
+        logger.info("%s: %s, %.0f tokens/s", self._node, note, notes["tokens"] / notes["seconds"])
