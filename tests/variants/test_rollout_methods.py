@@ -11,8 +11,8 @@ from trims_core.variants import D3llmVariant, DParallelVariant, TabomVariant
 REST = {
     "name": "methods",
     "corpus": {"path": "a.jsonl"},
-    "scores": {"model": "teacher", "teacher": "transformers"},
     "student": {"model": "student"},
+    "rollouts": {"grader": "demo"},
     "sweep": {"tasks": {"demo": {"benchmark": "demo", "path": "b.jsonl"}}},
 }
 
