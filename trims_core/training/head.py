@@ -138,10 +138,12 @@ def head_rows(
         reference_MD: hidden states of the distribution that the divergence is from; no gradient to them.
         rows: chunk size; default: what a third of CHUNK_BYTES of float32 logits holds.
     """
-    chunk = rows or max(1, CHUNK_BYTES // (12 * _vocabulary(head)))
-    wanted = _Wanted(tuple(temperatures), reference_MD, chunk)
-    weight: Any = head.weight
-    *found, right_M = _HeadRows.apply(hidden_MD, weight, head.bias, target_M, wanted, head)
+    # a partitioned weight that is only looked at outside would be taken for one of the caller's own
+    with gathered(head.parameters()):
+        weight_VD: Any = head.weight
+        chunk = rows or max(1, CHUNK_BYTES // (12 * weight_VD.shape[0]))
+        wanted = _Wanted(tuple(temperatures), reference_MD, chunk)
+        *found, right_M = _HeadRows.apply(hidden_MD, weight_VD, head.bias, target_M, wanted, head)
     kl_M = found.pop() if reference_MD is not None else None
     return Rows(found[0], tuple(found[1:]), kl_M, right_M)
 
@@ -184,13 +186,12 @@ class _HeadRows(torch.autograd.Function):
         n_numbers = 1 + len(wanted.temperatures) + (wanted.reference_MD is not None)
         found_MN = hidden_MD.new_empty((len(hidden_MD), n_numbers), dtype=torch.float32)
         right_M = torch.empty(len(hidden_MD), dtype=torch.bool, device=hidden_MD.device)
-        with gathered(head.parameters()):
-            for start in range(0, len(hidden_MD), wanted.chunk):
-                part = slice(start, start + wanted.chunk)
-                logits_RV, reference_RV = _logits(hidden_MD[part], weight_VD, bias_V, wanted, part)
-                numbers = _row_numbers(logits_RV, target_M[part], wanted.temperatures, reference_RV)
-                found_MN[part] = torch.stack(numbers, dim=1)
-                right_M[part] = logits_RV.argmax(1) == target_M[part]
+        for start in range(0, len(hidden_MD), wanted.chunk):
+            part = slice(start, start + wanted.chunk)
+            logits_RV, reference_RV = _logits(hidden_MD[part], weight_VD, bias_V, wanted, part)
+            numbers = _row_numbers(logits_RV, target_M[part], wanted.temperatures, reference_RV)
+            found_MN[part] = torch.stack(numbers, dim=1)
+            right_M[part] = logits_RV.argmax(1) == target_M[part]
         ctx.save_for_backward(hidden_MD, target_M)
         ctx.wanted, ctx.head = wanted, head
         ctx.mark_non_differentiable(right_M)
@@ -238,9 +239,3 @@ def _logits(
     with torch.no_grad():
         other_RD = wanted.reference_MD[part].to(weight_VD.dtype)
         return logits_RV, functional.linear(other_RD, weight_VD, bias_V).float()
-
-
-def _vocabulary(head: nn.Module) -> int:
-    """Rows of a head, partitioned or not."""
-    weight: Any = head.weight
-    return int(getattr(weight, "ds_shape", weight.shape)[0])
