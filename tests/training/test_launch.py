@@ -265,8 +265,8 @@ def test_two_hosts_of_a_hostfile_give_the_same_adapter(tmp_path, reference_run, 
 
 
 def easy_but_for(folder, hard):
-    """Bucket shards in which all tokens of all examples but some are in the last bucket: with p_high 0 nothing
-    of these is ever hidden."""
+    """Bucket shards in which all tokens of examples that are not hard are in the last bucket: with p_high 0
+    nothing of these is ever hidden."""
     for path in write_bucket_shards(folder):
         rows = read_table(path, BUCKETS).to_pydict()
         rows["bucket"] = [
