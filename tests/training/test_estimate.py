@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from fakes import training_cli
-from fakes.training_student import tiny_family, tiny_train
+from fakes.training_student import tiny_family, tiny_model, tiny_train
 
 from trims_core.config import LoraSettings, StudentConfig, TrainConfig
 from trims_core.settings import load_config, parse_config
@@ -47,6 +47,41 @@ def test_activations_are_within_a_quarter_of_what_autograd_keeps(shape, dtype, d
     assert 0.75 * kept <= found <= 1.15 * kept
 
 
+@pytest.mark.parametrize("shape", ["llada-8b", "dream-7b"])
+def test_activations_of_a_student_that_is_trained_whole_are_what_autograd_keeps(shape):
+    train = TrainConfig(batch_size=2, micro_batch_size=2, max_length=128, lora=None)
+    family, kept = kept_bytes(shape, "bfloat16", train)
+    found = module._activation_bytes(family, train, StudentConfig(model="any", dtype="bfloat16"))
+    assert 0.85 * kept <= found <= 1.05 * kept
+
+
+def test_all_weights_take_gradients_and_twelve_bytes_of_optimizer_shared_as_zero_says(tmp_path):
+    """The twelve bytes are what ranks write: tests/training/test_full.py."""
+    n_weights = sum(weight.numel() for weight in tiny_model().parameters())
+    gib = 2**30
+    for dtype, size in (("float32", 4), ("bfloat16", 2)):
+        for stage, processes, gradients, states in ((0, 2, 1, 1), (1, 2, 1, 2), (2, 2, 2, 2), (2, 8, 8, 8)):
+            (tmp_path / "ds.json").write_text(f'{{"zero_optimization": {{"stage": {stage}}}}}')
+            launch, path = {"processes": processes}, str(tmp_path / "ds.json")
+            raw = training_cli.raw_config(tmp_path, lora=None, batch_size=16, launch=launch, deepspeed=path)
+            raw["student"]["dtype"] = dtype
+            found = estimate(tiny_family(), parse_config(raw), 100, A100)
+            assert found.weights_gib * gib == pytest.approx(size * n_weights)
+            assert found.trained_gib * gib == pytest.approx(n_weights * (size / gradients + 12 / states))
+
+
+def test_all_weights_cost_one_more_product_each_and_the_description_says_what_is_trained(tmp_path):
+    adapted, whole = (parse_config(training_cli.raw_config(tmp_path, lora=lora)) for lora in ({"r": 1}, None))
+    seconds = [estimate(tiny_family(), config, 100, A100).step_seconds for config in (adapted, whole)]
+    assert 1.2 < seconds[1] / seconds[0] < 1.6
+    memory, time = describe(whole, 20)
+    assert "gradients and optimizer of all weights" in memory and "per checkpoint" in time
+    (tmp_path / "3.json").write_text('{"zero_optimization": {"stage": 3}}')
+    raw = training_cli.raw_config(tmp_path, lora=None, deepspeed=str(tmp_path / "3.json"))
+    (line,) = describe(parse_config(raw), 20)
+    assert "ZeRO stage 3 with train.lora null" in line
+
+
 def test_checkpointed_activations_are_the_layers_inputs_and_one_layer():
     train = TrainConfig(batch_size=2, micro_batch_size=2, max_length=128, gradient_checkpointing=True)
     family, kept = kept_bytes("llada-8b", "float32", train)
@@ -63,7 +98,9 @@ def test_checkpointed_activations_are_the_layers_inputs_and_one_layer():
 def kept_bytes(shape, dtype, train):
     """(family, bytes that a forward of a small student of this shape keeps for the backward pass)."""
     student = random_student(shape, n_layers=3, width=256, mlp_width=768, dtype=dtype)
-    adapted = add_lora(student.model, train.lora, student.family.lora_targets("all-linear"), 0).train()
+    adapted = student.model.train()
+    if train.lora is not None:
+        adapted = add_lora(student.model, train.lora, student.family.lora_targets("all-linear"), 0).train()
     adapted.to(getattr(torch, dtype))
     if train.gradient_checkpointing:
         checkpoint_activations(adapted)
@@ -78,7 +115,8 @@ def kept_bytes(shape, dtype, train):
 
     ids_BL = torch.randint(0, 1000, (train.micro_batch_size, train.max_length))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        adapted.get_base_model().base_model(input_ids=ids_BL, use_cache=False)
+        causal = adapted if train.lora is None else adapted.get_base_model()
+        causal.base_model(input_ids=ids_BL, use_cache=False)
     return student.family, sum(storage.nbytes() for storage in kept.values())
 
 
