@@ -94,7 +94,7 @@ def test_killed_after_the_last_save_only_the_adapter_is_written_again(golden, tm
 
 
 KEEPS_BEST: dict[str, Any] = {"keep": "best", "lr": 0.01, "scheduler": "constant", "warmup_ratio": 0.0}
-BEST_SITES = [f"train.{when}_best:kill:{n}" for when in ("before", "after") for n in (1, 2, 3)]
+BEST_SITES = [f"{site}:kill:{n}" for site in ("train.before_best", "train.after_best") for n in (1, 2, 3)]
 """The best weights are replaced at steps 0, 2 and 4."""
 
 

@@ -347,6 +347,7 @@ def test_a_student_that_was_trained_whole_is_decoded_in_place_of_the_configured_
     assert _run(config, TUNED, {"train": trained(config)}).how == "cached"
     assert decoded.taken() == []
     write_student(tmp_path / "student", seed=1)
+    monkeypatch.setitem(CARD, "text", "of other weights")
     assert _run(config, TUNED, {"train": trained(config)}).how == "made"
     assert decoded.taken() == [N_PROBLEMS] * 3
 
