@@ -107,5 +107,9 @@ def test_ctrl_c_ends_with_a_word_and_no_traceback(student: str, monkeypatch: pyt
     running = forking.start(main, told=f"/stats\n{QUESTION}\n")
     running.wait_until(lambda: bool(running.said("err")))  # the student is loaded, the question is next
     time.sleep(0.5)
-    os.kill(running.pid, signal.SIGINT)
-    assert running.ended(60) == (130, "", "no turns yet\ninterrupted\n")
+    for _ in range(3):  # a library that is being imported may swallow one; whoever waits presses again
+        os.kill(running.pid, signal.SIGINT)
+        running.process.join(15)
+        if running.process.exitcode is not None:
+            break
+    assert running.ended(1) == (130, "", "no turns yet\ninterrupted\n")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 import yaml
 from fakes import flow_stages
@@ -201,7 +202,14 @@ def test_after_a_crash_of_everything_the_next_run_starts_and_a_cancel_lets_it_sa
     for pid in doomed:
         os.kill(pid, signal.SIGKILL)
     until_true(lambda: served.said().count("the server is back") > before, served.told)
-    run = start(client, served, "train")
+
+    def started() -> UUID | None:
+        try:
+            return start(client, served, "train")
+        except httpx.TransportError:  # what was back may have been the one that an earlier test had killed
+            return None
+
+    run = until_true(started, served.told)
 
     def second() -> Path | None:
         found = working(served, "train-trims-s0")
