@@ -94,3 +94,9 @@ def test_titles_tell_ablations_apart():
 def test_they_learn_from_the_students_own_answers_and_need_no_teacher():
     for one in (TabomVariant(), DParallelVariant(), D3llmVariant()):
         assert one.needs == "rollouts" and not one.reads_buckets and not one.baseline
+
+
+def test_a_card_tells_what_is_set_and_read():
+    rows = TabomVariant(rank_weight=0.0, pads="none", certainty=0.5).card_rows()
+    assert rows["method"] == "tabom" and rows["window"] == "32" and rows["certainty"] == "0.5"
+    assert not {"pads", "hide_end_of_turn", "margin"} & rows.keys()

@@ -73,7 +73,8 @@ class VariantConfig(Section):
 
     def card_rows(self) -> dict[str, str]:
         """What a model card tells of it, name → value."""
-        return {name: str(value) for name, value in self.as_read().result_fields().items()}
+        read = self.as_read().result_fields()
+        return {name: str(value) for name, value in read.items() if value is not None}
 
     def title(self) -> str:
         """For people: the method's name and what distinguishes this variant of it."""
