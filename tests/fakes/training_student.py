@@ -99,7 +99,7 @@ def tiny_spec(folder: Path, **changes: Any) -> TrainSpec:
     """A run of `tiny_train` without DeepSpeed in its own folder; `changes` are fields of the spec."""
     train, variant = changes.pop("train", tiny_train()), changes.pop("variant", TrimsVariant())
     spec = TrainSpec(
-        train=shared_settings(train),
+        train=shared_settings(train, variant),
         variant=variant.as_read(),
         ends=train.ends_of(variant),
         student=StudentConfig(model=str(write_student(folder / "student"))),

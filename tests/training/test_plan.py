@@ -225,3 +225,10 @@ def test_a_batch_that_does_not_divide_over_the_ranks_is_refused_with_both_number
     assert accumulation_steps(config, 3) == 1
     with pytest.raises(ConfigError, match=r"12 is not a multiple of micro_batch_size 4 × 2"):
         accumulation_steps(config, 2)
+
+
+def test_all_answers_to_a_prompt_are_on_one_side_of_the_validation():
+    prompts = [f"p{i // 3}" for i in range(60)]
+    chosen, held_out = split_validation([f"{name}#{i}" for i, name in enumerate(prompts)], 0.2, prompts)
+    left, right = ({prompts[i] for i in side} for side in (chosen, held_out))
+    assert len(right) == 4 and not left & right and len(chosen) + len(held_out) == 60

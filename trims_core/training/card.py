@@ -31,9 +31,10 @@ def model_card(
     train, variant, base = settings.train, settings.variant, base_name(settings.student)
     counts = result["counts"]
     n_trained = counts["n_examples"] - counts["n_validation"]
+    n_open = counts["n_truncated"] + counts.get("n_unfinished", 0)
     rows = {
         **variant.card_rows(),
-        "loss normalisation": train.loss_norm,
+        **({"loss normalisation": train.loss_norm} if variant.reads_loss_norm else {}),
         **({"buckets": f"{edges['k']} by {edges['metric']}"} if edges else {}),
         "seed": settings.seed,
         "optimizer steps × sequences": f"{result['steps']} × {train.batch_size}",
@@ -45,7 +46,7 @@ def model_card(
         "kept": _kept(train, result["kept_step"]),
         "trainable parameters": f"{result['trainable_parameters']:,}",
         "examples trained on, held out": f"{n_trained}, {counts['n_validation']}",
-        "of them without an end of turn (truncated)": counts["n_truncated"],
+        "of them without an end (truncated, unfinished)": n_open,
         "final training loss": _number(finals["train_loss"]),
         "final validation loss (nats per content token, standard masks)": _number(finals["eval_loss"]),
         "final validation loss of hidden ends (nats per token)": _number(finals["eval_end_loss"]),

@@ -54,7 +54,7 @@ def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int,
     """
     config, ends = spec.train, spec.ends
     accumulation_steps(config, world.size)
-    chosen, held_out = split_validation(examples.ids, config.validation_fraction)
+    chosen, held_out = split_validation(examples.ids, config.validation_fraction, examples.prompts)
     if config.keep == "best" and not held_out:
         raise ConfigError(
             f"train.keep: best with {len(examples.ids)} example(s): none is held out to find the best weights"

@@ -7,6 +7,7 @@ mixed precision is autocast, DeepSpeed's its own.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -14,7 +15,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor, nn
 
-from trims_core.errors import LaunchError
+from trims_core.errors import CheckpointError, LaunchError
 from trims_core.training.plan import accumulation_steps
 from trims_core.training.spec import TrainSpec
 
@@ -32,8 +33,11 @@ class Engine(Protocol):
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add a loss's gradients; the last one of a step completes them over all ranks."""
 
-    def step(self, lr: float) -> float:
-        """Clip, update the weights, forget the gradients; gives back the gradient's norm before clipping."""
+    def step(self, lr: float) -> float | None:
+        """Clip, update the weights, forget the gradients; gives back the gradient's norm before clipping.
+
+        None: a scaled gradient overflowed (float16 alone), the update was skipped and the scale is lowered.
+        """
 
     def save(self, folder: Path, *, is_first: bool) -> None:
         """Write the optimizer's state. Args: is_first: whether this is rank 0."""
@@ -68,15 +72,15 @@ class PlainEngine:
         del last
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
-    def step(self, lr: float) -> float:
+    def step(self, lr: float) -> float | None:
         """As `Engine.step`."""
         _set_lr(self._optimizer, lr)
         self._scaler.unscale_(self._optimizer)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm).item()
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
-        return norm.item()
+        return None if self._scaler.is_enabled() and not math.isfinite(norm) else norm
 
     def save(self, folder: Path, *, is_first: bool) -> None:
         """optimizer.pt."""
@@ -101,7 +105,7 @@ class DeepSpeedEngine:
             raise LaunchError("training was started without a launcher: RANK is not set; see launch.py")
         deepspeed.init_distributed()
         _check_processes(torch.distributed.get_world_size(), spec)
-        self._world_size = spec.world_size
+        self._world_size, self._scales = spec.world_size, spec.student.dtype == "float16"
         self._engine, *_ = deepspeed.initialize(
             model=denoiser, optimizer=_adamw(spec, denoiser), config=deepspeed_config(spec)
         )
@@ -113,12 +117,12 @@ class DeepSpeedEngine:
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss * self._world_size, scale_wrt_gas=False)
 
-    def step(self, lr: float) -> float:
+    def step(self, lr: float) -> float | None:
         """As `Engine.step`."""
         _set_lr(self._engine.optimizer, lr)
         self._engine.step()
-        norm = self._engine.get_global_grad_norm()
-        return float(norm.item() if isinstance(norm, Tensor) else norm)
+        norm = float(self._engine.get_global_grad_norm())
+        return None if self._scales and not math.isfinite(norm) else norm
 
     def save(self, folder: Path, *, is_first: bool) -> None:
         """DeepSpeed's own files, every rank its shard; frozen weights are left out."""
@@ -127,7 +131,9 @@ class DeepSpeedEngine:
 
     def load(self, folder: Path) -> None:
         """Weights and optimizer; frozen weights are not in there, hence not strict."""
-        self._engine.load_checkpoint(str(folder), load_module_strict=False)
+        path, _ = self._engine.load_checkpoint(str(folder), load_module_strict=False)
+        if path is None:
+            raise CheckpointError(f"{folder}: DeepSpeed finds no state in it; remove it to go on from before")
 
 
 class _Autocast(nn.Module):

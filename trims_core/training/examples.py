@@ -77,7 +77,12 @@ class Examples:
     reveal_steps: Sequence[npt.NDArray[np.int16]] | None = None
     """Of rollouts: the step at which each of the answer's tokens was revealed; −1: never."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """What the source says of rows that are not there."""
+    """What the source counted beside the examples."""
+
+    @property
+    def prompts(self) -> Sequence[str] | None:
+        """Of rollouts: the id of the prompt that each one answers; None where each example has its own."""
+        return None if self.reveal_steps is None else [name.rpartition("#")[0] for name in self.ids]
 
 
 def load_examples(source: Source, order: Order, seed: int, max_length: int, scratch: Path) -> Examples:

@@ -47,7 +47,7 @@ def head_cross_entropy(
         weight_VD: Any = head.weight
         chunk = rows or max(1, CHUNK_BYTES // (4 * len(weight_VD)))
         loss, nll_M = _HeadCrossEntropy.apply(
-            hidden_MD, weight_VD, head.bias, target_M, scale_M.float(), chunk
+            hidden_MD, weight_VD, head.bias, target_M, scale_M.float(), chunk, torch.is_grad_enabled()
         )
     return loss, nll_M
 
@@ -64,10 +64,12 @@ class _HeadCrossEntropy(torch.autograd.Function):
         target_M: Tensor,
         scale_M: Tensor,
         chunk: int,
+        has_backward: bool,
     ) -> tuple[Tensor, Tensor]:
+        needed = ctx.needs_input_grad if has_backward else (False, False, False)
         nll_M = torch.empty_like(scale_M)
         relative_M, ctx.largest = relative_to_largest(scale_M)
-        gradients = HeadGradients(ctx.needs_input_grad, hidden_MD, weight_VD)
+        gradients = HeadGradients(needed, hidden_MD, weight_VD)
         for part in parts_of(len(hidden_MD), chunk):
             target_R1 = target_M[part, None]
             logits_RV = head_logits(hidden_MD[part], weight_VD, bias_V)
@@ -89,7 +91,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         factor = grad.float() * ctx.largest
-        return (*scaled(ctx.saved_tensors, factor, ctx.dtypes), None, None, None)
+        return (*scaled(ctx.saved_tensors, factor, ctx.dtypes), None, None, None, None)
 
 
 class HeadGradients:

@@ -8,7 +8,7 @@ function of (settings, step): a run that was killed repeats from its last whole 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -64,11 +64,12 @@ class Loop:
             if done % train.save_steps == 0 or is_last or stops:
                 self.reporter.say(done, f"saving a checkpoint at step {done}")
                 self.saver.save(done)
+                self.reporter.begin_step()
             if stops:
                 raise InterruptedRunError(f"stopped at step {done} of {self.data.n_steps}, state saved")
 
-    def step(self, step: int) -> tuple[float, float, float, Totals]:
-        """One optimizer step: (loss, gradient norm, learning rate, what was counted)."""
+    def step(self, step: int) -> tuple[float, float | None, float, Totals]:
+        """One optimizer step: (loss, gradient norm or None, learning rate, what was counted)."""
         # 1. canvases, drawn on the CPU; what losses divide by is known before the first of them
         batches = [self.method.batch(sequences) for sequences in self.data.train(step)]
         totals = self._totals(batches)
@@ -85,7 +86,8 @@ class Loop:
         # 3. the update
         lr = learning_rate(self.spec.train, step, self.data.n_steps)
         norm = self.engine.step(lr)
-        self._check("grad_norm", norm, step)
+        if norm is not None:
+            self._check("grad_norm", norm, step)
         return self.world.sum({"loss": loss.item()})["loss"], norm, lr, totals
 
     def validate(self, step: int) -> None:
@@ -108,15 +110,14 @@ class Loop:
         self.reporter.validated(step, content, ends_loss)
         self.saver.validated(step, content)
 
-    def _held_out(self) -> list[tuple[Batch, bool]]:
+    def _held_out(self) -> Iterator[tuple[Batch, bool]]:
         """This rank's validation batches, and whether each counts: ranks without one of their own repeat the
         last, because under ZeRO-3 all must take part."""
-        batches, found = self.data.validation, []
+        batches = self.data.validation
         for turn in range(0, len(batches), self.world.size):
             place = turn + self.world.rank
             batch = self.data.validation_method.batch(batches[min(place, len(batches) - 1)])
-            found.append((batch.to(self.engine.device), place < len(batches)))
-        return found
+            yield batch.to(self.engine.device), place < len(batches)
 
     def _totals(self, batches: Sequence[Batch]) -> Totals:
         names = batches[0].counts

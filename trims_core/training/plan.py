@@ -90,17 +90,26 @@ def count_ends(seed: int, epoch: int, example_id: str, at_most: int) -> int:
     return int.from_bytes(digest, "little") % (at_most + 1)
 
 
-def split_validation(ids: Sequence[str], fraction: float) -> tuple[Lengths, list[int]]:
+def split_validation(
+    ids: Sequence[str], fraction: float, prompts: Sequence[str] | None = None
+) -> tuple[Lengths, list[int]]:
     """(training, validation) indices; validation = the share with the smallest id hashes, in that order.
 
-    The choice depends on the ids alone, so all variants and seeds are validated on the same examples. A
-    fraction above 0 holds out at least one example, unless there is only one.
+    The choice depends on the ids alone, so all variants and seeds with the same examples are validated on the
+    same. A fraction above 0 holds out at least one example, unless there is only one.
+
+    Args:
+        prompts: whose answers the examples are; all answers to a prompt are on one side. None: all differ.
     """
-    n_held_out = count_held_out(len(ids), fraction)
     chosen = np.arange(len(ids))
+    names = ids if prompts is None else sorted(set(prompts))
+    n_held_out = count_held_out(len(names), fraction)
     if n_held_out == 0:
         return chosen, []
-    held_out = hash_order(ids, "validation")[:n_held_out]
+    held_out = hash_order(names, "validation")[:n_held_out]
+    if prompts is not None:
+        kept_back = {names[i] for i in held_out}
+        held_out = np.array([i for i in hash_order(ids, "validation") if prompts[i] in kept_back], np.int64)
     return np.delete(chosen, held_out), held_out.tolist()
 
 

@@ -43,9 +43,19 @@ class Reporter:
         self._last = time.monotonic()
 
     def step(
-        self, step: int, loss: float, parts: Mapping[str, float], lr: float, norm: float, totals: Totals
+        self,
+        step: int,
+        loss: float,
+        parts: Mapping[str, float],
+        lr: float,
+        norm: float | None,
+        totals: Totals,
     ) -> None:
-        """One optimizer step. Args: parts: what the loss is the sum of, by name."""
+        """One optimizer step.
+
+        Args:
+            parts: what the loss is the sum of, by name. norm: None where the update was skipped.
+        """
         row = {
             "loss": loss,
             "lr": lr,
@@ -57,11 +67,15 @@ class Reporter:
         }
         self._write(step, "train", row, self._measured(totals))
         self.say(step, f"step {step} of {self._n_steps}, loss {loss:.3f}")
-        self._last = time.monotonic()
+        self.begin_step()
 
     def validated(self, step: int, loss: float, end_loss: float | None) -> None:
         """One validation: nats per token of content, and of the ends behind it."""
         self._write(step, "eval", {"loss": loss, "end_loss": end_loss}, {})
+        self.begin_step()
+
+    def begin_step(self) -> None:
+        """What follows is measured from here on: validating and saving are no part of a step."""
         self._last = time.monotonic()
 
     def say(self, step: int, note: str, *, always: bool = False) -> None:

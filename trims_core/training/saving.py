@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from safetensors import safe_open
@@ -137,8 +137,7 @@ def count_linear(model: nn.Module) -> int:
     found = 0
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and "lora_" not in name:
-            weight: Any = module.weight
-            found += int(torch.Size(getattr(weight, "ds_shape", weight.shape)).numel())
+            found += module.in_features * module.out_features
     return found
 
 

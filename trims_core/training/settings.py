@@ -22,7 +22,7 @@ from trims_core.students.adapter_config import (
 from trims_core.students.tensor_files import tensor_names
 from trims_core.training.zero import deepspeed_settings, zero_stage
 from trims_core.user_code import source_file
-from trims_core.variants import EndsConfig, Variant
+from trims_core.variants import EndsConfig, Variant, VariantConfig
 
 
 class TrainSettings(Section):
@@ -57,7 +57,7 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
     deepspeed = deepspeed_settings(config.train.deepspeed)
     check_trainable(config.train, deepspeed)
     return TrainSettings(
-        train=shared_settings(config.train),
+        train=shared_settings(config.train, variant),
         variant=variant.as_read(),
         ends=config.train.ends_of(variant),
         seed=seed,
@@ -79,13 +79,15 @@ def check_trainable(train: TrainingConfig, deepspeed: Mapping[str, Any]) -> None
         )
 
 
-def shared_settings(train: TrainConfig) -> TrainingConfig:
-    """What every variant and seed reads."""
+def shared_settings(train: TrainConfig, variant: VariantConfig) -> TrainingConfig:
+    """What every variant and seed reads, the normalisation where its method does."""
     unread = {"deepspeed"}
     if train.max_forwards is not None:
         unread |= {"epochs", "max_steps"}
     elif train.max_steps is not None:
         unread.add("epochs")
+    if not variant.reads_loss_norm:
+        unread.add("loss_norm")
     read = {name: getattr(train, name) for name in TrainingConfig.model_fields if name not in unread}
     return TrainingConfig(**(read | {"length_window": train.window}))
 

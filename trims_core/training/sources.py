@@ -67,7 +67,7 @@ class Source(Protocol):
         """Ids and numbers of completion tokens of all rows."""
 
     def left_out(self) -> dict[str, int]:
-        """What became of rows that are not there, by name; known once all blocks were read."""
+        """Counts of rows beside the examples, by name; known once all blocks were read."""
 
 
 def source_of(spec: TrainSpec) -> Source:

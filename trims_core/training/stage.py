@@ -24,6 +24,7 @@ from trims_core.store import Artifact, Attempt, Made, UnitRecord
 from trims_core.trained import ADAPTER, CHECKPOINT
 from trims_core.training.card import model_card
 from trims_core.training.settings import TrainSettings, outside_inputs, train_settings
+from trims_core.variants import RolloutVariant
 
 if TYPE_CHECKING:
     from trims_core.training.spec import TrainSpec
@@ -122,7 +123,7 @@ def _spec(work: Work, attempt: Attempt, n_buckets: int, world_size: int) -> Trai
         n_buckets=n_buckets,
         rollouts=_files(work, "rollouts"),
         rollout_grades=_files(work, "grades"),
-        answers=getattr(settings.variant, "answers", "right"),
+        answers=settings.variant.answers if isinstance(settings.variant, RolloutVariant) else "right",
         folder=attempt.scratch.absolute(),
         adapter=attempt.path.absolute(),
         world_size=world_size,
@@ -148,8 +149,9 @@ def _describe(
 
     result = json.loads(spec.paths.result.read_bytes())
     rows = read_metrics(spec.paths.metrics)
-    finals = {f"{kind}_loss": _last(rows, kind) for kind in ("train", "eval")}
-    finals["eval_end_loss"] = _last(rows, "eval", "end_loss")
+    of_kept = [row for row in rows if row["step"] <= result["kept_step"]]
+    finals = {f"{kind}_loss": _last(of_kept, kind) for kind in ("train", "eval")}
+    finals["eval_end_loss"] = _last(of_kept, "eval", "end_loss")
     card = model_card(settings, edges, digests, result, finals)
     (spec.adapter / CARD_FILE).write_text(card, encoding="utf-8")
     # without times: the same training gives the same bytes

@@ -36,6 +36,8 @@ class VariantConfig(Section):
     module: ClassVar[str]
     """Of trims_core.training.methods: where the method is."""
     needs: ClassVar[Role] = "examples"
+    reads_loss_norm: ClassVar[bool] = False
+    """Whether train.loss_norm is this method's; others divide as their papers do, over the global batch."""
     baseline: ClassVar[bool] = False
     """Whether other methods are compared with it where report.compare does not say."""
 

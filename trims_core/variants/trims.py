@@ -26,6 +26,7 @@ class TrimsVariant(VariantConfig):
     """Masks drawn from the buckets of a teacher."""
 
     module: ClassVar[str] = "trims"
+    reads_loss_norm: ClassVar[bool] = True
 
     method: Literal["trims"] = "trims"
     order: Order = "descending"

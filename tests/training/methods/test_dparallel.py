@@ -28,6 +28,7 @@ from fakes.rollouts import (
 
 from trims_core.training.methods.blocks import Blocks, draw_blocks
 from trims_core.training.methods.dparallel import DParallel
+from trims_core.training.methods.terms import content_share
 from trims_core.variants import DParallelVariant
 
 NAMES = (
@@ -208,7 +209,10 @@ def test_micro_batches_sum_to_the_mean_over_tokens_and_the_mean_of_their_entropi
     expected = back_through(method.losses(student, whole, totals_of([whole])))[1]
     for name in ("content", "ends"):
         assert found[0][name] + found[1][name] == pytest.approx(expected[name], rel=1e-5)
-    assert [2 * one["entropy"] for one in found] == pytest.approx([one["entropy"] for one in alone])
+    # a micro-batch's mean, in the content's share of the batch that it belongs to
+    shares = [content_share(totals_of(part)) for part in ([halves[0]], [halves[1]], halves)]
+    means = [one["entropy"] / share for one, share in zip(alone, shares, strict=False)]
+    assert [2 * one["entropy"] / shares[2] for one in found] == pytest.approx(means)
 
 
 def test_a_batch_without_loss_takes_part():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,13 @@ from fakes.objectives import totals_of
 from fakes.training_student import VOCAB_SIZE, tiny_family, tiny_model
 from torch.nn import functional
 
-from trims_core.training.methods.terms import masked_loss, mean_with_ends, normalise
+from trims_core.training.methods.terms import (
+    certainty_term,
+    content_certainty,
+    masked_loss,
+    mean_with_ends,
+    normalise,
+)
 from trims_core.training.sequences import Totals
 from trims_core.training.student import Denoiser, TrainedStudent
 from trims_core.variants import StandardVariant
@@ -180,3 +187,14 @@ def test_parts_are_what_the_loss_is_the_sum_of_and_have_no_gradient():
     part_BL = nll_BL * batch.view.weight_BL * batch.view.scored_BL
     torch.testing.assert_close(loss.parts["ends"], part_BL[batch.end_BL].sum(), rtol=1e-4, atol=0)
     torch.testing.assert_close(loss.parts["content"], part_BL[batch.content_BL].sum(), rtol=1e-4, atol=0)
+
+
+def test_a_methods_own_certainty_is_about_content_in_its_share_of_the_loss():
+    entropy_M, right_M = torch.tensor([1.0, 2.0, 7.0]), torch.tensor([True, False, True])
+    batch = SimpleNamespace(end_BL=torch.tensor([[False, False, True]]))
+    view = SimpleNamespace(scored_BL=torch.ones(1, 3, dtype=torch.bool))
+    totals = Totals({"n_content": 6.0, "n_ends": 2.0}, 1, 2)
+    term = content_certainty(2.0, 0.5, batch, view, totals)
+    assert float(term.of(entropy_M, right_M)) == pytest.approx(2.0 * 0.75 * 1.0 / 2)
+    both = certainty_term("certainty", 2.0, 0.5, totals)
+    assert float(both.of(entropy_M, right_M)) == pytest.approx(2.0 * 4.0 / 2)

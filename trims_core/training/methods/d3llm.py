@@ -22,7 +22,7 @@ from torch import Tensor
 
 from trims_core.training.method import Context, Loss
 from trims_core.training.methods.blocks import Blocks, draw_blocks
-from trims_core.training.methods.terms import certainty_term, masked_loss, mean_with_ends, plain_view
+from trims_core.training.methods.terms import content_certainty, masked_loss, mean_with_ends, plain_view
 from trims_core.training.sequences import Batch, Sequences, Totals
 from trims_core.training.student import TrainedStudent
 from trims_core.variants import D3llmVariant
@@ -82,7 +82,8 @@ class D3llm:
         temperature = self._variant.temperature
         for number, (view, weight) in enumerate(zip(batch.views, self._entropy_weights, strict=True)):
             weight_BL = mean_with_ends(batch, view, f"n_scored_{number}", totals) / self._divisor
-            own = [certainty_term("entropy", weight / self._divisor, temperature, totals)] if weight else []
+            share = weight / self._divisor
+            own = [content_certainty(share, temperature, batch, view, totals)] if weight else []
             yield masked_loss(student, batch, view, weight_BL, totals, self._variant, own)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from trims_core.masking import draw
 from trims_core.training.method import Context, Loss
 from trims_core.training.methods.blocks import Blocks, draw_blocks
-from trims_core.training.methods.terms import certainty_term, masked_loss, mean_with_ends, plain_view
+from trims_core.training.methods.terms import content_certainty, masked_loss, mean_with_ends, plain_view
 from trims_core.training.sequences import Batch, Sequences, Totals
 from trims_core.training.student import TrainedStudent
 from trims_core.variants import DParallelVariant
@@ -70,12 +70,11 @@ class DParallel:
 
     def losses(self, student: TrainedStudent, batch: Batch, totals: Totals) -> Iterator[Loss]:
         """CE + w·H of each canvas."""
-        variant, terms = self._variant, []
-        if self._entropy_weight:
-            terms = [certainty_term("entropy", self._entropy_weight, variant.temperature, totals)]
+        variant, weight = self._variant, self._entropy_weight
         for number, view in enumerate(batch.views):
             weight_BL = mean_with_ends(batch, view, f"n_scored_{number}", totals)
-            yield masked_loss(student, batch, view, weight_BL, totals, variant, terms)
+            own = [content_certainty(weight, variant.temperature, batch, view, totals)] if weight else []
+            yield masked_loss(student, batch, view, weight_BL, totals, variant, own)
 
 
 def _released(sequences: Sequences, blocks: Blocks) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,13 @@ import torch
 from torch import Tensor
 
 from trims_core.training.method import Context, Loss
-from trims_core.training.methods.terms import EntropyTerm, masked_loss, mean_with_ends, plain_view
+from trims_core.training.methods.terms import (
+    EntropyTerm,
+    content_share,
+    masked_loss,
+    mean_with_ends,
+    plain_view,
+)
 from trims_core.training.sequences import Batch, Sequences, Totals
 from trims_core.training.student import TrainedStudent
 from trims_core.variants import TabomVariant
@@ -67,7 +73,8 @@ class Tabom:
 
         def rank(entropy_M: Tensor, _: Tensor) -> Tensor:
             value = rank_loss(entropy_M, **batch.extras, margin=self._margin)
-            return self._variant.rank_weight * value / max(totals["n_ranked"], 1)
+            weight = self._variant.rank_weight * content_share(totals)
+            return weight * value / max(totals["n_ranked"], 1)
 
         terms = [EntropyTerm("rank", 1.0, rank)] if self._variant.rank_weight else []
         weight_BL = mean_with_ends(batch, batch.view, "n_scored", totals)

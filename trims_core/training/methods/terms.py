@@ -46,9 +46,8 @@ def mean_with_ends(batch: Batch, view: View, counted: str, totals: Totals) -> Te
     tokens; ends: their weight over all supervised tokens. So a method that scores few tokens of an answer
     learns no more about ends than one that scores many, and without ends this is the published mean.
     """
-    n_supervised = max(totals.n_supervised, 1)
-    content = totals["n_content"] / n_supervised / max(totals[counted], 1)
-    return view.weight_BL * torch.where(batch.end_BL, 1.0 / n_supervised, content)
+    content = content_share(totals) / max(totals[counted], 1)
+    return view.weight_BL * torch.where(batch.end_BL, 1.0 / max(totals.n_supervised, 1), content)
 
 
 def plain_view(
@@ -97,7 +96,8 @@ def masked_loss(
     if variant.certainty:
         ramp = min(1.0, batch.progress / variant.certainty_ramp) if variant.certainty_ramp else 1.0
         weight = variant.certainty * ramp
-        terms = (*terms, certainty_term("certainty", weight, CERTAINTY_TEMPERATURE, totals))
+        per_canvas = weight / len(batch.views)
+        terms = (*terms, certainty_term("certainty", per_canvas, CERTAINTY_TEMPERATURE, totals))
     if not terms:
         loss, nll_M = student.cross_entropy(batch, view, weight_BL)
         return Loss(loss, content_and_ends(batch, view, weight_BL, nll_M))
@@ -110,14 +110,35 @@ def masked_loss(
     return Loss(loss, parts)
 
 
-def certainty_term(name: str, weight: float, temperature: float, totals: Totals) -> EntropyTerm:
+def certainty_term(
+    name: str, weight: float, temperature: float, totals: Totals, among_M: Tensor | None = None
+) -> EntropyTerm:
     """The weighted certainty term. Which predictions are right is known after the forward only, so the mean
-    is that of a micro-batch, and micro-batches weigh the same."""
-    return EntropyTerm(
-        name,
-        temperature,
-        lambda entropy_M, right_M: weight * certainty(entropy_M, right_M) / totals.n_micro_batches,
-    )
+    is that of a micro-batch, and micro-batches weigh the same.
+
+    Args:
+        among_M: bool, scored positions that it is about; None: all, ends among them.
+    """
+
+    def of(entropy_M: Tensor, right_M: Tensor) -> Tensor:
+        counted_M = right_M if among_M is None else right_M & among_M
+        return weight * certainty(entropy_M, counted_M) / totals.n_micro_batches
+
+    return EntropyTerm(name, temperature, of)
+
+
+def content_share(totals: Totals) -> float:
+    """The content's share of the supervised tokens: what a method's own terms are scaled by, like its mean
+    cross-entropy, so that their published weights hold beside ends. 1 without ends."""
+    return totals["n_content"] / max(totals.n_supervised, 1)
+
+
+def content_certainty(
+    weight: float, temperature: float, batch: Batch, view: View, totals: Totals
+) -> EntropyTerm:
+    """A method's own certainty term: over a canvas's content alone, in the content's share of the loss."""
+    among_M = ~batch.end_BL[view.scored_BL]
+    return certainty_term("entropy", weight * content_share(totals), temperature, totals, among_M)
 
 
 def certainty(entropy_M: Tensor, right_M: Tensor) -> Tensor:
