@@ -48,6 +48,7 @@ StageName = Literal[
     "report",
 ]
 STAGES: Final[tuple[StageName, ...]] = get_args(StageName)
+LossNorm = Literal["token", "sequence", "batch"]
 DType = Literal["float32", "bfloat16", "float16"]
 DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"] | dict[str, int | str]
 Level = Annotated[float, Field(gt=0)]
@@ -300,7 +301,7 @@ class TrainingConfig(Section):
     """Batches whose sequences are regrouped by length, so that micro-batches hold similar lengths; 1: none.
     Default: 16, or 1 where a batch is one micro-batch, whose steps would each see one length only."""
     mask_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    loss_norm: Literal["token", "sequence", "batch"] = "token"
+    loss_norm: LossNorm = "token"
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     eval_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 100
     """How often the held-out examples are looked at; what is kept depends on it with keep: best only."""

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from fakes.decoding_checkpoint import SPECIAL
 from fakes.teacher import asked_rows, n_starts, write_tokenizer
 
+from trims_core.config import TrimsConfig
 from trims_core.graph import build_graph
 from trims_core.settings import parse_config
 from trims_core.stage import Result, run_node
@@ -29,6 +30,18 @@ GOLDEN: Mapping[str, Any] = {
     "scores": {"options": {"values": {"r1": "nan"}}, "max_rejected_fraction": 0.1},
     "buckets": {"k": 5},
 }
+
+
+def made_up_to(config: TrimsConfig, last: str) -> dict[str, Result]:
+    """Node → result, up to the last one."""
+    store = Store(config.store)
+    done: dict[str, Result] = {}
+    for node in build_graph(config):
+        parents = {role: done[parent].artifact for role, parent in node.parents.items()}
+        done[node.id] = run_node(store, config, node, parents)
+        if node.id == last:
+            break
+    return done
 
 
 def rows(n_rows: int, name: str = "r") -> list[dict[str, Any]]:
@@ -91,14 +104,7 @@ class ChainWorld:
                 "sweep": {"tasks": {"demo": {"benchmark": "demo"}}},
             }
         )
-        store = Store(config.store)
-        done: dict[str, Result] = {}
-        for node in build_graph(config):
-            parents = {role: done[parent].artifact for role, parent in node.parents.items()}
-            done[node.id] = run_node(store, config, node, parents)
-            if node.id == last:
-                break
-        return done
+        return made_up_to(config, last)
 
     def asked(self) -> list[str]:
         """Ids the teacher was asked about since the last call."""

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from fakes.chain_world import made_up_to
 from fakes.decoding_checkpoint import write_student
 
 from trims_core.benchmarks.demo import Demo
 from trims_core.config import TrimsConfig
-from trims_core.graph import build_graph
 from trims_core.rollouts import stage as rollouts_stage
 from trims_core.schema import Table, read_table
 from trims_core.settings import parse_config
-from trims_core.stage import Result, main, run_node
-from trims_core.store import Artifact, Store
+from trims_core.stage import Result, main
+from trims_core.store import Artifact
 
 N_PROMPTS = 7
 CHUNK = 3
@@ -120,14 +120,7 @@ class RolloutWorld:
 
     def run(self, last: str = GRADES, store: str = "store", **rollouts: Any) -> dict[str, Result]:
         """Node → result, up to the last one."""
-        config = self.config(store, **rollouts)
-        opened, done = Store(config.store), dict[str, Result]()
-        for node in build_graph(config):
-            parents = {role: done[parent].artifact for role, parent in node.parents.items()}
-            done[node.id] = run_node(opened, config, node, parents)
-            if node.id == last:
-                break
-        return done
+        return made_up_to(self.config(store, **rollouts), last)
 
 
 def columns(artifact: Artifact, table: Table, suffix: str) -> dict[str, list[Any]]:

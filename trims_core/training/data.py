@@ -17,7 +17,7 @@ from trims_core.training.plan import (
     count_steps,
     split_validation,
 )
-from trims_core.training.sequences import Sequences, gather
+from trims_core.training.sequences import Batch, Sequences, gather
 from trims_core.training.spec import TrainSpec
 from trims_core.training.world import World
 from trims_core.variants import StandardVariant
@@ -27,15 +27,15 @@ from trims_core.variants import StandardVariant
 class RunData:
     """One rank's data.
 
-    train: step → its micro-batches of this rank, nothing hidden yet. validation: those of all ranks.
-    validation_method: standard masks whose t is spread evenly over the held-out examples, with every end
-    hidden: the same for every method, variant, seed and step.
+    train: step → its micro-batches of this rank, nothing hidden yet. validation: number of a micro-batch, of
+    all ranks together → it under standard masks whose t is spread evenly over the held-out examples, with
+    every end hidden: the same for every method, variant, seed and step. Both are made when asked for.
     """
 
     n_steps: int
     train: Callable[[int], list[Sequences]]
-    validation: Sequence[Sequences]
-    validation_method: Method
+    validation: Callable[[int], Batch]
+    n_validation: int
     validation_ids: tuple[str, ...] = ()
 
 
@@ -96,14 +96,19 @@ def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int,
     validated = schedule(held_out, 0, ends.tokens)
     chunks = [held_out[i : i + config.batch_size] for i in range(0, len(held_out), config.batch_size)]
     strata = {example: place for place, example in enumerate(held_out)}
+    parts = [part for chunk in chunks for part in validated.cut([validated.entry(i, 0) for i in chunk], 0)]
+    method = validation_method(context)
+
+    def validation(number: int) -> Batch:
+        part = parts[number]
+        return method.batch(
+            gather(examples, part, pad_id=pad_id, seed=spec.seed, hide_end_of_turn=False, strata=strata)
+        )
+
     return RunData(
         n_steps=n_steps,
         train=train,
-        validation=[
-            gather(examples, part, pad_id=pad_id, seed=spec.seed, hide_end_of_turn=False, strata=strata)
-            for chunk in chunks
-            for part in validated.cut([validated.entry(i, 0) for i in chunk], 0)
-        ],
-        validation_method=validation_method(context),
+        validation=validation,
+        n_validation=len(parts),
         validation_ids=tuple(examples.ids[i] for i in held_out),
     )

@@ -20,6 +20,7 @@ from trims_core.training.data import RunData
 from trims_core.training.engine import Engine
 from trims_core.training.learning_rate import learning_rate
 from trims_core.training.method import Loss, Method
+from trims_core.training.methods.terms import content_and_ends
 from trims_core.training.reporting import Reporter
 from trims_core.training.saving import Saver
 from trims_core.training.sequences import Batch, Totals
@@ -93,14 +94,14 @@ class Loop:
     def validate(self, step: int) -> None:
         """Nats per token of the held-out examples' content, and of the ends behind it, under standard masks
         with fixed draws and hidden ends: the same for every method."""
-        if not self.data.validation:
+        if not self.data.n_validation:
             return
         sums = dict.fromkeys(("loss", "ends", "n_content", "n_ends"), 0.0)
         with self.student.frozen():
             for batch, counts in self._held_out():
                 view = batch.view
                 loss, nll_M = self.student.cross_entropy(batch, view, view.weight_BL)
-                ends = (nll_M * view.weight_BL[view.scored_BL] * batch.end_BL[view.scored_BL]).sum()
+                ends = content_and_ends(batch, view, view.weight_BL, nll_M)["ends"]
                 found = {"loss": loss.item(), "ends": ends.item(), **batch.counts}
                 sums = {name: sums[name] + found[name] * counts for name in sums}
         total = self.world.sum(sums)
@@ -113,11 +114,10 @@ class Loop:
     def _held_out(self) -> Iterator[tuple[Batch, bool]]:
         """This rank's validation batches, and whether each counts: ranks without one of their own repeat the
         last, because under ZeRO-3 all must take part."""
-        batches = self.data.validation
-        for turn in range(0, len(batches), self.world.size):
+        n_batches = self.data.n_validation
+        for turn in range(0, n_batches, self.world.size):
             place = turn + self.world.rank
-            batch = self.data.validation_method.batch(batches[min(place, len(batches) - 1)])
-            yield batch.to(self.engine.device), place < len(batches)
+            yield self.data.validation(min(place, n_batches - 1)).to(self.engine.device), place < n_batches
 
     def _totals(self, batches: Sequence[Batch]) -> Totals:
         names = batches[0].counts

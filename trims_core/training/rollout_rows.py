@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,7 @@ import numpy.typing as npt
 from trims_core.errors import CorruptShardError, InputError
 from trims_core.schema import ROLLOUT_GRADES, ROLLOUTS, TOKENS, read_table
 from trims_core.token_digests import ids_digest
-
-Only: TypeAlias = Literal["right", "all"]
-"""Which answers are trained on: those graded right (of several to a prompt all such), or all of them."""
+from trims_core.variants import Answers
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class RolloutRows:
     tokens: Sequence[Path]
     rollouts: Sequence[Path]
     grades: Sequence[Path]
-    only: Only = "right"
+    only: Answers = "right"
     counts: RowCounts = field(default_factory=RowCounts)
 
     def __iter__(self) -> Iterator[RolloutRow]:

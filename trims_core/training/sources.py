@@ -6,7 +6,7 @@ Each gives blocks of rows, a shard at a time, with one number for every token of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
@@ -166,7 +166,6 @@ class Rollouts:
     rows: RolloutRows
     n_buckets: int = 1
     column: ClassVar[str] = "reveal"
-    _left_out: dict[str, int] = field(default_factory=dict)
 
     def files(self) -> Sequence[Path]:
         """Of the three artifacts."""
@@ -182,13 +181,6 @@ class Rollouts:
                 waiting = []
         if waiting:
             yield _block(waiting)
-        counts = self.rows.counts
-        self._left_out.update(
-            n_rollouts=counts.n_rollouts,
-            n_wrong=counts.n_wrong,
-            n_ungraded=counts.n_ungraded,
-            n_unfinished=counts.n_unfinished,
-        )
 
     def named_lengths(self) -> Iterator[tuple[str, int]]:
         """From the blocks."""
@@ -196,7 +188,13 @@ class Rollouts:
 
     def left_out(self) -> dict[str, int]:
         """Wrong and ungraded ones, and of those that are there the ones that never ended."""
-        return self._left_out
+        counts = self.rows.counts
+        return {
+            "n_rollouts": counts.n_rollouts,
+            "n_wrong": counts.n_wrong,
+            "n_ungraded": counts.n_ungraded,
+            "n_unfinished": counts.n_unfinished,
+        }
 
 
 def _block(rows: Sequence[RolloutRow]) -> Block:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from trims_core.config import StudentConfig, TrainingConfig
 from trims_core.sections import Section
 from trims_core.store.durable import write_atomically
-from trims_core.variants import EndsConfig, Variant
+from trims_core.variants import Answers, EndsConfig, Variant
 
 Engine = Literal["deepspeed", "plain"]
 
@@ -83,8 +83,7 @@ class TrainSpec(Section):
     """0: the shards are tokens."""
     rollouts: tuple[Path, ...] = ()
     rollout_grades: tuple[Path, ...] = ()
-    answers: Literal["right", "all"] = "right"
-    """Which rollouts are trained on."""
+    answers: Answers = "right"
     folder: Path
     """For checkpoints and logs; survives crashes."""
     adapter: Path

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Discriminator, Tag
 
-from trims_core.variants.base import EndsConfig, Order, Pads, Role, RolloutVariant, VariantConfig
+from trims_core.variants.base import Answers, EndsConfig, Order, Pads, Role, RolloutVariant, VariantConfig
 from trims_core.variants.d3llm import D3llmVariant
 from trims_core.variants.dparallel import DParallelVariant
 from trims_core.variants.lift import GiftVariant, LiftVariant
@@ -35,6 +35,7 @@ Variant: TypeAlias = Annotated[
 ]
 
 __all__ = [
+    "Answers",
     "D3llmVariant",
     "DParallelVariant",
     "EndsConfig",

@@ -10,6 +10,8 @@ from trims_core.sections import LATER, Fraction, Section
 
 Pads = Literal["hidden", "last", "standard", "none"]
 Order = Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"]
+Answers = Literal["right", "all"]
+"""Which rollouts are trained on: those graded right (of several to a prompt all such), or all."""
 Role = Literal["examples", "rollouts"]
 """What a method is trained on. examples: the corpus' own answers, with buckets where the run has a teacher.
 rollouts: the student's own answers with their reveal steps, and their grades."""
@@ -103,5 +105,4 @@ class RolloutVariant(VariantConfig):
 
     needs: ClassVar[Role] = "rollouts"
 
-    answers: Literal["right", "all"] = "right"
-    """Which of them: those graded right (of several to a prompt all such), or all."""
+    answers: Answers = "right"

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from trims_core.training.method import Context, Loss
-from trims_core.training.methods.blocks import Blocks, draw_blocks
-from trims_core.training.methods.terms import content_certainty, masked_loss, mean_with_ends, plain_view
+from trims_core.training.methods.blocks import Blocks, certain_losses, complementary, draw_blocks
 from trims_core.training.sequences import Batch, Sequences, Totals
 from trims_core.training.student import TrainedStudent
 from trims_core.variants import D3llmVariant
@@ -67,24 +66,12 @@ class D3llm:
     def canvases(self, sequences: Sequences, blocks: Blocks, unrevealed_BL: Tensor) -> Batch:
         """The canvases of these blocks in these states, and what of them is scored."""
         inside_BL, later_BL = blocks.inside(sequences), blocks.later(sequences)
-        scored = [inside_BL & unrevealed_BL, inside_BL & ~unrevealed_BL][: self.n_losses]
-        ends_BL = sequences.masked_ends(self._context.ends, self._context.train.mask_epsilon)
-        views = [
-            plain_view(sequences, self._context, scored_BL | later_BL, scored_BL, ends_BL, number)
-            for number, scored_BL in enumerate(scored)
-        ]
-        return sequences.batch(
-            views, {f"n_scored_{number}": int(one.sum()) for number, one in enumerate(scored)}
-        )
+        hidden_BL = inside_BL & unrevealed_BL
+        return complementary(sequences, self._context, hidden_BL, inside_BL, later_BL, self.n_losses)
 
     def losses(self, student: TrainedStudent, batch: Batch, totals: Totals) -> Iterator[Loss]:
         """(CE + w·H) / 4 of each canvas."""
-        temperature = self._variant.temperature
-        for number, (view, weight) in enumerate(zip(batch.views, self._entropy_weights, strict=True)):
-            weight_BL = mean_with_ends(batch, view, f"n_scored_{number}", totals) / self._divisor
-            share = weight / self._divisor
-            own = [content_certainty(share, temperature, batch, view, totals)] if weight else []
-            yield masked_loss(student, batch, view, weight_BL, totals, self._variant, own)
+        return certain_losses(student, batch, totals, self._variant, self._entropy_weights, self._divisor)
 
 
 def block_length(lengths: Sequence[int], progress: float) -> int:

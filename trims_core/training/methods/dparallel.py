@@ -18,8 +18,7 @@ from torch import Tensor
 
 from trims_core.masking import draw
 from trims_core.training.method import Context, Loss
-from trims_core.training.methods.blocks import Blocks, draw_blocks
-from trims_core.training.methods.terms import content_certainty, masked_loss, mean_with_ends, plain_view
+from trims_core.training.methods.blocks import Blocks, certain_losses, complementary, draw_blocks
 from trims_core.training.sequences import Batch, Sequences, Totals
 from trims_core.training.student import TrainedStudent
 from trims_core.variants import DParallelVariant
@@ -57,24 +56,12 @@ class DParallel:
             open_BL, later_BL = _released(sequences, blocks)
         # 2. the block's tokens, once these and once those
         hidden_BL = open_BL & (uniform_BL < self._variant.mask_ratio)
-        scored = [hidden_BL, open_BL & ~hidden_BL][: self.n_losses]
-        # 3. what the student sees
-        ends_BL = sequences.masked_ends(self._context.ends, self._context.train.mask_epsilon)
-        views = [
-            plain_view(sequences, self._context, scored_BL | later_BL, scored_BL, ends_BL, number)
-            for number, scored_BL in enumerate(scored)
-        ]
-        return sequences.batch(
-            views, {f"n_scored_{number}": int(one.sum()) for number, one in enumerate(scored)}
-        )
+        return complementary(sequences, self._context, hidden_BL, open_BL, later_BL, self.n_losses)
 
     def losses(self, student: TrainedStudent, batch: Batch, totals: Totals) -> Iterator[Loss]:
         """CE + w·H of each canvas."""
-        variant, weight = self._variant, self._entropy_weight
-        for number, view in enumerate(batch.views):
-            weight_BL = mean_with_ends(batch, view, f"n_scored_{number}", totals)
-            own = [content_certainty(weight, variant.temperature, batch, view, totals)] if weight else []
-            yield masked_loss(student, batch, view, weight_BL, totals, variant, own)
+        weights = [self._entropy_weight] * self.n_losses
+        return certain_losses(student, batch, totals, self._variant, weights)
 
 
 def _released(sequences: Sequences, blocks: Blocks) -> tuple[Tensor, Tensor]:

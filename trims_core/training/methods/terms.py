@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from torch import Tensor
 
+from trims_core.config import LossNorm
 from trims_core.training.method import Context, Loss
 from trims_core.training.sequences import Batch, Sequences, Totals, View
 from trims_core.training.student import TrainedStudent
 from trims_core.variants import VariantConfig
 
-LossNorm = Literal["token", "sequence", "batch"]
 CERTAINTY_TEMPERATURE: Final = 0.5
 
 
