@@ -11,7 +11,8 @@ import pytest
 from trims_core.errors import CorruptShardError, InputError
 from trims_core.schema import ROLLOUT_GRADES, ROLLOUTS, TOKENS, write_table
 from trims_core.token_digests import ids_digest
-from trims_core.training.rollout_rows import Only, RolloutRows
+from trims_core.training.rollout_rows import RolloutRows
+from trims_core.variants.base import Answers
 
 PROMPTS = {"a": [1, 2], "b": [3], "c": [4, 5, 6]}
 END, MASK = 8, 9
@@ -30,7 +31,7 @@ def write(
     prompts: Mapping[str, Sequence[int]] = PROMPTS,
     digests: Mapping[tuple[str, int], str] | None = None,
     graded: Mapping[tuple[str, int], str] | None = None,
-    only: Only = "right",
+    only: Answers = "right",
 ) -> RolloutRows:
     """The rows of a small world: prompts in two shards, an answer's number per table.
 
