@@ -47,7 +47,7 @@ def sequences(lengths: Lengths, vocab: int, epoch: int) -> Any:
     """A micro-batch of random tokens, buckets and reveal steps; each epoch draws other masks on it."""
     import torch
 
-    from trims_core.masking import draw_seed
+    from trims_core.keyed import draw_seed
     from trims_core.training.sequences import Sequences
 
     generator = torch.Generator().manual_seed(0)

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trims_core.keyed import draw_seed
 from trims_core.masking import (
     INVERSE_T_OFFSET,
     Draws,
@@ -23,7 +24,6 @@ from trims_core.masking import (
     cart_weights,
     draw,
     draw_masks,
-    draw_seed,
     loss_weights,
     trajectory_probability,
 )

@@ -33,7 +33,7 @@ from trims_core.sections import (
     as_tuple,
     plain,
 )
-from trims_core.variants import EndsConfig, Pads, Role, TrimsVariant, Variant, VariantConfig
+from trims_core.variants import CjGrpoVariant, EndsConfig, Pads, Role, TrimsVariant, Variant, VariantConfig
 
 StageName = Literal[
     "corpus",
@@ -378,6 +378,28 @@ class TrainConfig(TrainingConfig):
     hide_end_of_turn: bool = False
     """Whether the end of turn is masked like the ends behind it instead of like the answer. With
     buckets.supervised_end: eos that token looks like an end, and is context unless this is set."""
+
+    @model_validator(mode="after")
+    def _rounds_divide(self) -> Self:
+        per_pass = self.micro_batch_size * self.launch.processes
+        problems = []
+        for name, variant in self.variants.items():
+            if not isinstance(variant, CjGrpoVariant):
+                continue
+            if self.lora is None:
+                problems.append(
+                    f"train.lora null with train.variants.{name} (method {variant.method}): its reference is the"
+                    " student without its adapter; give train.lora a shape such as {r: 32, alpha: 64}"
+                )
+            if self.launch.hostfile is None and variant.batch_size % per_pass:
+                problems.append(
+                    f"train.variants.{name}: prompts {variant.prompts} × rollouts.samples"
+                    f" {variant.rollouts.samples} is not a multiple of train.micro_batch_size"
+                    f" {self.micro_batch_size} × launch.processes {self.launch.processes}; choose one that is"
+                )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
     def ends_of(self, variant: VariantConfig) -> EndsConfig:
         """How a variant's ends are masked and weighed."""

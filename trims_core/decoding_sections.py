@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from trims_core.errors import ConfigError
-from trims_core.points import MEANINGS, CacheName, RuleName
+from trims_core.points import MEANINGS, CacheName, RuleName, point_text
 from trims_core.sections import OPERATIONAL, Section, as_tuple
 from trims_core.user_code import split_path
 
 TokenName = str | Annotated[int, Field(ge=0)]
+_UNCACHED: Final[tuple[CacheName, ...]] = ("none",)
 
 
 class SamplingConfig(Section):
@@ -108,6 +109,62 @@ class RolloutsConfig(Section):
                 split_path(self.grader, "grader")
             except ConfigError as error:
                 yield str(error)
+
+
+class RoundRollouts(Section):
+    """The answers of a round of reinforcement: several to each prompt, in a number of forwards known before."""
+
+    samples: Annotated[int, Field(ge=2)] = 6
+    """Answers per prompt: a prompt's rewards are compared with each other."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    rule: RuleName = "eoser_ass"
+    """Read with forwards."""
+    forwards: Annotated[int, Field(ge=1)] | None = None
+    """Of the canvas; None: one token per forward."""
+    gen_length: Annotated[int, Field(ge=1, le=32767)] = 256
+    block_length: Annotated[int, Field(ge=1)] = 256
+    stop_at_end: bool = False
+    """Whether an answer is finished once an end token and everything before it are revealed; as published
+    the whole canvas is filled, and learned from."""
+    batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
+
+    @property
+    def n_forwards(self) -> int:
+        """Of one answer, at most."""
+        return self.forwards or self.gen_length
+
+    @property
+    def threshold(self) -> float | None:
+        """The rule's number."""
+        return None if self.forwards is None else float(self.forwards)
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """Plain probabilities: no nucleus, nothing suppressed."""
+        return SamplingConfig(temperature=self.temperature)
+
+    def point(self) -> str:
+        """How it is decoded, in words."""
+        return point_text(self.rule, self.threshold)
+
+    @model_validator(mode="after")
+    def _defined(self) -> Self:
+        rule = None if self.forwards is None else self.rule
+        problems = [
+            *undefined_pairs(rule, _UNCACHED, self.sampling, self.gen_length, self.block_length),
+            *self._unbounded(),
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _unbounded(self) -> Iterator[str]:
+        if self.forwards is not None and not MEANINGS[self.rule].counts_forwards:
+            fixed = ", ".join(name for name, meaning in MEANINGS.items() if meaning.counts_forwards)
+            yield (
+                f"rule {self.rule}: how many forwards it takes is not known before; expected {fixed}, or no"
+                " forwards at all (one token each)"
+            )
 
 
 def undefined_pairs(

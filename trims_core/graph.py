@@ -5,7 +5,9 @@ corpus ──► scores ──► aligned ──► buckets ──► train/<mod
    └─► tokens ──────────────────────────────────┘  │
          └─► rollouts/untuned ──► grades/rollouts ─┘
 
-A model is `<variant>-s<seed>`, or `untuned`. What no variant needs is not there: buckets and what they are
+A model is `<variant>-s<seed>`, or `untuned`. A variant of reinforcement has rounds instead, each of them
+    tokens ─► rollouts/<model>-r1 ─► grades/<model>-r1 ─► train/<model>-r1 ─► rollouts/<model>-r2 …
+of which the last one's training is train/<model>. How many there are is in no key. What no variant needs is not there: buckets and what they are
 made from only with a section scores and a variant that is trained on the corpus' answers; rollouts and their
 grades only for variants that are trained on them; tokens for these, and where there is no teacher.
 """
@@ -19,7 +21,7 @@ from typing import Final
 from trims_core.config import STAGES, StageName, TrimsConfig
 from trims_core.errors import ConfigError, nearest_name
 from trims_core.fingerprint import Json
-from trims_core.variants import VariantConfig
+from trims_core.variants import CjGrpoVariant, VariantConfig
 
 UNTUNED: Final = "untuned"
 ROLLOUT_GRADES: Final = "grades/rollouts"
@@ -59,7 +61,10 @@ def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
         for seed in dict.fromkeys(config.train.seeds):
             model = f"{name}-s{seed}"
             params = {"variant": name, "seed": seed}
-            trains.append(Node(f"train/{model}", "train", _trained_on(config, variant), params))
+            if isinstance(variant, CjGrpoVariant):
+                trains += _rounds(variant, model, params)
+            else:
+                trains.append(Node(f"train/{model}", "train", _trained_on(config, variant), params))
             sweeps.append(
                 Node(f"sweep/{model}", "sweep", {"train": f"train/{model}"}, {**params, "model": model})
             )
@@ -82,12 +87,30 @@ def _data_nodes(config: TrimsConfig) -> list[Node]:
             Node("aligned", "aligned", {"corpus": "corpus", "scores": "scores"}),
             Node("buckets", "buckets", {"aligned": "aligned"}),
         ]
-    if config.needs("rollouts") or not has_teacher:
+    if config.needs("rollouts") or config.needs("rounds") or not has_teacher:
         nodes.append(Node("tokens", "tokens", {"corpus": "corpus"}))
     if config.needs("rollouts"):
         rollouts = f"rollouts/{UNTUNED}"
         nodes.append(Node(rollouts, "rollouts", {"tokens": "tokens"}))
         nodes.append(Node(ROLLOUT_GRADES, "grades", {"corpus": "corpus", "rollouts": rollouts}))
+    return nodes
+
+
+def _rounds(variant: CjGrpoVariant, model: str, params: Mapping[str, Json]) -> list[Node]:
+    """A round's rollouts are those of the student that the round before trained."""
+    nodes: list[Node] = []
+    before: dict[str, str] = {}
+    for number in range(variant.rounds):
+        name, own = f"{model}-r{number}", {**params, "round": number}
+        rollouts, grades = f"rollouts/{name}", f"grades/{name}"
+        train = f"train/{model if number == variant.rounds - 1 else name}"
+        made_of = {"tokens": "tokens", "rollouts": rollouts, "grades": grades}
+        nodes += [
+            Node(rollouts, "rollouts", {"tokens": "tokens", **before}, own),
+            Node(grades, "grades", {"corpus": "corpus", "rollouts": rollouts}, own),
+            Node(train, "train", {**made_of, **before}, own),
+        ]
+        before = {"train": train}
     return nodes
 
 
@@ -97,6 +120,13 @@ def _trained_on(config: TrimsConfig, variant: VariantConfig) -> dict[str, str]:
         return {"tokens": "tokens", "rollouts": f"rollouts/{UNTUNED}", "grades": ROLLOUT_GRADES}
     role = "tokens" if config.scores is None else "buckets"
     return {role: role}
+
+
+def round_variant(config: TrimsConfig, node: Node) -> CjGrpoVariant:
+    """The variant that a node of a round belongs to."""
+    variant = config.train.variants[str(node.params["variant"])]
+    assert isinstance(variant, CjGrpoVariant)
+    return variant
 
 
 def select(graph: Sequence[Node], until: str | None = None) -> tuple[Node, ...]:

@@ -15,7 +15,6 @@ Prompt tokens have no position here and are therefore never masked.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,12 +71,6 @@ class Masks:
     end_BC: Tensor
     t_eff_B: Tensor
     trajectory_B: Tensor
-
-
-def draw_seed(seed: int, epoch: int, example_id: str, purpose: str = "train") -> int:
-    """A 63-bit generator seed for one pass over one example."""
-    text = f"{purpose}\0{seed}\0{epoch}\0{example_id}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def draw(seeds: Sequence[int], n_positions: int) -> Draws:

@@ -13,7 +13,7 @@ from fakes.objectives import back_through, totals_of
 from torch import Tensor
 
 from trims_core.config import TrainConfig
-from trims_core.masking import draw_seed
+from trims_core.keyed import draw_seed
 from trims_core.training.method import Context, Method
 from trims_core.training.sequences import Batch, Sequences
 from trims_core.variants import EndsConfig

@@ -33,7 +33,7 @@ from trims_core.decoding.protocol import Denoiser
 from trims_core.decoding.rules import RevealRule, first
 from trims_core.decoding.sampling import Sampling
 from trims_core.errors import ConfigError
-from trims_core.masking import draw_seed
+from trims_core.keyed import draw_seed
 
 Watch = Callable[[Mapping[int, Sequence[int]]], None]
 """Told after every forward the canvases it changed: the prompt's place -> token ids, [MASK] where hidden."""

@@ -19,6 +19,7 @@ from trims_core.config import TrimsConfig
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests
 from trims_core.grades.grading import UNGRADED, VERDICTS, Grade, judge_completion, judge_own, tell_failures
+from trims_core.graph import Node, round_variant
 from trims_core.schema import CORPUS, CORPUS_TEXT, ROLLOUT_GRADES, ROLLOUTS, read_table, write_table
 from trims_core.sections import Section
 from trims_core.stage import Make, Outcome, Unit, Work
@@ -41,8 +42,10 @@ class RolloutGradesSettings(Section):
     """At its default with a benchmark's grader, whose answers are right or wrong."""
 
 
-def settings(config: TrimsConfig) -> RolloutGradesSettings:
-    """From the section rollouts."""
+def settings(config: TrimsConfig, node: Node) -> RolloutGradesSettings:
+    """From the section rollouts, or of a round's variant."""
+    if "round" in node.params:
+        return RolloutGradesSettings(grader=round_variant(config, node).grader, right_from=1.0)
     chosen = config.given_rollouts
     right_from = chosen.right_from if chosen.is_own_grader else 1.0
     return RolloutGradesSettings(grader=chosen.grader, right_from=right_from)

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trims_core.config import TrimsConfig
+from trims_core.report.rounds import round_roles
 from trims_core.report.text_table import DASH, TextTable
+from trims_core.variants import CjGrpoVariant
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
@@ -21,23 +23,29 @@ def costs_of(config: TrimsConfig, parents: Mapping[str, Artifact]) -> list[dict[
     """Per variant: steps, passes, forwards (of one seed), and what its data cost; None where it is unknown.
 
     Args:
-        parents: artifacts by role; buckets, rollouts/untuned and train/<variant>-s<seed> are looked at.
+        parents: artifacts by role; buckets, rollouts and train/<variant>-s<seed> are looked at.
     """
-    buckets, rollouts = parents.get("buckets"), parents.get("rollouts/untuned")
+    buckets = parents.get("buckets")
     rows = []
     for name, variant in config.train.variants.items():
         steps = {parents[f"train/{name}-s{seed}"].info.get("steps") for seed in config.train.seeds}
         n_steps = steps.pop() if len(steps) == 1 else None
         is_scored = variant.reads_buckets and buckets is not None
-        rolled = rollouts if variant.needs == "rollouts" else None
+        batch_size, rolled = config.train.batch_size, []
+        if variant.needs == "rollouts":
+            rolled = [parents["rollouts/untuned"]]
+        if isinstance(variant, CjGrpoVariant):
+            n_steps, batch_size = variant.rounds * variant.inner_steps, variant.batch_size
+            roles = round_roles(variant, f"{name}-s{config.train.seeds[0]}")
+            rolled = [parents[rollouts] for rollouts, *_ in roles]
         rows.append(
             {
                 "variant": name,
                 "steps": n_steps,
                 "passes": variant.passes,
-                "forwards": n_steps and n_steps * config.train.batch_size * variant.passes,
+                "forwards": n_steps and n_steps * batch_size * variant.passes,
                 "teacher_tokens": buckets.manifest.counts.get("n_tokens") if buckets and is_scored else 0,
-                "rollout_forwards": rolled.info.get("forwards") if rolled is not None else 0,
+                "rollout_forwards": sum(one.info["forwards"] for one in rolled),
             }
         )
     return rows

@@ -31,11 +31,12 @@ from trims_core.report.intervals import rounded
 from trims_core.report.levels import choose_levels, ranges_of
 from trims_core.report.losses import losses_of
 from trims_core.report.resampling import resample_counts, resample_methods
+from trims_core.report.rounds import rounds_of, trained_once
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 5
+RESULTS_VERSION: Final = 6
 
 
 def collect(
@@ -83,7 +84,8 @@ def collect(
         "examples": corpus_examples(
             rows, corpus.files("corpus-", ".parquet"), tokenizer, config.report.examples
         ),
-        "losses": losses_of(parents),
+        "losses": losses_of(trained_once(config, parents)),
+        "rounds": rounds_of(config, parents),
         "costs": costs_of(config, parents),
         "stages": [_stage_row(role, artifact) for role, artifact in parents.items()],
         "provenance": _provenance(config, parents),

@@ -18,6 +18,7 @@ from trims_core.report.contrast_tables import (
     sentences,
 )
 from trims_core.report.costs import costs_table
+from trims_core.report.rounds import rounds_table
 from trims_core.report.text_table import DASH, TextTable
 
 _CACHE_SAYS: Final = {
@@ -170,5 +171,8 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         says = [decoding_text(found), *MEANINGS_OF_INTERVALS]
         parts.append(f"## {task}\n\n{' '.join(says)}\n\n" + "\n".join(table.markdown() for table in tables))
     parts.append("## Training\n\n" + costs_table(results).markdown())
+    rounds = rounds_table(results)
+    if rounds is not None:
+        parts.append("## Reinforcement\n\n" + rounds.markdown())
     parts.append("## Stages\n\n" + stages_table(results).markdown())
     return "\n".join(parts)

@@ -26,6 +26,8 @@ class Groups:
 
     n_groups: int = 0
     n_equal_groups: int = 0
+    n_distinct: int = 0
+    """Different answers, group by group."""
     n_copied_groups: int = 0
     """Equal ones whose answers were all drawn with one seed."""
     copied: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ def compare(chunks: Iterable[Sequence[Path]]) -> Groups:
             continue
         for prompt_id, seeds, digests in _groups(files):
             found.n_groups += 1
+            found.n_distinct += len(set(digests))
             if len(set(digests)) > 1:
                 continue
             found.n_equal_groups += 1

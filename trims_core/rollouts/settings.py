@@ -6,9 +6,10 @@ from typing import Annotated
 
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.decoding_sections import RolloutsConfig, SamplingConfig
-from trims_core.graph import Node
+from trims_core.graph import Node, round_variant
+from trims_core.keyed import draw_seed
 from trims_core.points import CacheName, RuleName
-from trims_core.sections import OPERATIONAL, Section
+from trims_core.sections import LATER, OPERATIONAL, Section
 
 
 class Decoding(Section):
@@ -26,6 +27,14 @@ class Decoding(Section):
     """Without its template: prompts come as tokens."""
 
 
+class RoundPrompts(Section):
+    """Which prompts a round takes: the next ones of a stream of all, shuffled again each time it ends."""
+
+    seed: int
+    round: int
+    count: int
+
+
 class RolloutsSettings(Decoding):
     """All that the rollouts of a student read."""
 
@@ -34,6 +43,8 @@ class RolloutsSettings(Decoding):
     temperatures: tuple[float, ...]
     """One per answer."""
     limit: int | None
+    prompts: Annotated[RoundPrompts | None, LATER] = None
+    """None: all up to the limit, in their order."""
     grader: Annotated[str, OPERATIONAL]
     """Looked at before anything is decoded, so that a name that is wrong costs nothing."""
 
@@ -47,8 +58,10 @@ class UnitSettings(Decoding):
     """The answer's number, by which noise is drawn."""
 
 
-def settings(config: TrimsConfig, _node: Node | None = None) -> RolloutsSettings:
-    """From the sections rollouts and student."""
+def settings(config: TrimsConfig, node: Node) -> RolloutsSettings:
+    """From the section student and rollouts, or of a round's variant."""
+    if "round" in node.params:
+        return _of_round(config, node)
     chosen = config.given_rollouts
     return RolloutsSettings(
         rule=None if chosen.threshold is None else chosen.rule,
@@ -63,6 +76,27 @@ def settings(config: TrimsConfig, _node: Node | None = None) -> RolloutsSettings
         temperatures=chosen.temperatures,
         limit=chosen.limit,
         grader=chosen.grader,
+    )
+
+
+def _of_round(config: TrimsConfig, node: Node) -> RolloutsSettings:
+    variant, seed, number = round_variant(config, node), int(node.params["seed"]), int(node.params["round"])
+    chosen = variant.rollouts
+    noise = draw_seed(seed, number, "rollouts", "round")
+    return RolloutsSettings(
+        rule=None if chosen.forwards is None else chosen.rule,
+        threshold=chosen.threshold,
+        cache="none",
+        gen_length=chosen.gen_length,
+        block_length=chosen.block_length,
+        stop_at_end=chosen.stop_at_end,
+        batch_size=chosen.batch_size,
+        student=config.student.without_template(),
+        sampling=chosen.sampling.model_copy(update={"seed": noise}),
+        temperatures=(chosen.temperature,) * chosen.samples,
+        limit=None,
+        prompts=RoundPrompts(seed=seed, round=number, count=variant.prompts),
+        grader=variant.grader,
     )
 
 

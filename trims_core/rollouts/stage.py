@@ -1,7 +1,8 @@
-"""The rollouts stage: the untuned student answers the corpus' prompts; answers are kept with their order.
+"""The rollouts stage: a student answers the corpus' prompts; answers are kept with their order of reveals.
 
 A unit is a chunk of consecutive prompts of a tokens shard and the number of the answer. Its key holds what
-decoding reads and nothing else: more samples decode only these, another grader decodes nothing. Prompts come
+decoding reads and nothing else: more samples decode only these, another grader decodes nothing. The student is
+the untuned one, or that of a round of reinforcement, which takes some of the prompts. Prompts come
 as tokens, exactly those that training renders; their digest stands beside every answer.
 """
 
@@ -13,12 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow.parquet as pq
+
 from trims_core._faults import fault_point
 from trims_core.benchmarks import find_grader
 from trims_core.errors import InputError, SweepError
 from trims_core.fingerprint import Digests, sha256_json
 from trims_core.points import point_text
 from trims_core.rollouts.groups import compare
+from trims_core.rollouts.prompts import chosen_rows
 from trims_core.rollouts.settings import (
     RolloutsSettings,
     UnitSettings,
@@ -30,6 +34,7 @@ from trims_core.schema import ROLLOUTS, TOKENS, read_table, write_table
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
 from trims_core.token_digests import ids_digest
+from trims_core.trained import trained_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,11 +86,12 @@ def units(work: Work, _facts: None) -> list[Unit]:
     prompts = {
         name: sha256_json(list(zip(chunk.ids, chunk.digests, strict=True))) for name, chunk in chunks.items()
     }
+    adapter = {"adapter": trained_model(work.parents["train"]).digest} if "train" in work.parents else {}
     found = []
     for rollout in range(len(chosen.temperatures)):
         decoding = unit_settings(chosen, rollout)
         for name, chunk in chunks.items():
-            made_of = {**work.inputs, "prompts": prompts[name]}
+            made_of = {**work.inputs, **adapter, "prompts": prompts[name]}
             found.append(
                 Unit(
                     f"rollout-{rollout}/{name}",
@@ -98,19 +104,20 @@ def units(work: Work, _facts: None) -> list[Unit]:
 
 
 def _chunks(work: Work) -> Iterator[tuple[str, Chunk]]:
-    """Name → prompts, shard by shard, up to the limit."""
+    """Name → prompts, shard by shard."""
     tokens = work.parents["tokens"]
-    left = math.inf if work.settings.limit is None else work.settings.limit
-    for shard, file in zip(tokens.units, tokens.files("tokens-", "/tokens.parquet"), strict=True):
+    files = tokens.files("tokens-", "/tokens.parquet")
+    rows = chosen_rows([pq.read_metadata(file).num_rows for file in files], work.settings)
+    for shard, file, wanted in zip(tokens.units, files, rows, strict=True):
+        if not wanted:
+            continue
         table = read_table(file, TOKENS)
         ids: list[str] = table["id"].to_pylist()
         lists, lengths = table["input_ids"].combine_chunks(), table["prompt_length"].to_pylist()
         ends = lists.offsets.to_pylist()
         flat = lists.values.to_numpy(zero_copy_only=False)
-        n_rows = int(min(left, len(ids)))
-        left -= n_rows
-        for number, start in enumerate(range(0, n_rows, CHUNK)):
-            places = range(start, min(start + CHUNK, n_rows))
+        for number, start in enumerate(range(0, len(wanted), CHUNK)):
+            places = wanted[start : start + CHUNK]
             prompts = [flat[ends[place] : ends[place] + lengths[place]] for place in places]
             digests = [ids_digest(prompt) for prompt in prompts]
             yield f"{shard.name}-{number:04d}", Chunk([ids[place] for place in places], prompts, digests)
@@ -146,7 +153,8 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     n_done = sum(record.notes["n"] for record in done)
     n_waiting = sum(len(unit.source.chunk.ids) for unit in waiting)
     tell = DecodingProgress(work.node_id, work.progress, n_done, n_waiting)
-    runner = load_runner(chosen.student, None, None)
+    adapter = trained_model(work.parents["train"]).folder if "train" in work.parents else None
+    runner = load_runner(chosen.student, adapter, None)
     sampling = sampling_for(chosen.sampling, runner.student, "rollouts")
     for unit in waiting:
         chunk: Chunk = unit.source.chunk
@@ -236,6 +244,7 @@ def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
         "n_unfinished": total["n_unfinished"],
         "n_groups": groups.n_groups,
         "n_equal_groups": groups.n_equal_groups,
+        "n_distinct": groups.n_distinct,
     }
     info = {
         "student": chosen.student.model,

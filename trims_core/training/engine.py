@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,6 +22,7 @@ from trims_core.training.plan import accumulation_steps
 from trims_core.training.spec import TrainSpec
 
 _DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+ADAM_KEYS: Final = ("exp_avg", "exp_avg_sq")
 _FP16: Final = {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}
 
 
@@ -45,6 +48,33 @@ class Engine(Protocol):
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""
 
+    def moments(self) -> Moments:
+        """Adam's, of all weights, on any number of ranks the same; all ranks ask together."""
+
+    def set_moments(self, moments: Moments) -> None:
+        """Go on with these. Raises: CheckpointError where they are of other weights."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What Adam knows of each trained weight, by its name.
+
+    of: `exp_avg` and `exp_avg_sq` → name → float32, shaped like the weight. n_updates: made so far.
+    """
+
+    n_updates: int
+    of: Mapping[str, Mapping[str, Tensor]]
+
+    def check(self, names: Collection[str]) -> None:
+        """Raises CheckpointError unless they are of the weights of these names."""
+        for key in ADAM_KEYS:
+            other = sorted(set(names) ^ self.of[key].keys())
+            if other:
+                raise CheckpointError(
+                    f"the optimizer's {key} are of {len(self.of[key])} weights and {len(names)} are trained; they"
+                    f" differ in {len(other)}, e.g. {other[0]}. Train the rounds again with one train.lora"
+                )
+
 
 def new_engine(spec: TrainSpec, denoiser: nn.Module) -> Engine:
     """The engine of this rank. Raises: LaunchError where not all processes of the run are there."""
@@ -60,7 +90,7 @@ class PlainEngine:
 
     def __init__(self, spec: TrainSpec, denoiser: nn.Module) -> None:
         self.device = torch.device(spec.device)
-        self._parameters = [weight for weight in denoiser.parameters() if weight.requires_grad]
+        self._named = _trained(denoiser)
         self._optimizer = _adamw(spec, denoiser)
         self._max_norm = spec.train.max_grad_norm
         dtype = _DTYPES.get(spec.student.dtype)
@@ -76,7 +106,7 @@ class PlainEngine:
         """As `Engine.step`."""
         _set_lr(self._optimizer, lr)
         self._scaler.unscale_(self._optimizer)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm).item()
+        norm = nn.utils.clip_grad_norm_(self._named.values(), self._max_norm).item()
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
@@ -94,6 +124,19 @@ class PlainEngine:
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
 
+    def moments(self) -> Moments:
+        """As `Engine.moments`."""
+        named, states = self._named, self._optimizer.state
+        of = {key: {name: states[weight][key] for name, weight in named.items()} for key in ADAM_KEYS}
+        return Moments(_n_updates(self._optimizer), of)
+
+    def set_moments(self, moments: Moments) -> None:
+        """As `Engine.set_moments`."""
+        moments.check(self._named)
+        for name, weight in self._named.items():
+            copies = {key: moments.of[key][name].to(weight.device, copy=True) for key in ADAM_KEYS}
+            self._optimizer.state[weight] = {"step": torch.tensor(float(moments.n_updates)), **copies}
+
 
 class DeepSpeedEngine:
     """ZeRO in any number of processes."""
@@ -110,6 +153,7 @@ class DeepSpeedEngine:
             model=denoiser, optimizer=_adamw(spec, denoiser), config=deepspeed_config(spec)
         )
         self.module: nn.Module = self._engine
+        self._named = _trained(denoiser)
         self.device = torch.device(self._engine.device)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
@@ -134,6 +178,37 @@ class DeepSpeedEngine:
         path, _ = self._engine.load_checkpoint(str(folder), load_module_strict=False)
         if path is None:
             raise CheckpointError(f"{folder}: DeepSpeed finds no state in it; remove it to go on from before")
+
+    def moments(self) -> Moments:
+        """As `Engine.moments`."""
+        of = {
+            key: {name: self._full_state(weight, key) for name, weight in self._named.items()}
+            for key in ADAM_KEYS
+        }
+        return Moments(_n_updates(self._inner_optimizer), of)
+
+    def set_moments(self, moments: Moments) -> None:
+        """As `Engine.set_moments`."""
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        moments.check(self._named)
+        for name, weight in self._named.items():
+            for key in ADAM_KEYS:
+                safe_set_full_optimizer_state(weight, moments.of[key][name].to(self.device), key)
+        for state in self._inner_optimizer.state.values():
+            state["step"].fill_(moments.n_updates)
+
+    @staticmethod
+    def _full_state(weight: nn.Parameter, key: str) -> Tensor:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        found: Tensor = safe_get_full_optimizer_state(weight, key)
+        return found
+
+    @property
+    def _inner_optimizer(self) -> Any:
+        """The AdamW in DeepSpeed's own."""
+        return getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
 
 
 class _Autocast(nn.Module):
@@ -163,6 +238,14 @@ def deepspeed_config(spec: TrainSpec) -> dict[str, Any]:
         "steps_per_print": 10**9,
     }
     return {**spec.deepspeed, **decided}
+
+
+def _trained(denoiser: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: weight for name, weight in denoiser.named_parameters() if weight.requires_grad}
+
+
+def _n_updates(optimizer: Any) -> int:
+    return int(next(iter(optimizer.state.values()))["step"])
 
 
 def _adamw(spec: TrainSpec, denoiser: nn.Module) -> torch.optim.AdamW:

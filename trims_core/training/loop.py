@@ -8,10 +8,11 @@ function of (settings, step): a run that was killed repeats from its last whole 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from trims_core._faults import fault_point
 from trims_core.errors import InterruptedRunError
@@ -19,7 +20,7 @@ from trims_core.training.checkpoint import diverged
 from trims_core.training.data import RunData
 from trims_core.training.engine import Engine
 from trims_core.training.learning_rate import learning_rate
-from trims_core.training.method import Loss, Method
+from trims_core.training.method import Method
 from trims_core.training.methods.terms import content_and_ends
 from trims_core.training.reporting import Reporter
 from trims_core.training.saving import Saver
@@ -47,6 +48,7 @@ class Loop:
     saver: Saver
     stop_requested: Callable[[], bool]
     _parts: dict[str, float] = field(default_factory=dict)
+    _measures: dict[str, float] = field(default_factory=dict)
 
     def run(self, n_done: int) -> None:
         """Train from step `n_done` on."""
@@ -59,7 +61,8 @@ class Loop:
             is_last = done == self.data.n_steps
             fault_point("train.after_step")
             stops = not is_last and self.world.any(self.stop_requested())
-            self.reporter.step(done, loss, self.world.sum(self._parts), lr, norm, totals)
+            parts, measures = self.world.sum(self._parts), self.world.sum(self._measures)
+            self.reporter.step(done, loss, parts, measures, lr, norm, totals)
             if done % train.eval_steps == 0 or (is_last and train.keep == "best"):
                 self.validate(done)
             if done % train.save_steps == 0 or is_last or stops:
@@ -76,14 +79,15 @@ class Loop:
         totals = self._totals(batches)
         # 2. losses and gradients, one canvas's graph alive at a time
         n_losses, n_gone = self.method.n_losses * len(batches), 0
-        loss, self._parts = torch.zeros((), device=self.engine.device), {}
+        loss, self._parts, self._measures = torch.zeros((), device=self.engine.device), {}, {}
         for batch in batches:
             for part in self.method.losses(self.student, batch.to(self.engine.device), totals):
                 n_gone += 1
                 self._check("loss", part.total.item(), step)
                 self.engine.backward(part.total, last=n_gone == n_losses)
                 loss += part.total.detach()
-                self._add(part)
+                _add(self._parts, part.parts)
+                _add(self._measures, part.measures)
         # 3. the update
         lr = learning_rate(self.spec.train, step, self.data.n_steps)
         norm = self.engine.step(lr)
@@ -125,11 +129,12 @@ class Loop:
         train = self.spec.train
         return Totals(sums, train.batch_size, train.batch_size // train.micro_batch_size)
 
-    def _add(self, loss: Loss) -> None:
-        for name, part in loss.parts.items():
-            self._parts[name] = self._parts.get(name, 0.0) + part.item()
-
     def _check(self, what: str, value: float, step: int) -> None:
         """Raises: TrainingDivergedError where a value of a step is not finite."""
         if not math.isfinite(value):
             raise diverged(self.spec, what, value, step + 1)
+
+
+def _add(sums: dict[str, float], found: Mapping[str, Tensor]) -> None:
+    for name, value in found.items():
+        sums[name] = sums.get(name, 0.0) + value.item()

@@ -14,8 +14,9 @@ Nothing else knows which methods there are: `train.variants.<name>.method` names
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -31,11 +32,13 @@ class Loss:
     """One graph to go back through.
 
     total: this canvas's part of the global batch's loss, float32 scalar. parts: what it is the sum of, by
-    name, without gradient.
+    name, without gradient. measures: what else is told of the step, by name, without gradient: this canvas's
+    part of a mean over the global batch.
     """
 
     total: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Method(Protocol):
@@ -64,6 +67,9 @@ class Context:
     """The student's: `llada` or `dream`; some published recipes differ."""
     tokenizer: Callable[[], Any] = lambda: None
     """Loads the student's when asked for."""
+    rollouts: Sequence[Path] = ()
+    rollout_grades: Sequence[Path] = ()
+    """Tables in the same order, where it is trained on rollouts."""
 
 
 def build_method(variant: VariantConfig, context: Context) -> Method:

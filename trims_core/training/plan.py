@@ -21,19 +21,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from trims_core.config import TrainingConfig
 from trims_core.errors import ConfigError
+from trims_core.keyed import hash_order
 
 Lengths = npt.NDArray[np.int64]
-_DIGEST_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,6 @@ class Padding:
         """`longest` rounded up to the multiple, but never beyond max_length."""
         rounded = -(-longest // self.multiple_of) * self.multiple_of
         return max(longest, min(rounded, self.max_length))
-
-
-def hash_order(ids: Iterable[str], key: str) -> Lengths:
-    """Indices of `ids` in the order of a keyed hash: a permutation that ignores how the ids are listed."""
-    digests = bytearray()
-    for name in ids:
-        digests += hashlib.blake2b(f"{key}\0{name}".encode(), digest_size=_DIGEST_BYTES).digest()
-    return np.argsort(np.frombuffer(digests, f"S{_DIGEST_BYTES}"), kind="stable")
 
 
 def count_ends(seed: int, epoch: int, example_id: str, at_most: int) -> int:

@@ -47,6 +47,7 @@ class Reporter:
         step: int,
         loss: float,
         parts: Mapping[str, float],
+        measures: Mapping[str, float],
         lr: float,
         norm: float | None,
         totals: Totals,
@@ -54,7 +55,8 @@ class Reporter:
         """One optimizer step.
 
         Args:
-            parts: what the loss is the sum of, by name. norm: None where the update was skipped.
+            parts: what the loss is the sum of, by name. measures: what else the method tells of it.
+            norm: None where the update was skipped.
         """
         row = {
             "loss": loss,
@@ -64,6 +66,7 @@ class Reporter:
             "end_loss_share": parts.get("ends", 0.0) / loss if loss else 0.0,
             "dead_columns": totals["n_dead"] / totals["n_columns"],
             "parts": dict(parts),
+            **({"measures": dict(measures)} if measures else {}),
         }
         self._write(step, "train", row, self._measured(totals))
         self.say(step, f"step {step} of {self._n_steps}, loss {loss:.3f}")

@@ -27,7 +27,8 @@ class RolloutRow:
     id: str
     """`<example>#<rollout>`."""
     input_ids: npt.NDArray[np.int32]
-    """Prompt and answer up to and including the student's first end token; without an end where none came."""
+    """Prompt and answer up to and including the student's first end token, without an end where none came; or
+    the whole canvas, [MASK] where nothing was revealed."""
     prompt_length: int
     reveal_step: npt.NDArray[np.int16]
     """Per token of the answer: the forward that revealed it."""
@@ -61,6 +62,8 @@ class RolloutRows:
     rollouts: Sequence[Path]
     grades: Sequence[Path]
     only: Answers = "right"
+    whole: bool = False
+    """Whether rows are whole canvases."""
     counts: RowCounts = field(default_factory=RowCounts)
 
     def __iter__(self) -> Iterator[RolloutRow]:
@@ -93,7 +96,7 @@ class RolloutRows:
             if self._is_kept(name, row, graded.get((row["id"], row["rollout"])), grades):
                 self.counts.n_kept += 1
                 self.counts.n_unfinished += not row["finished"]
-                yield _joined(name, prompt, row)
+                yield _joined(name, prompt, row, len(row["token_ids"]) if self.whole else row["n_tokens"])
 
     def _is_kept(self, name: str, row: dict[str, Any], grade: dict[str, Any] | None, file: Path) -> bool:
         digest = ids_digest(row["token_ids"])
@@ -112,9 +115,8 @@ class RolloutRows:
         return False
 
 
-def _joined(name: str, prompt: npt.NDArray[np.int32], row: dict[str, Any]) -> RolloutRow:
-    """The answer up to its first end token, behind its prompt."""
-    n = row["n_tokens"]
+def _joined(name: str, prompt: npt.NDArray[np.int32], row: dict[str, Any], n: int) -> RolloutRow:
+    """The first n tokens of the answer behind its prompt."""
     answer = np.asarray(row["token_ids"][:n], np.int32)
     order = np.asarray(row["reveal_step"][:n], np.int16)
     return RolloutRow(name, np.concatenate([prompt, answer]), len(prompt), order, row["finished"])

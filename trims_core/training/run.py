@@ -20,12 +20,13 @@ from trims_core._faults import fault_point
 from trims_core.errors import TrimsError
 from trims_core.store.durable import fsync_file, write_atomically
 from trims_core.training.journal import MetricsLog, ProgressFile
-from trims_core.training.spec import TrainSpec
+from trims_core.training.spec import MOMENTS_FILE, TrainSpec
 from trims_core.training.warm import compiled_operator, load_operator
 
 if TYPE_CHECKING:
     from trims_core.students import Student
     from trims_core.training.data import RunData
+    from trims_core.training.engine import Moments
     from trims_core.training.examples import Examples
     from trims_core.training.method import Method
     from trims_core.training.reporting import Reporter
@@ -100,7 +101,7 @@ def train(
     from trims_core.training.examples import load_examples
     from trims_core.training.loop import Loop
     from trims_core.training.method import Context, build_method
-    from trims_core.training.saving import Saver
+    from trims_core.training.saving import Saver, read_moments
     from trims_core.training.sources import source_of
     from trims_core.training.student import Denoiser, TrainedStudent
     from trims_core.training.trainable import new_trainable
@@ -122,7 +123,14 @@ def train(
     family = student.family
     model = new_trainable(student, spec)
     context = Context(
-        spec.train, spec.ends, examples.n_buckets, family.mask_id, family.name, lambda: student.tokenizer
+        spec.train,
+        spec.ends,
+        examples.n_buckets,
+        family.mask_id,
+        family.name,
+        lambda: student.tokenizer,
+        spec.rollouts,
+        spec.rollout_grades,
     )
     method = build_method(spec.variant, context)
     # 3. the engine around it
@@ -134,6 +142,8 @@ def train(
     saver = Saver(spec, denoiser, engine, world, n_done)
     if checkpoint is not None:
         saver.load(checkpoint)
+    elif spec.moments is not None:
+        engine.set_moments(read_moments(spec.moments))
     reporter = _reporter(spec, denoiser, method, data.n_steps, n_done, progress, world)
     reporter.say(n_done, "preparing the first step", always=True)
     # 4. step by step
@@ -146,7 +156,8 @@ def train(
     # 5. the result
     what = "the checkpoint" if spec.train.lora is None else "the adapter"
     reporter.say(data.n_steps, f"writing {what}", always=True)
-    _finish(spec, saver, student, denoiser, examples, data, world)
+    moments = engine.moments() if spec.keeps_moments else None
+    _finish(spec, saver, student, denoiser, examples, data, world, moments)
 
 
 def launched_rank() -> int:
@@ -202,11 +213,12 @@ def _finish(
     examples: Examples,
     data: RunData,
     world: World,
+    moments: Moments | None,
 ) -> None:
     """Write the result under the official module names, and what the stage wants to know."""
     from trims_core.training.partitions import gathered
     from trims_core.training.result import write_adapter, write_checkpoint
-    from trims_core.training.saving import count_trainable, trainable
+    from trims_core.training.saving import count_trainable, trainable, write_moments
 
     best_step = saver.keep_best()
     weights = saver.finite_weights(data.n_steps)
@@ -220,6 +232,8 @@ def _finish(
             write_checkpoint(spec, student, inside)
         else:
             write_adapter(spec, denoiser.model)
+        if moments is not None:
+            write_moments(moments, spec.adapter / MOMENTS_FILE)
     for path in spec.adapter.iterdir():  # before the result says that they are there
         fsync_file(path)
     counts = {

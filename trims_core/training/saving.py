@@ -27,7 +27,7 @@ from trims_core.training.checkpoint import (
     mark_complete,
     prune,
 )
-from trims_core.training.engine import Engine
+from trims_core.training.engine import ADAM_KEYS, Engine, Moments
 from trims_core.training.partitions import gathered
 from trims_core.training.spec import TrainSpec
 from trims_core.training.world import World
@@ -120,6 +120,28 @@ class Saver:
         for name, weight in trainable(self._model).items():
             with gathered([weight], changed=True), torch.no_grad():
                 weight.copy_(saved[name])
+
+
+def write_moments(moments: Moments, path: Path) -> None:
+    """Into one file, for the round that follows."""
+    flat = {
+        f"{key}.{name}": tensor.to("cpu", torch.float32).contiguous()
+        for key, named in moments.of.items()
+        for name, tensor in named.items()
+    }
+    save_file(flat, path, {"n_updates": str(moments.n_updates)})
+
+
+def read_moments(path: Path) -> Moments:
+    """What `write_moments` wrote."""
+    with safe_open(path, "pt") as file:
+        n_updates = int(file.metadata()["n_updates"])
+        flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    of: dict[str, dict[str, Tensor]] = {key: {} for key in ADAM_KEYS}
+    for name, tensor in flat.items():
+        key, _, weight = name.partition(".")
+        of[key][weight] = tensor
+    return Moments(n_updates, of)
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

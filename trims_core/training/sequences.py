@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trims_core.masking import Draws, draw, draw_seed, end_probability, standard_t
+from trims_core.keyed import draw_seed
+from trims_core.masking import Draws, draw, end_probability, standard_t
 from trims_core.training.examples import Examples
 from trims_core.training.plan import MicroBatch
 from trims_core.variants import EndsConfig

@@ -22,7 +22,7 @@ from trims_core.students.adapter_config import (
 from trims_core.students.tensor_files import tensor_names
 from trims_core.training.zero import deepspeed_settings, zero_stage
 from trims_core.user_code import source_file
-from trims_core.variants import EndsConfig, Variant, VariantConfig
+from trims_core.variants import CjGrpoVariant, EndsConfig, Variant, VariantConfig
 
 
 class TrainSettings(Section):
@@ -36,6 +36,8 @@ class TrainSettings(Section):
     seed: int
     student: StudentConfig
     """Without its template: prompts come as tokens."""
+    round: Annotated[int | None, LATER] = None
+    """Of reinforcement; None: not in rounds."""
     validated_every: Annotated[int | None, LATER] = None
     """Optimizer steps; read where the best weights are kept."""
     deepspeed: dict[str, Any]
@@ -43,7 +45,12 @@ class TrainSettings(Section):
     variant_name: Annotated[str, OPERATIONAL]
     """For messages and reports."""
     run_name: Annotated[str, OPERATIONAL]
-    """`<config name>/<variant>-s<seed>`: what experiment trackers call the run."""
+    """`<config name>/<variant>-s<seed>`, and `-r<round>`: what experiment trackers call the run."""
+
+    @property
+    def carries_optimizer(self) -> bool:
+        """Whether a further round goes on with this one's optimizer."""
+        return isinstance(self.variant, CjGrpoVariant) and self.variant.carry_optimizer
 
 
 def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
@@ -54,6 +61,7 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
     """
     name, seed = str(node.params["variant"]), int(node.params["seed"])
     variant = config.train.variants[name]
+    number = node.params.get("round")
     deepspeed = deepspeed_settings(config.train.deepspeed)
     check_trainable(config.train, deepspeed)
     return TrainSettings(
@@ -61,11 +69,12 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
         variant=variant.as_read(),
         ends=config.train.ends_of(variant),
         seed=seed,
+        round=None if number is None else int(number),
         student=config.student.without_template(),
         validated_every=config.train.eval_steps if config.train.keep == "best" else None,
         deepspeed=deepspeed,
         variant_name=name,
-        run_name=f"{config.name}/{name}-s{seed}",
+        run_name=f"{config.name}/{name}-s{seed}" + ("" if number is None else f"-r{number}"),
     )
 
 
@@ -80,7 +89,8 @@ def check_trainable(train: TrainingConfig, deepspeed: Mapping[str, Any]) -> None
 
 
 def shared_settings(train: TrainConfig, variant: VariantConfig) -> TrainingConfig:
-    """What every variant and seed reads, the normalisation where its method does."""
+    """What every variant and seed reads, the normalisation where its method does; of a method in rounds its
+    own steps, on all rollouts of the round at once, at a constant rate, with nothing held out."""
     unread = {"deepspeed"}
     if train.max_forwards is not None:
         unread |= {"epochs", "max_steps"}
@@ -89,6 +99,13 @@ def shared_settings(train: TrainConfig, variant: VariantConfig) -> TrainingConfi
     if not variant.reads_loss_norm:
         unread.add("loss_norm")
     read = {name: getattr(train, name) for name in TrainingConfig.model_fields if name not in unread}
+    if isinstance(variant, CjGrpoVariant):
+        read |= {"max_steps": variant.inner_steps, "batch_size": variant.batch_size}
+        read |= {"lr": variant.lr or train.lr, "scheduler": "constant", "warmup_ratio": 0.0}
+        read |= {"validation_fraction": 0.0, "keep": "last", "length_window": 1}
+        for name in ("max_forwards", "epochs"):
+            read.pop(name, None)
+        return TrainingConfig(**read)
     return TrainingConfig(**(read | {"length_window": train.window}))
 
 

@@ -73,7 +73,8 @@ class Source(Protocol):
 def source_of(spec: TrainSpec) -> Source:
     """What a run is trained on."""
     if spec.rollouts:
-        return Rollouts(RolloutRows(spec.shards, spec.rollouts, spec.rollout_grades, spec.answers))
+        whole = spec.variant.needs == "rounds"
+        return Rollouts(RolloutRows(spec.shards, spec.rollouts, spec.rollout_grades, spec.answers, whole))
     return BucketShards(spec.shards, spec.n_buckets) if spec.n_buckets else TokenShards(spec.shards)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from trims_core.config import StudentConfig, TrainingConfig
 from trims_core.sections import Section
 from trims_core.store.durable import write_atomically
 from trims_core.variants import Answers, EndsConfig, Variant
 
+MOMENTS_FILE: Final = "optimizer.safetensors"
+"""Beside the adapter of a round of reinforcement: Adam's moments, which the next one goes on with."""
 Engine = Literal["deepspeed", "plain"]
 
 
@@ -83,6 +85,9 @@ class TrainSpec(Section):
     """0: the shards are tokens."""
     rollouts: tuple[Path, ...] = ()
     rollout_grades: tuple[Path, ...] = ()
+    moments: Path | None = None
+    """Adam's, of the round before, to go on with."""
+    keeps_moments: bool = False
     answers: Answers = "right"
     folder: Path
     """For checkpoints and logs; survives crashes."""

@@ -14,17 +14,18 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 from trims_core._faults import fault_point
 from trims_core.errors import IncompleteArtifactError
 from trims_core.hub import PROGRAM_FILES, matches
+from trims_core.keyed import draw_seed
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Artifact, Attempt, Made, UnitRecord
-from trims_core.trained import ADAPTER, CHECKPOINT
+from trims_core.trained import ADAPTER, CHECKPOINT, trained_model
 from trims_core.training.card import model_card
 from trims_core.training.settings import TrainSettings, outside_inputs, train_settings
-from trims_core.variants import RolloutVariant
 
 if TYPE_CHECKING:
     from trims_core.training.spec import TrainSpec
@@ -109,21 +110,28 @@ SPEC: Final = StageSpec(
 
 
 def _spec(work: Work, attempt: Attempt, n_buckets: int, world_size: int) -> TrainSpec:
-    from trims_core.training.spec import TrainSpec
+    from trims_core.training.spec import MOMENTS_FILE, TrainSpec
 
     settings: TrainSettings = work.settings
+    variant, train, moments = settings.variant, settings.train, None
+    if "train" in work.parents:  # a further round
+        before = trained_model(work.parents["train"]).folder
+        train = train.model_copy(update={"init_adapter": str(before)})
+        moments = before / MOMENTS_FILE if settings.carries_optimizer else None
     return TrainSpec(
-        train=settings.train,
-        variant=settings.variant,
+        train=train,
+        variant=variant,
         ends=settings.ends,
         student=settings.student,
-        seed=settings.seed,
+        seed=settings.seed if settings.round is None else draw_seed(settings.seed, settings.round, "round"),
         deepspeed=settings.deepspeed,
         shards=_files(work, "buckets" if n_buckets else "tokens"),
         n_buckets=n_buckets,
         rollouts=_files(work, "rollouts"),
         rollout_grades=_files(work, "grades"),
-        answers=settings.variant.answers if isinstance(settings.variant, RolloutVariant) else "right",
+        answers=getattr(variant, "answers", "all"),
+        moments=moments,
+        keeps_moments=settings.carries_optimizer,
         folder=attempt.scratch.absolute(),
         adapter=attempt.path.absolute(),
         world_size=world_size,
@@ -174,10 +182,19 @@ def _describe(
             "trainable_parameters": result["trainable_parameters"],
             "processes": spec.world_size,
             "train_seconds": rows[-1]["seconds"] if rows else 0.0,
+            **_measures(rows),
         },
     }
     files = sorted(path.name for path in spec.adapter.iterdir())
     return Made(dict.fromkeys(files), notes, aside=[name for name in files if matches(name, _ASIDE)])
+
+
+def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Means over the steps of what the method measures, if it does."""
+    found = [row["measures"] for row in rows if "measures" in row]
+    if not found:
+        return {}
+    return {"measures": {name: fmean(row[name] for row in found) for name in found[0]}}
 
 
 def _edges(buckets: Artifact) -> dict[str, Any]:

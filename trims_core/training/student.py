@@ -8,7 +8,7 @@ more memory than the model's activations; only scored positions have a loss.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -45,12 +45,14 @@ class Denoiser(nn.Module):
         temperatures: Sequence[float] = (),
         *,
         reference: bool = False,
+        with_adapter: bool = True,
     ) -> Any:
         """With weights: (Σ weight·CE, CE_M without gradient). Without: Rows, all differentiable."""
         inner: Any = self.model
         causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
         head, at_BL = causal.get_output_embeddings(), view.scored_BL
-        hidden_MD = self._hidden(causal, view, attention_BL)
+        with nullcontext() if with_adapter else inner.disable_adapter():
+            hidden_MD = self._hidden(causal, view, attention_BL)
         target_M = target_BL[at_BL]
         if weight_BL is not None:
             return head_cross_entropy(head, hidden_MD, target_M, weight_BL[at_BL])
@@ -106,6 +108,13 @@ class TrainedStudent:
                 view, batch.target_BL, batch.attention_BL, None, temperatures, reference=reference
             )
         return rows
+
+    def reference_nll(self, batch: Batch, view: View) -> Tensor:
+        """−log p of the target at each scored position under the student without its adapter: float32 [M], in
+        nats, no gradient."""
+        with torch.no_grad():
+            rows: Rows = self._engine(view, batch.target_BL, batch.attention_BL, with_adapter=False)
+        return rows.nll_M
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from trims_core.config import LoraSettings
 from trims_core.errors import ConfigError
-from trims_core.masking import draw_seed
+from trims_core.keyed import draw_seed
 from trims_core.training.spec import TrainSpec
 
 

@@ -12,9 +12,10 @@ Pads = Literal["hidden", "last", "standard", "none"]
 Order = Literal["descending", "ascending", "random", "two_sided", "shifted", "permuted"]
 Answers = Literal["right", "all"]
 """Which rollouts are trained on: those graded right (of several to a prompt all such), or all."""
-Role = Literal["examples", "rollouts"]
+Role = Literal["examples", "rollouts", "rounds"]
 """What a method is trained on. examples: the corpus' own answers, with buckets where the run has a teacher.
-rollouts: the student's own answers with their reveal steps, and their grades."""
+rollouts: the untuned student's own answers with their reveal steps, and their grades. rounds: those of the
+student as it is in training, round by round."""
 
 
 class EndsConfig(Section):
@@ -40,6 +41,8 @@ class VariantConfig(Section):
     needs: ClassVar[Role] = "examples"
     reads_loss_norm: ClassVar[bool] = False
     """Whether train.loss_norm is this method's; others divide as their papers do, over the global batch."""
+    reads_reference: ClassVar[bool] = False
+    """Whether it asks the student without its adapter, which takes an adapter."""
     baseline: ClassVar[bool] = False
     """Whether other methods are compared with it where report.compare does not say."""
 

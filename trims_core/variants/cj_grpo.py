@@ -1,0 +1,88 @@
+"""CJ-GRPO (arXiv 2509.23924): reinforcement along the student's own decoding, in rounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trims_core.decoding_sections import RoundRollouts
+from trims_core.variants.base import Role, VariantConfig
+
+
+class CjGrpoVariant(VariantConfig):
+    """Rounds of: answers of the student as it is, their rewards, some optimizer steps on all of them."""
+
+    module: ClassVar[str] = "cj_grpo"
+    needs: ClassVar[Role] = "rounds"
+    reads_reference: ClassVar[bool] = True
+
+    method: Literal["cj_grpo"] = "cj_grpo"
+    pads: Literal["none"] = "none"
+    """The whole canvas is the answer, its ends among them: nothing is padded."""
+    rounds: Annotated[int, Field(ge=1)] = 10
+    """More of them go on from the last one that is there."""
+    prompts: Annotated[int, Field(ge=1)] = 32
+    """Of the corpus, per round: the next ones of a stream in which each comes once before any comes again."""
+    rollouts: RoundRollouts
+    grader: str
+    """Who gives the rewards: a benchmark, whose right answers have reward 1 and others 0, or your own
+    `package.module:function` of (messages, completion, answer)."""
+    inner_steps: Annotated[int, Field(ge=1)] = 12
+    """Optimizer steps of a round, each on all its rollouts (μ)."""
+    lr: Annotated[float, Field(gt=0)] | None = None
+    """Constant; default: train.lr."""
+    advantage: Literal["centred", "standardised"] = "centred"
+    """Reward − mean of the prompt's rewards, as released; or that / (their standard deviation + 1e-4), as in
+    the paper."""
+    reduction: Literal["sample_token", "batch_token"] = "sample_token"
+    """Mean over a step's tokens, then over an answer's steps, then over answers (paper); or over all tokens
+    that a step reveals in any answer, then over steps (released). They differ where answers reveal unequally
+    many tokens at a step."""
+    clip: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """How far from 1 the ratio of probabilities is followed (ε)."""
+    kl: Annotated[float, Field(ge=0)] = 0.04
+    """Weight of the divergence from the student without its adapter (β); 0: no such pass."""
+    carry_optimizer: bool = True
+    """Whether a round goes on with Adam's moments of the one before; two float32 numbers per trained weight
+    are kept with each round for that."""
+    compat: bool = False
+    """As released: answers to prompts whose rewards are all equal are held to the reference too; otherwise
+    they give no gradient at all."""
+
+    @property
+    def batch_size(self) -> int:
+        """Sequences of an optimizer step: all rollouts of a round."""
+        return self.prompts * self.rollouts.samples
+
+    @property
+    def passes(self) -> int:
+        """One for each state of the decoding, and one more for the reference."""
+        return self.rollouts.n_forwards * (2 if self.kl else 1)
+
+    def title(self) -> str:
+        """With the decoder that is learned along."""
+        return f"CJ-GRPO ({self.rollouts.point()})"
+
+    def own_code(self) -> dict[str, str]:
+        """None in training: rewards are given before it."""
+        return {}
+
+    def unread(self) -> frozenset[str]:
+        """How many rounds there are changes none of them."""
+        return frozenset({"rounds"})
+
+    @model_validator(mode="after")
+    def _defined(self) -> Self:
+        problems = []
+        if self.certainty:
+            problems.append(
+                f"certainty {self.certainty:g} with method cj_grpo: its targets are the student's own tokens, of"
+                " which all are right; leave it out"
+            )
+        for name in ("end_weight", "hide_end_of_turn"):
+            if getattr(self, name) is not None:
+                problems.append(f"{name} with method cj_grpo: it has no ends behind an answer; leave it out")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
