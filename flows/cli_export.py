@@ -30,7 +30,7 @@ from trims_core.pinning import pinned
 from trims_core.plan import plan
 from trims_core.settings import load_config
 from trims_core.store import Artifact, Store
-from trims_core.trained import ADAPTER, CHECKPOINT, trained_model
+from trims_core.trained import ADAPTER, CHECKPOINT, MOMENTS_FILE, trained_model
 
 EXAMPLES: Final = (
     "Examples:  trims export configs/demo.yaml out/adapter --model trims-s0   |"
@@ -104,7 +104,8 @@ def export(
         what = f"merged checkpoint ({_merge(settings.student, trained, partial, dtype)})"
     else:
         for path in trained.files(f"{CHECKPOINT if model_found.is_whole else ADAPTER}/"):
-            shutil.copyfile(path, partial / path.name)
+            if path.name != MOMENTS_FILE:
+                shutil.copyfile(path, partial / path.name)
         if model_found.is_whole:
             _set_template(settings.student, partial)
     partial.rename(out)
@@ -121,7 +122,8 @@ def _origin(trained: Artifact) -> str:
 
 def _node(graph: Sequence[Node], model: str | None) -> Node:
     nodes = {n.id.removeprefix("train/"): n for n in graph if n.stage == "train"}
-    name = next(iter(nodes)) if model is None and len(nodes) == 1 else str(model).removeprefix("train/")
+    swept = [name for n in graph if (name := n.id.removeprefix("sweep/")) in nodes]
+    name = swept[0] if model is None and len(swept) == 1 else str(model).removeprefix("train/")
     if name not in nodes:
         raise ConfigError(f"--model {model}: expected one of {', '.join(nodes)}")
     return nodes[name]

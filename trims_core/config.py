@@ -388,8 +388,8 @@ class TrainConfig(TrainingConfig):
                 continue
             if self.lora is None:
                 problems.append(
-                    f"train.lora null with train.variants.{name} (method {variant.method}): its reference is the"
-                    " student without its adapter; give train.lora a shape such as {r: 32, alpha: 64}"
+                    f"train.lora null with train.variants.{name} (method {variant.method}): its reference is"
+                    " the student without its adapter; give train.lora a shape such as {r: 32, alpha: 64}"
                 )
             if self.launch.hostfile is None and variant.batch_size % per_pass:
                 problems.append(

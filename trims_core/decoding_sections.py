@@ -112,7 +112,7 @@ class RolloutsConfig(Section):
 
 
 class RoundRollouts(Section):
-    """The answers of a round of reinforcement: several to each prompt, in a number of forwards known before."""
+    """The answers of a round of reinforcement: several to each prompt, in a known number of forwards."""
 
     samples: Annotated[int, Field(ge=2)] = 6
     """Answers per prompt: a prompt's rewards are compared with each other."""

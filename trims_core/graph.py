@@ -5,11 +5,12 @@ corpus ──► scores ──► aligned ──► buckets ──► train/<mod
    └─► tokens ──────────────────────────────────┘  │
          └─► rollouts/untuned ──► grades/rollouts ─┘
 
-A model is `<variant>-s<seed>`, or `untuned`. A variant of reinforcement has rounds instead, each of them
-    tokens ─► rollouts/<model>-r1 ─► grades/<model>-r1 ─► train/<model>-r1 ─► rollouts/<model>-r2 …
-of which the last one's training is train/<model>. How many there are is in no key. What no variant needs is not there: buckets and what they are
-made from only with a section scores and a variant that is trained on the corpus' answers; rollouts and their
-grades only for variants that are trained on them; tokens for these, and where there is no teacher.
+A model is `<variant>-s<seed>`, or `untuned`. Reinforcement has rounds,
+    tokens ─► rollouts/<model>-r0 ─► grades/<model>-r0 ─► train/<model>-r0 ─► rollouts/<model>-r1 …
+of which the last one's training is train/<model>; how many there are is in no key. What no variant needs is
+not there: buckets and what they are made from only with a section scores and a variant that is trained on the
+corpus' answers; rollouts and their grades only for variants that are trained on them; tokens for these, and
+where there is no teacher.
 """
 
 from __future__ import annotations

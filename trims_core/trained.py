@@ -12,6 +12,8 @@ from trims_core.store import Artifact
 ADAPTER: Final = "adapter"
 CHECKPOINT: Final = "checkpoint"
 """Names of the unit that a training is."""
+MOMENTS_FILE: Final = "optimizer.safetensors"
+"""Beside the adapter of a round of reinforcement: Adam's moments, which the next one goes on with."""
 _ADAPTER_FILES: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 
 

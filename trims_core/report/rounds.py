@@ -1,4 +1,4 @@
-"""What became of each round of reinforcement: rewards, how far the student moved, what its answers are like."""
+"""What became of each round of reinforcement: rewards, how far the student moved, what it answers."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def round_roles(variant: CjGrpoVariant, model: str) -> list[tuple[str, str, str]
 def rounds_of(config: TrimsConfig, parents: Mapping[str, Artifact]) -> list[dict[str, Any]]:
     """Per variant and round the means over seeds; None where nothing is told of it.
 
-    reward: mean of the round's rollouts, made before it was trained. right: share of them. tokens: mean length
-    up to the first end. distinct: different answers per prompt. kl: nats per token from the student without
-    its adapter; clip_share: of tokens; entropy: nats per token; flat_share: of rollouts whose prompt's answers
-    are all worth the same; these four are means over the round's optimizer steps.
+    reward: mean of the round's rollouts, made before it was trained. right: share of them. tokens: mean
+    length up to the first end. distinct: different answers per prompt. Means over the round's optimizer
+    steps: kl, nats per token from the student without its adapter; clip_share, of tokens; entropy, nats per
+    token; flat_share, of rollouts whose prompt's answers are all worth the same.
     """
     rows = []
     for name, variant in config.train.variants.items():
@@ -67,8 +67,8 @@ def rounds_table(results: Mapping[str, Any]) -> TextTable | None:
     ]
     return TextTable(
         "Rounds of reinforcement, means over seeds. Rewards, lengths and distinct answers are of the rollouts"
-        " that the round was trained on, so of the student before it; divergence, clip and entropy are means over"
-        " its optimizer steps",
+        " that the round was trained on, so of the student before it; divergence, clip and entropy are means"
+        " over its optimizer steps",
         (
             "variant, round",
             "mean reward",

@@ -1,9 +1,9 @@
 """The rollouts stage: a student answers the corpus' prompts; answers are kept with their order of reveals.
 
-A unit is a chunk of consecutive prompts of a tokens shard and the number of the answer. Its key holds what
-decoding reads and nothing else: more samples decode only these, another grader decodes nothing. The student is
-the untuned one, or that of a round of reinforcement, which takes some of the prompts. Prompts come
-as tokens, exactly those that training renders; their digest stands beside every answer.
+A unit is a chunk of prompts of a tokens shard and the number of the answer. Its key holds what decoding reads
+and nothing else: more samples decode only these, another grader decodes nothing. Prompts come as tokens,
+exactly those that training renders; their digest stands beside every answer. The student is the untuned one,
+or in a round of reinforcement the one that the round before trained.
 """
 
 from __future__ import annotations

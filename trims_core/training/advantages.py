@@ -45,8 +45,8 @@ def judged_rollouts(rollouts: Sequence[Path], grades: Sequence[Path], kind: str)
         for row in _rows(grades_file, ROLLOUT_GRADES, "reward"):
             if row["reward"] is None:
                 raise InputError(
-                    f"{grades_file}: rollout {row['id']}#{row['rollout']} has no reward; expected one for each."
-                    " Correct the grader, then run again with --refresh grades"
+                    f"{grades_file}: rollout {row['id']}#{row['rollout']} has no reward; expected one for"
+                    " each. Correct the grader, then run again with --refresh grades"
                 )
             rewards[row["id"], row["rollout"]] = row["reward"]
     groups: dict[str, list[float]] = {}

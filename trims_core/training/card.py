@@ -37,6 +37,7 @@ def model_card(
         **({"loss normalisation": train.loss_norm} if variant.reads_loss_norm else {}),
         **({"buckets": f"{edges['k']} by {edges['metric']}"} if edges else {}),
         "seed": settings.seed,
+        **({} if settings.round is None else {"round": settings.round}),
         "optimizer steps × sequences": f"{result['steps']} × {train.batch_size}",
         "learning rate, schedule, warm-up": f"{train.lr:g}, {train.scheduler}, {train.warmup_ratio:g}",
         "weight decay, gradient clip": f"{train.weight_decay:g}, {train.max_grad_norm:g}",
@@ -136,6 +137,8 @@ def _what_is_trained(train: TrainingConfig, dtype: str, digests: Mapping[str, st
         "LoRA r, alpha, dropout": f"{train.lora.r}, {train.lora.alpha:g}, {train.lora.dropout:g}",
         "LoRA targets": ", ".join(train.lora.targets),
     }
+    if "train" in digests:
+        return {**rows, "started from": f"the round before, digest {digests['train'][:_SHORT]}"}
     if train.init_adapter is None:
         return rows
     return {**rows, "started from": f"the adapter with digest {digests['init_adapter'][:_SHORT]}"}

@@ -71,8 +71,8 @@ class Moments:
             other = sorted(set(names) ^ self.of[key].keys())
             if other:
                 raise CheckpointError(
-                    f"the optimizer's {key} are of {len(self.of[key])} weights and {len(names)} are trained; they"
-                    f" differ in {len(other)}, e.g. {other[0]}. Train the rounds again with one train.lora"
+                    f"the optimizer's {key} are of {len(self.of[key])} weights and {len(names)} are trained;"
+                    f" they differ in {len(other)}, e.g. {other[0]}. Train all rounds with one train.lora"
                 )
 
 

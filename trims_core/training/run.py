@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final
 from trims_core._faults import fault_point
 from trims_core.errors import TrimsError
 from trims_core.store.durable import fsync_file, write_atomically
+from trims_core.trained import MOMENTS_FILE
 from trims_core.training.journal import MetricsLog, ProgressFile
-from trims_core.training.spec import MOMENTS_FILE, TrainSpec
+from trims_core.training.spec import TrainSpec
 from trims_core.training.warm import compiled_operator, load_operator
 
 if TYPE_CHECKING:

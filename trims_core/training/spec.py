@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from trims_core.config import StudentConfig, TrainingConfig
 from trims_core.sections import Section
 from trims_core.store.durable import write_atomically
 from trims_core.variants import Answers, EndsConfig, Variant
 
-MOMENTS_FILE: Final = "optimizer.safetensors"
-"""Beside the adapter of a round of reinforcement: Adam's moments, which the next one goes on with."""
 Engine = Literal["deepspeed", "plain"]
 
 

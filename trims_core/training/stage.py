@@ -23,7 +23,7 @@ from trims_core.hub import PROGRAM_FILES, matches
 from trims_core.keyed import draw_seed
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Artifact, Attempt, Made, UnitRecord
-from trims_core.trained import ADAPTER, CHECKPOINT, trained_model
+from trims_core.trained import ADAPTER, CHECKPOINT, MOMENTS_FILE, trained_model
 from trims_core.training.card import model_card
 from trims_core.training.settings import TrainSettings, outside_inputs, train_settings
 
@@ -110,7 +110,7 @@ SPEC: Final = StageSpec(
 
 
 def _spec(work: Work, attempt: Attempt, n_buckets: int, world_size: int) -> TrainSpec:
-    from trims_core.training.spec import MOMENTS_FILE, TrainSpec
+    from trims_core.training.spec import TrainSpec
 
     settings: TrainSettings = work.settings
     variant, train, moments = settings.variant, settings.train, None

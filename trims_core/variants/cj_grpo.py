@@ -64,6 +64,12 @@ class CjGrpoVariant(VariantConfig):
         """With the decoder that is learned along."""
         return f"CJ-GRPO ({self.rollouts.point()})"
 
+    def card_rows(self) -> dict[str, str]:
+        """The rollouts setting by setting."""
+        rows = super().card_rows()
+        del rows["rollouts"]
+        return {**rows, **{f"rollouts, {k}": str(v) for k, v in self.rollouts.result_fields().items()}}
+
     def own_code(self) -> dict[str, str]:
         """None in training: rewards are given before it."""
         return {}
@@ -77,12 +83,14 @@ class CjGrpoVariant(VariantConfig):
         problems = []
         if self.certainty:
             problems.append(
-                f"certainty {self.certainty:g} with method cj_grpo: its targets are the student's own tokens, of"
-                " which all are right; leave it out"
+                f"certainty {self.certainty:g} with method cj_grpo: its targets are the student's own tokens,"
+                " all of them right; leave it out"
             )
-        for name in ("end_weight", "hide_end_of_turn"):
-            if getattr(self, name) is not None:
-                problems.append(f"{name} with method cj_grpo: it has no ends behind an answer; leave it out")
+        problems += [
+            f"{name} with method cj_grpo: it has no ends behind an answer; leave it out"
+            for name in ("end_weight", "hide_end_of_turn")
+            if getattr(self, name) is not None
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -8,8 +8,8 @@
     loss = mean over answers of the mean over their steps of the mean of ℓ over U_s       (sample_token)
            mean over steps of the mean of ℓ over the U_s of all answers                   (batch_token)
 
-Log-probabilities are those of raw logits at temperature 1. p_old stands in the rollouts: decoding is without
-dropout. Each step's graph is gone back through before the next one is made, so S steps take the memory of one.
+Log-probabilities are those of raw logits at temperature 1. p_old stands in the rollouts, decoded without
+dropout. Each step's graph is gone back through before the next is made: S steps take the memory of one.
 
 Shape legend: B sequences, L padded length, S steps, M scored positions of a canvas.
 """
@@ -118,8 +118,8 @@ def is_clipped(ratio_M: Tensor, advantage_M: Tensor, clip: float) -> Tensor:
 def _check_whole(name: str, n_content: int, n_canvas: int) -> None:
     if n_content != n_canvas:
         raise InputError(
-            f"rollout {name}: {n_content} of its {n_canvas} canvas positions are left within train.max_length;"
-            " expected all. Raise train.max_length, or lower rollouts.gen_length"
+            f"rollout {name}: {n_content} of its {n_canvas} canvas positions are left within"
+            " train.max_length; expected all. Raise train.max_length, or lower rollouts.gen_length"
         )
 
 
