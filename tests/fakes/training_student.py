@@ -142,8 +142,9 @@ def same_curves(left: TrainSpec, right: TrainSpec, relative: float, *, split: bo
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    parts = {f"parts/{name}": value for name, value in row.get("parts", {}).items()}
-    return {name: value for name, value in row.items() if name != "parts"} | parts
+    groups = {name: row[name] for name in ("parts", "measures") if name in row}
+    inner = {f"{group}/{name}": value for group, found in groups.items() for name, value in found.items()}
+    return {name: value for name, value in row.items() if name not in groups} | inner
 
 
 def adapter_bytes(spec: TrainSpec) -> bytes:

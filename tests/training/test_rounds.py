@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fakes.rollout_world import OWN, RolloutWorld
-from fakes.training_runs import train_here
+from fakes.rounds import round_spec, round_variant, write_round
+from fakes.training_runs import deepspeed_run, train_here
+from fakes.training_student import same_curves
+from safetensors.torch import load_file
 
-from trims_core.config import TrimsConfig
-from trims_core.errors import ConfigError
+from trims_core.config import LoraSettings, TrimsConfig
+from trims_core.errors import CheckpointError, ConfigError, InterruptedRunError
 from trims_core.graph import build_graph
 from trims_core.rollouts.prompts import chosen_rows
 from trims_core.rollouts.settings import RolloutsSettings, RoundPrompts
@@ -20,7 +24,8 @@ from trims_core.stage import Result, run_node
 from trims_core.store import Store
 from trims_core.trained import MOMENTS_FILE, trained_model
 from trims_core.training import launch
-from trims_core.training.saving import read_moments
+from trims_core.training.engine import Moments
+from trims_core.training.saving import read_moments, write_moments
 
 MODEL = "rl-s0"
 
@@ -38,6 +43,7 @@ def raw(world: RolloutWorld, rounds: int, store: str = "store", **variant: Any) 
     }
     base["train"] = {
         "variants": {"rl": {**settings, **variant, "rollouts": rollouts}},
+        "batch_size": 6,
         "micro_batch_size": 3,
         "lr": 1e-2,
         "lora": {"r": 2, "alpha": 4, "dropout": 0.0},
@@ -175,3 +181,70 @@ def test_every_prompt_comes_once_before_any_comes_again() -> None:
         assert len(set(seen)) == 11
     assert rows_of(0, 99) == [list(range(5)), list(range(4)), list(range(2))]
     assert rows_of(0, 3) != rows_of(11, 3) or rows_of(1, 3) != rows_of(12, 3)
+
+
+def test_two_rounds_that_carry_the_optimizer_are_one_that_is_as_long(tmp_path: Path) -> None:
+    """On the same rollouts: Adam goes on as if nothing had been in between."""
+    whole = train_here(round_spec(tmp_path / "whole"))
+    halves = {}
+    for carried in (True, False):
+        folder = tmp_path / f"carried-{carried}"
+        variant = round_variant(inner_steps=2)
+        first = train_here(round_spec(folder / "first", variant=variant))
+        second = round_spec(folder / "second", variant=variant, seed=1)
+        given = second.train.model_copy(update={"init_adapter": str(first.adapter)})
+        moments = first.adapter / MOMENTS_FILE if carried else None
+        halves[carried] = train_here(second.model_copy(update={"train": given, "moments": moments}))
+    wanted = load_file(whole.adapter / "adapter_model.safetensors")
+    for carried, spec in halves.items():
+        found = load_file(spec.adapter / "adapter_model.safetensors")
+        assert carried == all(torch.allclose(found[name], wanted[name], atol=1e-6) for name in wanted)
+
+
+def test_moments_of_other_weights_are_refused(tmp_path: Path) -> None:
+    first = train_here(round_spec(tmp_path / "first"))
+    moments = read_moments(first.adapter / MOMENTS_FILE)
+    fewer = {key: dict(list(named.items())[1:]) for key, named in moments.of.items()}
+    write_moments(Moments(moments.n_updates, fewer), first.adapter / MOMENTS_FILE)
+    second = round_spec(tmp_path / "second").model_copy(update={"moments": first.adapter / MOMENTS_FILE})
+    with pytest.raises(
+        CheckpointError, match=r"exp_avg are of \d+ weights and \d+ are trained; they differ in 1"
+    ):
+        train_here(second)
+
+
+def test_a_round_that_is_stopped_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    whole = train_here(round_spec(tmp_path / "whole"))
+    spec = round_spec(tmp_path / "stopped")
+    spec.paths.stop.touch()
+    with pytest.raises(InterruptedRunError):
+        train_here(spec)
+    spec.paths.stop.unlink()
+    train_here(spec)
+    for name in ("adapter_model.safetensors", MOMENTS_FILE):
+        assert (spec.adapter / name).read_bytes() == (whole.adapter / name).read_bytes()
+
+
+def test_two_ranks_under_deepspeed_train_what_one_process_does_and_carry_on(tmp_path: Path) -> None:
+    plain = train_here(round_spec(tmp_path / "plain"))
+    changes = {**write_round(tmp_path / "round"), "variant": round_variant()}
+    train = {"save_steps": 4, "lora": LoraSettings(r=4, alpha=8, dropout=0.0)}
+    spec, _ = deepspeed_run(tmp_path / "two", 2, spec_changes=changes, **train)
+    assert same_curves(plain, spec, relative=1e-4, split=True)
+    one, two = (read_moments(found.adapter / MOMENTS_FILE) for found in (plain, spec))
+    for key, named in one.of.items():
+        for name, tensor in named.items():
+            torch.testing.assert_close(two.of[key][name], tensor, rtol=1e-3, atol=1e-7)
+    # a further round, on two ranks and on one, from the same moments
+    further = {**changes, "moments": spec.adapter / MOMENTS_FILE, "seed": 1}
+    alone = round_spec(tmp_path / "further")
+    given = alone.train.model_copy(update={"init_adapter": str(spec.adapter)})
+    train_here(alone.model_copy(update={"train": given, "moments": further["moments"], "seed": 1}))
+    together, _ = deepspeed_run(
+        tmp_path / "together", 2, spec_changes=further, init_adapter=str(spec.adapter), **train
+    )
+    assert same_curves(alone, together, relative=1e-4, split=True)
+    wanted = load_file(alone.adapter / "adapter_model.safetensors")
+    found = load_file(together.adapter / "adapter_model.safetensors")
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5)

@@ -136,7 +136,7 @@ def train(
     method = build_method(spec.variant, context)
     # 3. the engine around it
     say(n_done, 0, "starting the training engine", always=True)
-    denoiser = Denoiser(model, family).train()
+    denoiser = Denoiser(model, family, keeps_start=getattr(spec.variant, "old_dropout", False)).train()
     engine = new_engine(spec, denoiser)
     world = World(rank, spec.world_size, engine.device)
     data = run_data(spec, examples, context, family.eos_id, world)

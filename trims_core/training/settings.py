@@ -64,6 +64,7 @@ def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
     number = node.params.get("round")
     deepspeed = deepspeed_settings(config.train.deepspeed)
     check_trainable(config.train, deepspeed)
+    _check_start(config.train, variant, deepspeed)
     return TrainSettings(
         train=shared_settings(config.train, variant),
         variant=variant.as_read(),
@@ -85,6 +86,15 @@ def check_trainable(train: TrainingConfig, deepspeed: Mapping[str, Any]) -> None
             f"train.deepspeed: {train.deepspeed}: ZeRO stage 3 with train.lora null: a head that is trained"
             " and cut up among the ranks is not supported; expected stage 2 or less (train.deepspeed: null),"
             " or train.lora with an adapter's shape"
+        )
+
+
+def _check_start(train: TrainingConfig, variant: VariantConfig, deepspeed: Mapping[str, Any]) -> None:
+    if getattr(variant, "old_dropout", False) and zero_stage(deepspeed) == 3:
+        raise ConfigError(
+            f"train.deepspeed: {train.deepspeed}: ZeRO stage 3 with old_dropout true: the weights that a"
+            " round began with are kept whole; expected stage 2 or less (train.deepspeed: null), or"
+            " old_dropout false"
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,10 +27,24 @@ class Denoiser(nn.Module):
     Every pass goes through `forward`, because DeepSpeed's engine prepares weights and gradients there.
     """
 
-    def __init__(self, model: nn.Module, family: Family) -> None:
+    def __init__(self, model: nn.Module, family: Family, *, keeps_start: bool = False) -> None:
         super().__init__()
         self.model = model
         self.family = family
+        trained = [weight for weight in model.parameters() if weight.requires_grad] if keeps_start else []
+        self._start = [(weight, weight.detach().clone()) for weight in trained]
+
+    @contextmanager
+    def at_start(self) -> Iterator[None]:
+        """Inside, the weights are those that training began with: no gradient, and not under ZeRO-3."""
+        now = [weight.data for weight, _ in self._start]
+        try:
+            for weight, start in self._start:
+                weight.data = start.to(weight.device, weight.dtype)
+            yield
+        finally:
+            for (weight, _), data in zip(self._start, now, strict=True):
+                weight.data = data
 
     @property
     def config(self) -> Any:
@@ -114,6 +129,13 @@ class TrainedStudent:
         nats, no gradient."""
         with torch.no_grad():
             rows: Rows = self._engine(view, batch.target_BL, batch.attention_BL, with_adapter=False)
+        return rows.nll_M
+
+    def start_nll(self, batch: Batch, view: View) -> Tensor:
+        """The same under the weights that training began with, with dropout of its own."""
+        drawn = replace(view, dropout_seed=view.dropout_seed ^ 1)
+        with torch.no_grad(), self._denoiser.at_start(), _dropout(drawn):
+            rows: Rows = self._engine(view, batch.target_BL, batch.attention_BL)
         return rows.nll_M
 
     @contextmanager

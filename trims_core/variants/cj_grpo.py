@@ -46,6 +46,9 @@ class CjGrpoVariant(VariantConfig):
     carry_optimizer: bool = True
     """Whether a round goes on with Adam's moments of the one before; two float32 numbers per trained weight
     are kept with each round for that."""
+    old_dropout: bool = False
+    """As released: old probabilities are computed in training, with the weights that the round began with and
+    with dropout, so that the ratio is not 1 at the first step; one more pass for each state."""
     compat: bool = False
     """As released: answers to prompts whose rewards are all equal are held to the reference too; otherwise
     they give no gradient at all."""
@@ -57,8 +60,8 @@ class CjGrpoVariant(VariantConfig):
 
     @property
     def passes(self) -> int:
-        """One for each state of the decoding, and one more for the reference."""
-        return self.rollouts.n_forwards * (2 if self.kl else 1)
+        """One for each state of the decoding, one more for the reference, and one for old probabilities."""
+        return self.rollouts.n_forwards * (1 + bool(self.kl) + self.old_dropout)
 
     def title(self) -> str:
         """With the decoder that is learned along."""

@@ -18,6 +18,7 @@ from fakes.objectives import (
     student_of,
     totals_of,
 )
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from trims_core.errors import InputError
@@ -54,13 +55,8 @@ def variant_of(case: Case, **settings: Any) -> CjGrpoVariant:
     chosen = {"reduction": "batch_token", "compat": True, **settings}
     n_canvas = len(case["completion_ids"][0])
     rollouts = {"forwards": case["steps"], "gen_length": n_canvas, "block_length": n_canvas, "rule": "eoser"}
-    return CjGrpoVariant(
-        grader="demo",
-        clip=case["epsilon"],
-        kl=case["beta"],
-        rollouts=rollouts,
-        **chosen,
-    )
+    chosen = {"kl": case["beta"], **chosen}
+    return CjGrpoVariant(grader="demo", clip=case["epsilon"], rollouts=rollouts, **chosen)
 
 
 def judged_of(case: Case, advantages: list[float]) -> dict[str, Judged]:
@@ -242,3 +238,36 @@ def test_a_canvas_that_was_cut_is_refused_by_name(cases: dict[str, Case]) -> Non
     short = {name: Judged(one.advantage, False, one.logprob_C[:-1]) for name, one in judged.items()}
     with pytest.raises(InputError, match=r"rollout row-0: 16 of its 15 .*max_length"):
         batch_of(case, CjGrpo(variant_of(case), context_of(case), short))
+
+
+def test_released_old_probabilities_are_those_of_the_start_with_other_dropout(
+    cases: dict[str, Case], shared_data: Path
+) -> None:
+    case = cases["mu1_ass_g3"]
+    variant = variant_of(case, old_dropout=True, kl=0.0)
+    judged = judged_of(case, case["advantages"])
+    unread = {name: Judged(one.advantage, False, one.logprob_C * 0) for name, one in judged.items()}
+    method = CjGrpo(variant, context_of(case), unread)
+    batch = batch_of(case, method)
+    found = []
+    for dropout in (0.0, 0.5):
+        _, _, wrapped = adapted(shared_data, case)
+        for layer in (m for m in wrapped.modules() if isinstance(m, LoraLayer)):
+            layer.lora_dropout["default"] = torch.nn.Dropout(dropout)
+        denoiser = Denoiser(wrapped, student_of(shared_data, case)[0]._denoiser.family, keeps_start=True)
+        student = TrainedStudent(denoiser, denoiser.train())
+        losses = list(method.losses(student, batch, totals_of([batch])))
+        found.append([float(loss.measures["clip_share"]) for loss in losses])
+        before = [weight.detach().clone() for weight in wrapped.parameters()]
+        with torch.no_grad():
+            for weight in wrapped.parameters():
+                if weight.requires_grad:
+                    weight.add_(0.05)
+        moved = [-student.start_nll(batch, view) + student.rows(batch, view).nll_M for view in batch.views]
+        assert any(one.abs().max() > 1e-3 for one in moved)  # it stays at the start
+        assert all(
+            not torch.equal(a, b)
+            for a, b in zip(before, wrapped.parameters(), strict=True)
+            if b.requires_grad
+        )
+    assert sum(found[0]) == 0.0 < sum(found[1])

@@ -71,7 +71,8 @@ class CjGrpo:
             row_M = at_BL.nonzero()[:, 0]
             weight_M = weight_BL[at_BL] * batch.extras["counted_B"][row_M]
             rows = student.rows(batch, view, (1.0,))
-            ratio_M = (-rows.nll_M - batch.extras["old_BL"][at_BL]).exp()
+            old_M = -student.start_nll(batch, view) if variant.old_dropout else batch.extras["old_BL"][at_BL]
+            ratio_M = (-rows.nll_M - old_M).exp()
             advantage_M = batch.extras["advantage_B"][row_M]
             policy = -(weight_M * surrogate(ratio_M, advantage_M, variant.clip)).sum()
             parts, measures = {"policy": policy.detach()}, {"flat_share": flat_share}
