@@ -38,6 +38,7 @@ def settings(name: str) -> Any:
     union = get_args(Variant)[0]
     classes = [get_args(tagged)[0] for tagged in get_args(union)]
     found = {one.model_fields["method"].default: one for one in classes}
+    found = {name: one for name, one in found.items() if one.needs != "rounds"}  # see rounds.py
     if name not in found:
         raise SystemExit(f"--method {name}: not a method; there are {', '.join(found)}")
     return found[name]()
@@ -78,12 +79,18 @@ def sequences(lengths: Lengths, vocab: int, epoch: int) -> Any:
 
 def build(variant: Any, family: Any) -> Any:
     """The method as a run with the defaults has it."""
+    from trims_core.training.method import build_method
+
+    return build_method(variant, context(variant, family))
+
+
+def context(variant: Any, family: Any) -> Any:
+    """What it is made from."""
     from trims_core.config import TrainConfig
-    from trims_core.training.method import Context, build_method
+    from trims_core.training.method import Context
 
     train = TrainConfig(variants={"one": variant})
-    context = Context(train, train.ends_of(variant), 8, family.mask_id, family.name)
-    return build_method(variant, context)
+    return Context(train, train.ends_of(variant), 8, family.mask_id, family.name)
 
 
 def totals(batch: Any) -> Any:
