@@ -192,11 +192,21 @@ class DeepSpeedEngine:
         from deepspeed.utils import safe_set_full_optimizer_state
 
         moments.check(self._named)
+        self._make_states(moments.n_updates)
         for name, weight in self._named.items():
             for key in ADAM_KEYS:
                 safe_set_full_optimizer_state(weight, moments.of[key][name].to(self.device), key)
-        for state in self._inner_optimizer.state.values():
-            state["step"].fill_(moments.n_updates)
+
+    def _make_states(self, n_updates: int) -> None:
+        """Adam's states of this rank's share, which it would make at its first update itself."""
+        outer, inner = self._engine.optimizer, self._inner_optimizer
+        shares = getattr(outer, "fp32_partitioned_groups_flat", None)  # of ZeRO-3
+        for share in shares or [weight for group in inner.param_groups for weight in group["params"]]:
+            zeros = {key: torch.zeros_like(share) for key in ADAM_KEYS}
+            inner.state[share] = {"step": torch.tensor(float(n_updates)), **zeros}
+        link = getattr(outer, "_lazy_init_hp_params_optimizer_state", None)  # of ZeRO-1 and 2
+        if link is not None:
+            link()
 
     @staticmethod
     def _full_state(weight: nn.Parameter, key: str) -> Tensor:
