@@ -11,16 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 RuleName: TypeAlias = Literal[
-    "threshold",
-    "factor",
-    "factor_compat",
-    "entropy",
-    "multi_block",
-    "dream_official",
-    "steps",
-    "eoser",
-    "ass",
-    "eoser_ass",
+    "threshold", "factor", "factor_compat", "entropy", "multi_block", "dream_official"
 ]
 CacheName: TypeAlias = Literal["none", "prefix", "dual"]
 
@@ -41,8 +32,6 @@ class PointMeaning:
     rising: bool = False
     """A larger number reveals more per forward."""
     unit: str = ""
-    counts_forwards: bool = False
-    """The number is that of the forwards."""
 
     def holds(self, value: float) -> bool:
         """Whether the rule is defined at this value."""
@@ -96,14 +85,6 @@ MEANINGS: Final[Mapping[RuleName, PointMeaning]] = {
         *_PROBABILITY,
     ),
 }
-
-MEANINGS = {
-    **MEANINGS,
-    **{
-        n: PointMeaning("forwards", "x", "x", 1, 1e9, True, counts_forwards=True)
-        for n in ("steps", "eoser", "ass", "eoser_ass")
-    },
-}  # type: ignore  # TEMP
 
 
 def point_text(rule: RuleName, threshold: float | None) -> str:
