@@ -412,7 +412,8 @@ class SweepConfig(Section):
     tasks: dict[Name, TaskConfig] = Field(min_length=1)
     rule: RuleName = "threshold"
     """The reveal rule that `thresholds` belong to: a confidence (threshold, dream_official), a factor
-    (factor, factor_compat), or an entropy in nats (entropy, multi_block)."""
+    (factor, factor_compat), an entropy in nats (entropy, multi_block), or a number of forwards (steps, eoser,
+    ass, eoser_ass; the last two take ⌊log2 gen_length⌋ and no other)."""
     thresholds: Annotated[tuple[float, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (
         0.9,
         0.8,
@@ -425,6 +426,9 @@ class SweepConfig(Section):
     dream_steps: Annotated[int, Field(ge=1)] | None = None
     """gen_length / dream_steps is the quota per forward (default: 32, as published); read with rule:
     dream_official and cache: none."""
+    gamma_min: Annotated[Fraction | None, LATER] = None
+    """What the confidence of end tokens is first multiplied by (default: as published for decoding, 0.4 with
+    eoser, 0.01 with eoser_ass); read with these."""
     cache: CacheName = "none"
     """Keys and values kept between forwards: none (exact), those before the block (prefix), or on both sides
     of it (dual). Caches approximate; all methods are compared with this one."""
@@ -448,8 +452,12 @@ class SweepConfig(Section):
     @model_validator(mode="after")
     def _defined(self) -> Self:
         caches = self.caches(tuned=False)
-        undefined = undefined_pairs(self.rule, caches, self.sampling, self.gen_length, self.block_length)
-        problems = [*self._wrong_thresholds(), *undefined]
+        wrong = self._wrong_thresholds()
+        points = () if wrong else self.thresholds
+        undefined = undefined_pairs(
+            self.rule, points, caches, self.sampling, self.gen_length, self.block_length
+        )
+        problems = [*wrong, *undefined]
         if problems:
             raise ValueError("; ".join(problems))
         return self

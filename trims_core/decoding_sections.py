@@ -8,8 +8,8 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from trims_core.errors import ConfigError
-from trims_core.points import MEANINGS, CacheName, RuleName
-from trims_core.sections import OPERATIONAL, Section, as_tuple
+from trims_core.points import MEANINGS, NO_BLOCKS, CacheName, RuleName, undefined_number
+from trims_core.sections import LATER, OPERATIONAL, Fraction, Section, as_tuple
 from trims_core.user_code import split_path
 
 TokenName = str | Annotated[int, Field(ge=0)]
@@ -54,10 +54,15 @@ class RolloutsConfig(Section):
     rule: RuleName = "threshold"
     """Read with a threshold."""
     threshold: float | None = None
-    """What the reveal rule goes by; None: one token per forward."""
+    """What the reveal rule goes by: for steps, eoser, ass and eoser_ass the number of forwards; None: one
+    token per forward."""
+    gamma_min: Annotated[Fraction, LATER] = 0.01
+    """What the confidence of end tokens is first multiplied by; read with rule eoser or eoser_ass. CJ-GRPO's
+    rollouts have 0.01 with both."""
     cache: CacheName = "none"
     gen_length: Annotated[int, Field(ge=1, le=32767)] = 256
     block_length: Annotated[int, Field(ge=1)] = 32
+    """Not read with rule ass or eoser_ass, whose one block is the canvas."""
     stop_at_end: bool = True
     """An answer is finished once an end token and everything before it are revealed."""
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -76,6 +81,12 @@ class RolloutsConfig(Section):
         return (*[self.sampling.temperature] * self.samples, *self.retry_temperatures)
 
     @property
+    def read_block_length(self) -> int:
+        """The block length that decoding goes by."""
+        has_none = self.threshold is not None and self.rule in NO_BLOCKS
+        return self.gen_length if has_none else self.block_length
+
+    @property
     def is_own_grader(self) -> bool:
         """Whether the grader is the user's code."""
         return ":" in self.grader
@@ -84,7 +95,10 @@ class RolloutsConfig(Section):
     def _defined(self) -> Self:
         problems = [*self._wrong_values()]
         rule = self.rule if self.threshold is not None else None
-        problems += undefined_pairs(rule, (self.cache,), self.sampling, self.gen_length, self.block_length)
+        points = () if self.threshold is None else (self.threshold,)
+        problems += undefined_pairs(
+            rule, points, (self.cache,), self.sampling, self.gen_length, self.read_block_length
+        )
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -112,6 +126,7 @@ class RolloutsConfig(Section):
 
 def undefined_pairs(
     rule: RuleName | None,
+    points: Collection[float],
     caches: Collection[CacheName],
     sampling: SamplingConfig,
     gen_length: int,
@@ -121,6 +136,7 @@ def undefined_pairs(
 
     Args:
         rule: None: one token per forward.
+        points: its thresholds, each in the range that it has on some canvas.
     """
     stores = next((cache for cache in caches if cache != "none"), None)
     if stores and rule == "multi_block":
@@ -134,5 +150,8 @@ def undefined_pairs(
         )
     if rule == "dream_official" and "none" in caches and block_length != gen_length:
         yield f"rule dream_official with cache none: set block_length to gen_length ({gen_length})"
+    if rule is not None:
+        wrong = (undefined_number(rule, number, gen_length, block_length) for number in points)
+        yield from filter(None, wrong)
     if gen_length % block_length:
         yield f"gen_length {gen_length} is not a multiple of block_length {block_length}"

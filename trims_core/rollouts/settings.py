@@ -7,8 +7,8 @@ from typing import Annotated
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.decoding_sections import RolloutsConfig, SamplingConfig
 from trims_core.graph import Node
-from trims_core.points import CacheName, RuleName
-from trims_core.sections import OPERATIONAL, Section
+from trims_core.points import READS_GAMMA, CacheName, RuleName
+from trims_core.sections import LATER, OPERATIONAL, Section
 
 
 class Decoding(Section):
@@ -17,6 +17,8 @@ class Decoding(Section):
     rule: RuleName | None
     """None: one token per forward."""
     threshold: float | None
+    gamma_min: Annotated[float | None, LATER] = None
+    """Where the rule reads one."""
     cache: CacheName
     gen_length: int
     block_length: int
@@ -50,12 +52,14 @@ class UnitSettings(Decoding):
 def settings(config: TrimsConfig, _node: Node | None = None) -> RolloutsSettings:
     """From the sections rollouts and student."""
     chosen = config.given_rollouts
+    rule = None if chosen.threshold is None else chosen.rule
     return RolloutsSettings(
-        rule=None if chosen.threshold is None else chosen.rule,
+        rule=rule,
         threshold=chosen.threshold,
+        gamma_min=None if rule not in READS_GAMMA else chosen.gamma_min,
         cache=chosen.cache,
         gen_length=chosen.gen_length,
-        block_length=chosen.block_length,
+        block_length=chosen.read_block_length,
         stop_at_end=chosen.stop_at_end,
         batch_size=chosen.batch_size,
         student=config.student.without_template(),

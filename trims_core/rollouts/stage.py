@@ -134,7 +134,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     chosen: RolloutsSettings = work.settings
     find_grader(chosen.grader, "rollouts.grader")
     decode_settings = DecodeSettings(
-        rule=rule_at(chosen.rule, chosen.threshold, chosen.gen_length),
+        rule=rule_at(chosen.rule, chosen.threshold, chosen.gen_length, gamma_min=chosen.gamma_min),
         gen_length=chosen.gen_length,
         block_length=chosen.block_length,
         stop_at_end=chosen.stop_at_end,
