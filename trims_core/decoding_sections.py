@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from trims_core.errors import ConfigError
 from trims_core.points import MEANINGS, NO_BLOCKS, CacheName, RuleName, undefined_number
+from trims_core.reward_weights import RewardsConfig
 from trims_core.sections import LATER, OPERATIONAL, Fraction, Section, as_tuple
 from trims_core.user_code import split_path
 
@@ -67,10 +68,13 @@ class RolloutsConfig(Section):
     """An answer is finished once an end token and everything before it are revealed."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """The first so many prompts; default: all."""
-    grader: str
+    grader: str | None = None
     """Who says which answers are right: a benchmark (demo, gsm8k), whose grader finds the right answer in the
     corpus' own completion, or your own `package.module:function` of (messages, completion, answer), which
-    gives a truth value, or a number as reward."""
+    gives a truth value, or a number as reward. Exactly one of grader and rewards is set."""
+    rewards: Annotated[RewardsConfig | None, LATER] = None
+    """What answers earn, in place of a grader: several rewards with weights (docs/rl.md). One that fails
+    stops the run, where a grader's failures are counted."""
     right_from: float = 1.0
     """Reward from which on an answer is right; read with a function of your own."""
     batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
@@ -89,7 +93,7 @@ class RolloutsConfig(Section):
     @property
     def is_own_grader(self) -> bool:
         """Whether the grader is the user's code."""
-        return ":" in self.grader
+        return self.grader is not None and ":" in self.grader
 
     @model_validator(mode="after")
     def _defined(self) -> Self:
@@ -117,7 +121,10 @@ class RolloutsConfig(Section):
                 "sampling.begin_suppress: it sets confidences to 0, and rollouts keep log-probabilities; use"
                 " sampling.suppress"
             )
-        if self.is_own_grader:
+        if (self.grader is None) == (self.rewards is None):
+            both = "both are set" if self.rewards else "neither is set"
+            yield f"grader and rewards: {both}; set one, such as grader: demo, or rewards: {{demo: 1.0}}"
+        if self.grader is not None and self.is_own_grader:
             try:
                 split_path(self.grader, "grader")
             except ConfigError as error:

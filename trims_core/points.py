@@ -133,8 +133,8 @@ MEANINGS: Final[Mapping[RuleName, PointMeaning]] = {
     ),
     "eoser_ass": PointMeaning(
         "forwards",
-        "twice as many positions as the forward before, the most confident of the canvas with ends of sequence"
-        " held back at first, and the last one the rest",
+        "twice as many positions as the forward before, the most confident of the canvas with ends of"
+        " sequence held back at first, and the last one the rest",
         *_FORWARDS,
         low_included=True,
         option="",

@@ -9,8 +9,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Final
 
+from trims_core.config import TrimsConfig
 from trims_core.grades import of_rollouts, of_sweeps
-from trims_core.graph import ROLLOUT_GRADES
+from trims_core.graph import ROLLOUT_GRADES, Node
+from trims_core.sections import Section
 from trims_core.stage import StageSpec
 
 VERSION: Final = 1
@@ -18,13 +20,19 @@ VERSION: Final = 1
 
 def _kind(settings: Any) -> ModuleType:
     """The module with the grades that these settings are for."""
-    return of_rollouts if isinstance(settings, of_rollouts.RolloutGradesSettings) else of_sweeps
+    return of_rollouts if isinstance(settings, of_rollouts.Settings) else of_sweeps
+
+
+def _settings(config: TrimsConfig, node: Node) -> Section:
+    if node.id == ROLLOUT_GRADES:
+        return of_rollouts.settings(config.given_rollouts)
+    return of_sweeps.settings(config)
 
 
 SPEC: Final = StageSpec(
     "grades",
     VERSION,
-    settings=lambda config, node: (of_rollouts if node.id == ROLLOUT_GRADES else of_sweeps).settings(config),
+    settings=_settings,
     inputs=lambda chosen, digests: _kind(chosen).inputs(chosen, digests),
     units=lambda work, _facts: _kind(work.settings).units(work),
     maker=lambda work, _facts, waiting, done: _kind(work.settings).maker(work, waiting, done),

@@ -36,8 +36,10 @@ class RolloutsSettings(Decoding):
     temperatures: tuple[float, ...]
     """One per answer."""
     limit: int | None
-    grader: Annotated[str, OPERATIONAL]
+    grader: Annotated[str | None, OPERATIONAL]
     """Looked at before anything is decoded, so that a name that is wrong costs nothing."""
+    rewards: Annotated[tuple[str, ...], OPERATIONAL] = ()
+    """Likewise."""
 
 
 class UnitSettings(Decoding):
@@ -67,6 +69,7 @@ def settings(config: TrimsConfig, _node: Node | None = None) -> RolloutsSettings
         temperatures=chosen.temperatures,
         limit=chosen.limit,
         grader=chosen.grader,
+        rewards=tuple(chosen.rewards or ()),
     )
 
 
