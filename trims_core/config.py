@@ -464,11 +464,11 @@ class SweepConfig(Section):
 
     def _wrong_thresholds(self) -> list[str]:
         meaning = MEANINGS[self.rule]
+        if self.rule != "threshold" and "thresholds" not in self.model_fields_set:
+            return [f"rule {self.rule} without thresholds: set them, the default ones are rule threshold's"]
         wrong = [f"{value:g}" for value in self.thresholds if not meaning.holds(value)]
         if wrong:
             return [f"thresholds {', '.join(wrong)} with rule {self.rule}: expected {meaning.expected}"]
-        if self.rule != "threshold" and "thresholds" not in self.model_fields_set:
-            return [f"rule {self.rule} without thresholds: set them, the default ones are rule threshold's"]
         return []
 
 

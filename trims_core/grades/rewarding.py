@@ -123,8 +123,8 @@ def _told(where: str, rollout: str, reward: Reward, about: Judged) -> float | No
     except Exception as error:
         raise RewardError(
             f"{where}: the reward {reward.name} failed on rollout {rollout}"
-            f" ({type(error).__name__}: {error}); its text begins {about[1][:_SHOWN]!r}. Correct the reward, or the example"
-            f" {rollout.rpartition('#')[0]!r} of the corpus; nothing is decoded again"
+            f" ({type(error).__name__}: {error}); its text begins {about[1][:_SHOWN]!r}. Correct the reward,"
+            f" or the example {rollout.rpartition('#')[0]!r} of the corpus; nothing is decoded again"
         ) from error
 
 
