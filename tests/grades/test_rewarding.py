@@ -59,11 +59,11 @@ def test_a_rollout_earns_the_weighted_sum_and_keeps_its_parts(world: RolloutWorl
     grades, parts = grades_of(found), parts_of(found)
     done = world.run(ROLLOUTS)[ROLLOUTS].artifact
     texts = columns(done, schema.ROLLOUTS, "/rollouts.parquet")["text"]
-    even = [
-        float(parity(text) == parity(f"The answer is {name[1:]}.")) for name, text in zip(grades["id"], texts)
-    ]
+    golds = [parity(f"The answer is {name[1:]}.") for name in grades["id"]]
+    even = [float(parity(text) == gold) for text, gold in zip(texts, golds, strict=True)]
     size = [len(text) / 4 for text in texts]
-    assert grades["reward"] == [pytest.approx(2 * e + 0.5 * s) for e, s in zip(even, size)]
+    both = list(zip(even, size, strict=True))
+    assert grades["reward"] == [pytest.approx(2 * e + 0.5 * s) for e, s in both]
     assert {0.0, 1.0} == set(even)
     assert parts["id"] == [name for name in grades["id"] for _ in range(2)]
     assert parts["rollout"] == [number for number in grades["rollout"] for _ in range(2)]
