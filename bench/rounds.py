@@ -123,8 +123,9 @@ def _grown_mib(shape: Shape, canvases: int) -> float:
 
     model, family = new_student(shape)
     n_answer = shape.length // 2
-    rollouts = {"rule": "steps", "forwards": canvases, "gen_length": n_answer, "block_length": n_answer}
-    variant = CjGrpoVariant(grader="demo", rollouts=rollouts)
+    rollouts = {"rule": "steps", "threshold": canvases, "gen_length": n_answer, "block_length": n_answer}
+    judged_by = {"samples": 2, "sampling": {"temperature": 1.0}, "grader": "demo"}
+    variant = CjGrpoVariant(rollouts={**rollouts, **judged_by})
     lengths = methods.Lengths(shape.batch, shape.length - n_answer, (n_answer, n_answer), 0)
     made = methods.sequences(lengths, shape.vocab, 0)
     made.reveal_BL[made.content_BL] %= canvases

@@ -56,11 +56,20 @@ READERS: Mapping[str, Mapping[str, Any]] = {
     "own ends": {"train": {"variants": {"a": {"pads": "standard"}}}},
     "multi block": {"sweep": {"rule": "multi_block", "thresholds": [0.1]}},
     "dream": {"sweep": {"rule": "dream_official", "block_length": 256, "thresholds": [0.5]}},
+    "ends held back": {"sweep": {"rule": "eoser", "thresholds": [8]}},
     "tempered": {"sweep": {"sampling": {"temperature": 0.5}}},
     "rollouts": ROLLOUTS,
     "rollouts of a grader of one's own": {
         **ROLLOUTS,
         "rollouts": {**ROLLOUTS["rollouts"], "grader": "own.module:function"},
+    },
+    "rollouts with ends held back": {
+        **ROLLOUTS,
+        "rollouts": {**ROLLOUTS["rollouts"], "rule": "eoser", "threshold": 8},
+    },
+    "rewards": {
+        **ROLLOUTS,
+        "rollouts": {**ROLLOUTS["rollouts"], "grader": None, "rewards": {"demo": 1.0}},
     },
     "columns": {"corpus": {"prompt_column": "q", "completion_column": "a"}},
 }
@@ -85,6 +94,7 @@ POOL = (
     [0.3],
     [3],
     {"x": 1},
+    {"gsm8k": 1.0},
     {"grace_s": 5.0},
     {"slots": 2},
 )

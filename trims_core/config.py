@@ -434,7 +434,8 @@ class SweepConfig(Section):
     tasks: dict[Name, TaskConfig] = Field(min_length=1)
     rule: RuleName = "threshold"
     """The reveal rule that `thresholds` belong to: a confidence (threshold, dream_official), a factor
-    (factor, factor_compat), or an entropy in nats (entropy, multi_block)."""
+    (factor, factor_compat), an entropy in nats (entropy, multi_block), or a number of forwards (steps, eoser,
+    ass, eoser_ass; the last two take ⌊log2 gen_length⌋ and no other)."""
     thresholds: Annotated[tuple[float, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (
         0.9,
         0.8,
@@ -447,6 +448,9 @@ class SweepConfig(Section):
     dream_steps: Annotated[int, Field(ge=1)] | None = None
     """gen_length / dream_steps is the quota per forward (default: 32, as published); read with rule:
     dream_official and cache: none."""
+    gamma_min: Annotated[Fraction | None, LATER] = None
+    """What the confidence of end tokens is first multiplied by (default: as published for decoding, 0.4 with
+    eoser, 0.01 with eoser_ass); read with these."""
     cache: CacheName = "none"
     """Keys and values kept between forwards: none (exact), those before the block (prefix), or on both sides
     of it (dual). Caches approximate; all methods are compared with this one."""
@@ -470,19 +474,23 @@ class SweepConfig(Section):
     @model_validator(mode="after")
     def _defined(self) -> Self:
         caches = self.caches(tuned=False)
-        undefined = undefined_pairs(self.rule, caches, self.sampling, self.gen_length, self.block_length)
-        problems = [*self._wrong_thresholds(), *undefined]
+        wrong = self._wrong_thresholds()
+        points = () if wrong else self.thresholds
+        undefined = undefined_pairs(
+            self.rule, points, caches, self.sampling, self.gen_length, self.block_length
+        )
+        problems = [*wrong, *undefined]
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
     def _wrong_thresholds(self) -> list[str]:
         meaning = MEANINGS[self.rule]
+        if self.rule != "threshold" and "thresholds" not in self.model_fields_set:
+            return [f"rule {self.rule} without thresholds: set them, the default ones are rule threshold's"]
         wrong = [f"{value:g}" for value in self.thresholds if not meaning.holds(value)]
         if wrong:
             return [f"thresholds {', '.join(wrong)} with rule {self.rule}: expected {meaning.expected}"]
-        if self.rule != "threshold" and "thresholds" not in self.model_fields_set:
-            return [f"rule {self.rule} without thresholds: set them, the default ones are rule threshold's"]
         return []
 
 

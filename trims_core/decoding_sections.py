@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Annotated, Final, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from trims_core.errors import ConfigError
-from trims_core.points import MEANINGS, CacheName, RuleName, point_text
-from trims_core.sections import OPERATIONAL, Section, as_tuple
+from trims_core.points import MEANINGS, NO_BLOCKS, CacheName, RuleName, undefined_number
+from trims_core.reward_weights import RewardsConfig
+from trims_core.sections import LATER, OPERATIONAL, Fraction, Section, as_tuple
 from trims_core.user_code import split_path
 
 TokenName = str | Annotated[int, Field(ge=0)]
-_UNCACHED: Final[tuple[CacheName, ...]] = ("none",)
 
 
 class SamplingConfig(Section):
@@ -55,18 +55,26 @@ class RolloutsConfig(Section):
     rule: RuleName = "threshold"
     """Read with a threshold."""
     threshold: float | None = None
-    """What the reveal rule goes by; None: one token per forward."""
+    """What the reveal rule goes by: for steps, eoser, ass and eoser_ass the number of forwards; None: one
+    token per forward."""
+    gamma_min: Annotated[Fraction, LATER] = 0.01
+    """What the confidence of end tokens is first multiplied by; read with rule eoser or eoser_ass. CJ-GRPO's
+    rollouts have 0.01 with both."""
     cache: CacheName = "none"
     gen_length: Annotated[int, Field(ge=1, le=32767)] = 256
     block_length: Annotated[int, Field(ge=1)] = 32
+    """Not read with rule ass or eoser_ass, whose one block is the canvas."""
     stop_at_end: bool = True
     """An answer is finished once an end token and everything before it are revealed."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """The first so many prompts; default: all."""
-    grader: str
+    grader: str | None = None
     """Who says which answers are right: a benchmark (demo, gsm8k), whose grader finds the right answer in the
     corpus' own completion, or your own `package.module:function` of (messages, completion, answer), which
-    gives a truth value, or a number as reward."""
+    gives a truth value, or a number as reward. Exactly one of grader and rewards is set."""
+    rewards: Annotated[RewardsConfig | None, LATER] = None
+    """What answers earn, in place of a grader: several rewards with weights (docs/rl.md). One that fails
+    stops the run, where a grader's failures are counted."""
     right_from: float = 1.0
     """Reward from which on an answer is right; read with a function of your own."""
     batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
@@ -77,15 +85,24 @@ class RolloutsConfig(Section):
         return (*[self.sampling.temperature] * self.samples, *self.retry_temperatures)
 
     @property
+    def read_block_length(self) -> int:
+        """The block length that decoding goes by."""
+        has_none = self.threshold is not None and self.rule in NO_BLOCKS
+        return self.gen_length if has_none else self.block_length
+
+    @property
     def is_own_grader(self) -> bool:
         """Whether the grader is the user's code."""
-        return ":" in self.grader
+        return self.grader is not None and ":" in self.grader
 
     @model_validator(mode="after")
     def _defined(self) -> Self:
         problems = [*self._wrong_values()]
         rule = self.rule if self.threshold is not None else None
-        problems += undefined_pairs(rule, (self.cache,), self.sampling, self.gen_length, self.block_length)
+        points = () if self.threshold is None else (self.threshold,)
+        problems += undefined_pairs(
+            rule, points, (self.cache,), self.sampling, self.gen_length, self.read_block_length
+        )
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -104,71 +121,19 @@ class RolloutsConfig(Section):
                 "sampling.begin_suppress: it sets confidences to 0, and rollouts keep log-probabilities; use"
                 " sampling.suppress"
             )
-        if self.is_own_grader:
+        if (self.grader is None) == (self.rewards is None):
+            both = "both are set" if self.rewards else "neither is set"
+            yield f"grader and rewards: {both}; set one, such as grader: demo, or rewards: {{demo: 1.0}}"
+        if self.grader is not None and self.is_own_grader:
             try:
                 split_path(self.grader, "grader")
             except ConfigError as error:
                 yield str(error)
 
 
-class RoundRollouts(Section):
-    """The answers of a round of reinforcement: several to each prompt, in a known number of forwards."""
-
-    samples: Annotated[int, Field(ge=2)] = 6
-    """Answers per prompt: a prompt's rewards are compared with each other."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    rule: RuleName = "eoser_ass"
-    """Read with forwards."""
-    forwards: Annotated[int, Field(ge=1)] | None = None
-    """Of the canvas; None: one token per forward."""
-    gen_length: Annotated[int, Field(ge=1, le=32767)] = 256
-    block_length: Annotated[int, Field(ge=1)] = 256
-    stop_at_end: bool = False
-    """Whether an answer is finished once an end token and everything before it are revealed; as published
-    the whole canvas is filled, and learned from."""
-    batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
-
-    @property
-    def n_forwards(self) -> int:
-        """Of one answer, at most."""
-        return self.forwards or self.gen_length
-
-    @property
-    def threshold(self) -> float | None:
-        """The rule's number."""
-        return None if self.forwards is None else float(self.forwards)
-
-    @property
-    def sampling(self) -> SamplingConfig:
-        """Plain probabilities: no nucleus, nothing suppressed."""
-        return SamplingConfig(temperature=self.temperature)
-
-    def point(self) -> str:
-        """How it is decoded, in words."""
-        return point_text(self.rule, self.threshold)
-
-    @model_validator(mode="after")
-    def _defined(self) -> Self:
-        rule = None if self.forwards is None else self.rule
-        problems = [
-            *undefined_pairs(rule, _UNCACHED, self.sampling, self.gen_length, self.block_length),
-            *self._unbounded(),
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-    def _unbounded(self) -> Iterator[str]:
-        if self.forwards is not None and not MEANINGS[self.rule].counts_forwards:
-            fixed = ", ".join(name for name, meaning in MEANINGS.items() if meaning.counts_forwards)
-            yield (
-                f"rule {self.rule}: how many forwards it takes is not known before; expected {fixed}, or no"
-                " forwards at all (one token each)"
-            )
-
-
 def undefined_pairs(
     rule: RuleName | None,
+    points: Collection[float],
     caches: Collection[CacheName],
     sampling: SamplingConfig,
     gen_length: int,
@@ -178,6 +143,7 @@ def undefined_pairs(
 
     Args:
         rule: None: one token per forward.
+        points: its thresholds, each in the range that it has on some canvas.
     """
     stores = next((cache for cache in caches if cache != "none"), None)
     if stores and rule == "multi_block":
@@ -191,5 +157,8 @@ def undefined_pairs(
         )
     if rule == "dream_official" and "none" in caches and block_length != gen_length:
         yield f"rule dream_official with cache none: set block_length to gen_length ({gen_length})"
+    if rule is not None:
+        wrong = (undefined_number(rule, number, gen_length, block_length) for number in points)
+        yield from filter(None, wrong)
     if gen_length % block_length:
         yield f"gen_length {gen_length} is not a multiple of block_length {block_length}"

@@ -240,14 +240,18 @@ def _benchmarks(found: Diagnosis, about: str, config: TrimsConfig) -> None:
 
 def _rollouts(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     from trims_core.benchmarks import find_grader
+    from trims_core.benchmarks.rewards import find_reward
 
     chosen = config.given_rollouts
-    find_grader(chosen.grader, "rollouts.grader")
+    if chosen.grader is not None:
+        find_grader(chosen.grader, "rollouts.grader")
+    for name in chosen.rewards or ():
+        find_reward(name, "rollouts.rewards")
     temperatures = ", ".join(f"{value:g}" for value in chosen.temperatures)
     found.say(
         about,
         f"{len(chosen.temperatures)} answer(s) to each prompt of the corpus at temperature {temperatures},"
-        f" graded by {chosen.grader}",
+        f" graded by {chosen.grader or ', '.join(chosen.rewards or ())}",
     )
 
 

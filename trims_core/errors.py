@@ -23,7 +23,8 @@
     │       └── ProcessDiedError  it, or a node's process, was killed                 (retryable)
     ├── TimeLimitError            a node took longer than its limit; finished units are kept
     ├── SweepError                decoding or grading
-    │   └── EqualRolloutsError    the answers to most prompts are copies drawn with the same noise
+    │   ├── EqualRolloutsError    the answers to most prompts are copies drawn with the same noise
+    │   └── RewardError           a reward failed on an answer, which it names
     ├── ReportError               a report refuses to render
     └── InterruptedRunError       SIGTERM or Ctrl-C; the same command continues   (retryable)
 
@@ -163,6 +164,10 @@ class SweepError(TrimsError):
 
 class EqualRolloutsError(SweepError):
     """The rollouts of most prompts are equal, and so are the seeds of their noise: a fault of the program."""
+
+
+class RewardError(SweepError):
+    """A reward raised, or gave no finite number; the message names the answer."""
 
 
 class ReportError(TrimsError):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from trims_core.config import STAGES, StageName, TrimsConfig
+from trims_core.decoding_sections import RolloutsConfig
 from trims_core.errors import ConfigError, nearest_name
 from trims_core.fingerprint import Json
 from trims_core.variants import CjGrpoVariant, VariantConfig
@@ -128,6 +129,11 @@ def round_variant(config: TrimsConfig, node: Node) -> CjGrpoVariant:
     variant = config.train.variants[str(node.params["variant"])]
     assert isinstance(variant, CjGrpoVariant)
     return variant
+
+
+def rollouts_of(config: TrimsConfig, node: Node) -> RolloutsConfig:
+    """How a node's rollouts are made and judged: the section, or a round's variant's own."""
+    return round_variant(config, node).rollouts if "round" in node.params else config.given_rollouts
 
 
 def select(graph: Sequence[Node], until: str | None = None) -> tuple[Node, ...]:

@@ -149,6 +149,23 @@ ROLLOUT_GRADES: Final = Table(
     unique="id",
     unique_in="file",
 )
+ROLLOUT_REWARDS: Final = Table(
+    "rollout_rewards",
+    pa.schema(
+        [
+            ("id", pa.string()),
+            ("rollout", pa.int32()),
+            ("name", pa.string()),
+            ("weight", pa.float64()),
+            ("value", pa.float64()),
+        ]
+    ),
+    {
+        "name": "of the reward; one row for each reward of each rollout, by name",
+        "weight": "with which it counts in the rollout's reward",
+        "value": "what it gave, without its weight; null where it says nothing of the answer",
+    },
+)
 SAMPLES: Final = Table(
     "samples",
     pa.schema(
@@ -236,7 +253,7 @@ _VERSION_01: Final = {table.name: table for table in (_CORPUS_01, GRADED_SAMPLES
 """Tables that were others in version 0.1; they have all of today's columns, so that these can be read."""
 _ALL: Final = (
     *(CORPUS, SCORES, REJECTS, TOKENS, ALIGNED, BUCKETS),
-    *(ROLLOUTS, ROLLOUT_GRADES, SAMPLES, TIMES, GRADES),
+    *(ROLLOUTS, ROLLOUT_GRADES, ROLLOUT_REWARDS, SAMPLES, TIMES, GRADES),
 )
 TABLES: Final = {table.name: table for table in _ALL}
 

@@ -50,6 +50,11 @@ def size(_messages: Sequence[Mapping[str, str]], completion: str, _answer: str) 
     return len(completion) / 4
 
 
+def shout(_messages: Sequence[Mapping[str, str]], completion: str, answer: str) -> float | None:
+    """A reward that says nothing where the answer is odd."""
+    return None if parity(answer) else -float(len(completion))
+
+
 def brittle(_messages: Sequence[Mapping[str, str]], completion: str, answer: str) -> object:
     """Fails in every way."""
     if "1" in answer:

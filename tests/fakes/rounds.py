@@ -21,12 +21,14 @@ def round_variant(**changes: Any) -> CjGrpoVariant:
     """All rollouts of a round, in a few steps."""
     rollouts = {
         "samples": N_SAMPLES,
+        "sampling": {"temperature": 1.0},
+        "grader": "demo",
         "rule": "steps",
-        "forwards": N_FORWARDS,
+        "threshold": N_FORWARDS,
         "gen_length": N_CANVAS,
         "block_length": N_CANVAS,
     }
-    settings = {"grader": "demo", "prompts": N_PROMPTS, "inner_steps": 4, **changes}
+    settings = {"prompts": N_PROMPTS, "inner_steps": 4, **changes}
     return CjGrpoVariant(rollouts=rollouts, **settings)
 
 

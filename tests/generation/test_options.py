@@ -28,6 +28,7 @@ from trims_core.generation.named_rules import RULES, make_rule
 DEFAULTS: dict[str, RevealRule] = {
     "threshold": Threshold(0.9),
     "topk": TopK(64),
+    "steps": TopK(64),
     "factor": Factor(1.0),
     "factor_compat": Factor(1.0, compat=True),
     "entropy": EntropyThreshold(0.5),

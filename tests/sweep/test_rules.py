@@ -11,8 +11,10 @@ from fakes.parrot import EOS, EOT, Parrot
 
 from trims_core.config import StudentConfig, SweepConfig
 from trims_core.decoding import (
+    Ass,
     DreamThreshold,
     EntropyThreshold,
+    Eoser,
     Factor,
     MultiBlock,
     RevealRule,
@@ -68,6 +70,26 @@ def test_a_rules_name_gives_that_rule_at_the_threshold(
     check_settings(chosen)
 
 
+@pytest.mark.parametrize(
+    ("settings", "number", "expected"),
+    [
+        ({"rule": "steps"}, 8, TopK(8)),
+        ({"rule": "eoser"}, 8, Eoser(TopK(8), 0.4)),
+        ({"rule": "eoser", "gamma_min": 0.2}, 8, Eoser(TopK(8), 0.2)),
+        ({"rule": "ass"}, 5, Ass()),
+        ({"rule": "eoser_ass"}, 5, Eoser(Ass(), 0.01)),
+        ({"rule": "eoser_ass", "gamma_min": 0.2}, 5, Eoser(Ass(), 0.2)),
+    ],
+)
+def test_a_rule_with_a_fixed_number_of_forwards_takes_that_number(
+    settings: dict[str, Any], number: int, expected: RevealRule
+) -> None:
+    chosen = sweep(thresholds=[number], **settings)
+    one, point = (decode_settings(cell, Sampling()).rule for cell in cells(chosen))
+    assert (one, point) == (TopK(32), expected)
+    check_settings(chosen)
+
+
 def test_every_rule_of_the_settings_has_a_constructor_and_a_meaning() -> None:
     assert set(MEANINGS) == set(get_args(RuleName)) <= set(RULES)
 
@@ -97,6 +119,25 @@ def test_cache_lengths_and_stop_strings_reach_the_decoder() -> None:
             {"rule": "entropy", "thresholds": [0.5], "sampling": {"begin_suppress": ["eos"]}},
             "sampling.begin_suppress with rule entropy",
         ),
+        ({"rule": "steps", "thresholds": [4.5]}, "thresholds 4.5 with rule steps: expected a whole number"),
+        ({"rule": "eoser", "thresholds": [0]}, "thresholds 0 with rule eoser: expected a whole number of"),
+        ({"rule": "steps"}, "rule steps without thresholds"),
+        (
+            {"rule": "steps", "thresholds": [4, 6]},
+            "6 forwards with rule steps on 32 positions in 4 blocks of 8: expected a multiple of 4 between 4",
+        ),
+        ({"rule": "eoser", "thresholds": [36]}, "36 forwards with rule eoser on 32 positions in 4 blocks"),
+        ({"rule": "steps", "thresholds": [2]}, "2 forwards with rule steps on 32 positions in 4 blocks"),
+        ({"rule": "ass", "thresholds": [4]}, "4 forwards with rule ass on 32 positions: expected 5, as many"),
+        (
+            {"rule": "eoser_ass", "thresholds": [6]},
+            "6 forwards with rule eoser_ass on 32 positions: expected 5",
+        ),
+        (
+            {"rule": "ass", "thresholds": [1], "gen_length": 1, "block_length": 1},
+            "as its steps of 1, 2, 4, … positions take (⌊log2 1⌋); the canvas needs at least 2",
+        ),
+        ({"rule": "eoser", "thresholds": [8], "gamma_min": 1.5}, "sweep.gamma_min"),
         ({"rule": "dream_official", "thresholds": [0.9], "dream_steps": 8}, "set block_length to gen_length"),
         (
             {"rule": "dream_official", "thresholds": [0.9], "cache": "dual", "compare_caches": ["none"]},
@@ -123,10 +164,14 @@ def test_what_the_decoder_refuses_is_told_with_the_cell() -> None:
 def test_points_are_named_and_ordered_as_their_rule_means_them() -> None:
     assert point_text("factor", 1.5) == "factor 1.5"
     assert point_text("multi_block", 0.4) == "entropy 0.4 nats"
+    assert point_text("steps", 1) == "1 forward"
+    assert point_text("eoser_ass", 6.0) == "6 forwards"
     assert point_text("entropy", None) == "one token per forward"
     by_confidence = sorted([0.3, None, 0.9], key=lambda t: parallelism_order("threshold", t))
     by_entropy = sorted([0.3, None, 0.9], key=lambda t: parallelism_order("entropy", t))
     assert (by_confidence, by_entropy) == ([None, 0.9, 0.3], [None, 0.3, 0.9])
+    by_forwards = sorted([4, None, 16, 8], key=lambda t: parallelism_order("steps", t))
+    assert by_forwards == [None, 16, 8, 4]
 
 
 @pytest.mark.parametrize("tokens", [["<|eot_id|>", EOS], ["eot", "eos"]])

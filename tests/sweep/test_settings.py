@@ -31,6 +31,7 @@ def fields(
         {"thresholds": [0.5, 0.7]},
         {"multi_block_add": 0.5},
         {"dream_steps": 8},
+        {"gamma_min": 0.5},
         {"sampling": {"seed": 3}},
         {"sampling": {"tempered_confidence": True}},
     ],
@@ -61,6 +62,23 @@ def test_what_a_rule_alone_reads_is_in_the_keys_of_that_rule() -> None:
     dream: dict[str, Any] = {"rule": "dream_official"}
     assert fields(**dream) != fields(**dream, dream_steps=8)
     assert fields(cache="dual", **dream) == fields(cache="dual", **dream, dream_steps=8)
+
+
+def test_rules_that_hold_ends_back_have_their_factor_in_their_keys() -> None:
+    eoser: dict[str, Any] = {"rule": "eoser", "threshold": 8, "thresholds": [8]}
+    assert "gamma_min" not in fields()
+    assert fields(**eoser)["gamma_min"] == 0.4
+    assert fields(5, rule="eoser_ass", thresholds=[5])["gamma_min"] == 0.01
+    assert fields(**eoser, gamma_min=0.4) == fields(**eoser) != fields(**eoser, gamma_min=0.3)
+    steps: dict[str, Any] = {"rule": "steps", "threshold": 8, "thresholds": [8]}
+    assert fields(**steps, gamma_min=0.3) == fields(**steps)
+
+
+def test_rules_without_blocks_have_no_block_length_in_their_keys() -> None:
+    ass: dict[str, Any] = {"rule": "ass", "threshold": 5, "thresholds": [5]}
+    assert fields(**ass, block_length=8) == fields(**ass)
+    steps: dict[str, Any] = {"rule": "steps", "threshold": 8, "thresholds": [8]}
+    assert fields(**steps, block_length=8) != fields(**steps)
 
 
 def test_the_point_with_one_token_per_forward_is_the_same_under_every_rule() -> None:

@@ -150,8 +150,12 @@ def test_equal_seeds_give_equal_rounds_and_another_seed_other_ones(world: Rollou
         ({"prompts": 4}, r"prompts 4 × rollouts.samples 2 is not a multiple"),
         ({"certainty": 1.0}, r"certainty 1 with method cj_grpo"),
         ({"end_weight": 0.5}, r"end_weight with method cj_grpo"),
-        ({"rollouts": {"forwards": 3, "rule": "threshold"}}, r"rule threshold: how many forwards"),
-        ({"rollouts": {"samples": 1}}, r"samples"),
+        ({"rollouts": {"threshold": 0.9}}, r"rollouts.rule threshold: how many forwards .* expected steps, "),
+        ({"rollouts": {"samples": 1}}, r"rollouts.samples 1: answers to a prompt are compared"),
+        ({"rollouts": {"cache": "dual"}}, r"rollouts.cache dual: .* expected none"),
+        ({"rollouts": {"limit": 3}}, r"rollouts.limit: rounds have none"),
+        ({"rollouts": {"retry_temperatures": [0.5]}}, r"rollouts.retry_temperatures and"),
+        ({"rollouts": {"sampling": {"temperature": 1.0, "top_p": 0.9}}}, r"expected a temperature alone"),
     ],
 )
 def test_what_has_no_rounds_is_refused(world: RolloutWorld, change: dict[str, Any], said: str) -> None:

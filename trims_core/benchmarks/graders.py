@@ -23,12 +23,7 @@ def find_grader(text: str, setting: str) -> Benchmark | OwnGrader:
         ConfigError: there is none, it is no function, or it takes more than a completion to know the answer.
     """
     if ":" in text:
-        found: OwnGrader = user_code.load(text, setting)
-        if not callable(found):
-            raise ConfigError(
-                f"{setting}: {text} is no function; expected one of (messages, completion, answer)"
-            )
-        return found
+        return own_function(text, setting)
     try:
         benchmark = get_benchmark(text)
     except ConfigError as error:
@@ -40,6 +35,14 @@ def find_grader(text: str, setting: str) -> Benchmark | OwnGrader:
             f" one. Expected one of {able}, or your own package.module:function"
         )
     return benchmark
+
+
+def own_function(text: str, setting: str) -> OwnGrader:
+    """The function at this `package.module:function`. Raises: ConfigError: there is none."""
+    found: OwnGrader = user_code.load(text, setting)
+    if not callable(found):
+        raise ConfigError(f"{setting}: {text} is no function; expected one of (messages, completion, answer)")
+    return found
 
 
 def grader_version(text: str, setting: str, digests: Digests) -> str:

@@ -13,6 +13,7 @@ import torch
 from trims_core.decoding.proposals import Progress, Proposals
 from trims_core.decoding.rules import RevealRule, ScheduledRule
 from trims_core.errors import ConfigError
+from trims_core.points import ascending_steps
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Ass(ScheduledRule):
 
     def block_lengths(self, gen_length: int, block_length: int) -> tuple[int, ...]:
         del block_length
-        steps = n_steps(gen_length)
+        steps = ascending_steps(gen_length)
         if self.n_blocks == 1:
             return (gen_length,)
         later = [2**step for step in range(steps - self.n_blocks + 1, steps - 1)]
@@ -38,18 +39,18 @@ class Ass(ScheduledRule):
     def check(self, gen_length: int, block_length: int, cache: str) -> None:
         del block_length
         super().check(gen_length, gen_length, cache)
-        if not 1 <= self.n_blocks <= n_steps(gen_length):
+        if not 1 <= self.n_blocks <= ascending_steps(gen_length):
             raise ConfigError(
                 f"ass with {self.n_blocks} blocks on {gen_length} positions: expected 1 to"
-                f" {n_steps(gen_length)} blocks (one forward each) and at least 2 positions"
+                f" {ascending_steps(gen_length)} blocks (one forward each) and at least 2 positions"
             )
 
     def count(self, progress: Progress) -> torch.Tensor:
-        last_B = progress.step_B >= n_steps(progress.gen_length) - 1
+        last_B = progress.step_B >= ascending_steps(progress.gen_length) - 1
         return torch.where(last_B, progress.gen_length, 2**progress.step_B)
 
     def fraction(self, progress: Progress) -> torch.Tensor:
-        return (2.0 ** (progress.step_B.double() + 1) - 1) / 2 ** n_steps(progress.gen_length)
+        return (2.0 ** (progress.step_B.double() + 1) - 1) / 2 ** ascending_steps(progress.gen_length)
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,3 @@ class Eoser(RevealRule):
             proposals.is_eos_BG, proposals.confidence_BG * gamma_B[:, None], proposals.confidence_BG
         )
         return self.inner.choose(replace(proposals, confidence_BG=held_BG))
-
-
-def n_steps(gen_length: int) -> int:
-    """⌊log2 gen_length⌋."""
-    return gen_length.bit_length() - 1

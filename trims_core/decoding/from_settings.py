@@ -11,7 +11,7 @@ from trims_core.decoding.sampling import Sampling
 from trims_core.decoding_sections import SamplingConfig
 from trims_core.errors import ConfigError
 from trims_core.generation.named_rules import make_rule
-from trims_core.points import MEANINGS, RuleName
+from trims_core.points import MEANINGS, NO_BLOCKS, RuleName, undefined_number
 from trims_core.students.tokenizer import token_id
 
 if TYPE_CHECKING:
@@ -25,16 +25,25 @@ def rule_at(
     *,
     add: float | None = None,
     steps: int | None = None,
+    gamma_min: float | None = None,
 ) -> RevealRule:
     """The rule of this name at a threshold; None: one token per forward, whatever its name.
 
     Args:
-        add, steps: of multi_block and dream_official; default: as published.
+        add, steps, gamma_min: of multi_block, dream_official, and eoser and eoser_ass; default: as published.
+
+    Raises:
+        ConfigError: a number of forwards that the canvas does not take under a rule that leaves no choice.
     """
     if name is None or threshold is None:
         return one_per_forward(gen_length)
-    word = "factor" if MEANINGS[name].word == "factor" else "threshold"
-    return make_rule(name, {word: threshold, "add": add, "steps": steps}, gen_length)
+    wrong = undefined_number(name, threshold, gen_length, gen_length) if name in NO_BLOCKS else None
+    if wrong is not None:
+        raise ConfigError(wrong)
+    meaning = MEANINGS[name]
+    number = int(threshold) if meaning.counts_forwards else threshold
+    options = {"add": add, "steps": steps, "gamma_min": gamma_min, meaning.option: number}
+    return make_rule(name, options, gen_length)
 
 
 def sampling_without_tokens(config: SamplingConfig) -> Sampling:

@@ -31,9 +31,12 @@ class RuleKind:
     """Confidence is that of the softmax at the temperature."""
 
 
+_STEPS: Final = RuleKind({"steps": None, "block_length": None}, caches=True)
+
 RULES: Final[Mapping[str, RuleKind]] = {
     "threshold": RuleKind({"threshold": 0.9, "block_length": None}, caches=True),
-    "topk": RuleKind({"steps": None, "block_length": None}, caches=True),
+    "topk": _STEPS,
+    "steps": _STEPS,
     "factor": RuleKind({"factor": 1.0, "block_length": None}, caches=True),
     "factor_compat": RuleKind({"factor": 1.0, "block_length": None}, caches=True),
     "entropy": RuleKind({"threshold": 0.5, "block_length": None}, caches=True),
@@ -46,7 +49,7 @@ RULES: Final[Mapping[str, RuleKind]] = {
         {"threshold": 0.9, "steps": None, "block_length": None}, has_blocks=False, tempered=True
     ),
 }
-"""The names of `--rule`."""
+"""The names of `--rule`; `steps`, as settings files call it, is `topk`."""
 
 READ_BY_SOME: Final = tuple(dict.fromkeys(name for kind in RULES.values() for name in kind.reads))
 """Options that only some rules read."""

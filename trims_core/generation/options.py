@@ -33,7 +33,8 @@ class GenerateOptions:
     )
     steps: int | None = option(
         None,
-        "Forwards per canvas: topk, eoser, dream_steps (one per position), dream_official (one per 32).",
+        "Forwards per canvas: steps (= topk), eoser, dream_steps (one per position), dream_official (one per"
+        " 32).",
     )
     factor: float | None = option(None, "Of factor and factor_compat (1.0).")
     gamma_min: float | None = option(

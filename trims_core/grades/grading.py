@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, get_args
 
 from trims_core.benchmarks import Benchmark, OwnGrader
+from trims_core.benchmarks.rewards import finite
 from trims_core.errors import TrimsError
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ class Grade:
     """Of an answer that is trained on; None without a verdict on it."""
     gold: str | None = None
     """The right answer, where it had to be found first."""
+    parts: tuple[float | None, ...] = ()
+    """What each of several rewards gave; None where it says nothing of the answer."""
 
 
 def judge(benchmark: Benchmark, text: str, gold: str) -> Grade:
@@ -69,9 +71,7 @@ def judge_own(
     """What the user's function says of a text: a truth value, or a reward, right from some value on."""
     try:
         given = grader(messages, text, answer)
-        if isinstance(given, str) or not math.isfinite(given):
-            raise TypeError(f"gave {given!r}; expected true, false or a finite number")
-        reward = float(given)
+        reward = finite(given)
     except TrimsError:
         raise
     except Exception as error:  # noqa: BLE001

@@ -1,4 +1,4 @@
-"""Verdicts and rewards of rollouts, by a benchmark's grader or a function of the user's.
+"""Verdicts and rewards of rollouts: by a grader (a benchmark's, the user's), or by weighted rewards.
 
 A grade belongs to an answer by prompt, number and digest of the answer's tokens. Right answers are those of
 the corpus' own completions; a completion in which the grader finds none gives the verdict `error`.
@@ -9,17 +9,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from trims_core._faults import fault_point
 from trims_core.benchmarks import Benchmark, OwnGrader, find_grader, grader_version
-from trims_core.config import TrimsConfig
+from trims_core.benchmarks.rewards import reward_version
+from trims_core.decoding_sections import RolloutsConfig
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests
+from trims_core.grades import rewarding
 from trims_core.grades.grading import UNGRADED, VERDICTS, Grade, judge_completion, judge_own, tell_failures
-from trims_core.graph import Node, round_variant
+from trims_core.grades.rewarding import (
+    RewardGradesSettings,
+    Rewarding,
+    mean_parts,
+    parts_table,
+    reward_settings,
+)
+from trims_core.reward_weights import RewardsConfig
 from trims_core.schema import CORPUS, CORPUS_TEXT, ROLLOUT_GRADES, ROLLOUTS, read_table, write_table
 from trims_core.sections import Section
 from trims_core.stage import Make, Outcome, Unit, Work
@@ -35,25 +45,32 @@ Example: TypeAlias = tuple[list[dict[str, str]], str]
 
 
 class RolloutGradesSettings(Section):
-    """All that grading rollouts reads."""
+    """All that grading rollouts by a grader reads."""
 
     grader: str
     right_from: float
     """At its default with a benchmark's grader, whose answers are right or wrong."""
 
 
-def settings(config: TrimsConfig, node: Node) -> RolloutGradesSettings:
-    """From the section rollouts, or of a round's variant."""
-    if "round" in node.params:
-        return RolloutGradesSettings(grader=round_variant(config, node).grader, right_from=1.0)
-    chosen = config.given_rollouts
-    right_from = chosen.right_from if chosen.is_own_grader else 1.0
-    return RolloutGradesSettings(grader=chosen.grader, right_from=right_from)
+Settings: TypeAlias = RolloutGradesSettings | RewardGradesSettings
 
 
-def inputs(chosen: RolloutGradesSettings, digests: Digests) -> dict[str, str]:
-    """What the grader's verdicts depend on."""
-    return {"grader": grader_version(chosen.grader, _SETTING, digests)}
+def settings(judged_by: RolloutsConfig | RewardsConfig) -> Settings:
+    """Of the section rollouts, or of rewards alone."""
+    if not isinstance(judged_by, RolloutsConfig):
+        return reward_settings(judged_by)
+    if judged_by.rewards is not None:
+        return reward_settings(judged_by.rewards)
+    assert judged_by.grader is not None
+    right_from = judged_by.right_from if judged_by.is_own_grader else 1.0
+    return RolloutGradesSettings(grader=judged_by.grader, right_from=right_from)
+
+
+def inputs(chosen: Settings, digests: Digests) -> dict[str, str]:
+    """What the verdicts and rewards depend on."""
+    if isinstance(chosen, RolloutGradesSettings):
+        return {"grader": grader_version(chosen.grader, _SETTING, digests)}
+    return {f"reward.{name}": reward_version(name, rewarding.SETTING, digests) for name in chosen.weights}
 
 
 def units(work: Work) -> list[Unit]:
@@ -70,15 +87,31 @@ def units(work: Work) -> list[Unit]:
     return found
 
 
+@dataclass(frozen=True)
+class _Grading:
+    """A grader."""
+
+    grader: Benchmark | OwnGrader
+    text: str
+    right_from: float
+
+    def grade(
+        self, _where: str, _rollout: str, messages: list[dict[str, str]], text: str, answer: str
+    ) -> Grade:
+        if isinstance(self.grader, Benchmark):
+            return judge_completion(self.grader, text, answer)
+        return judge_own(self.grader, messages, text, answer, self.right_from)
+
+
 @contextmanager
 def maker(work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> Iterator[Make]:
-    """Grades chunks; an answer that the grader stumbles over is written all the same.
+    """Grades chunks; an answer that a grader stumbles over is written all the same.
 
     Raises:
-        ConfigError: the grader is not there.
+        ConfigError: the grader or a reward is not there.
+        RewardError: a reward failed; names the rollout.
     """
-    chosen: RolloutGradesSettings = work.settings
-    grader = find_grader(chosen.grader, _SETTING)
+    judge = _judge(work.settings)
     examples_of = lru_cache(maxsize=1)(_examples)
     n_done, n_all = len(done), len(done) + len(waiting)
 
@@ -86,46 +119,53 @@ def maker(work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> It
         nonlocal n_done
         rollouts_file, corpus_file = unit.source
         rows = read_table(rollouts_file, ROLLOUTS).select(["id", "rollout", "text", "token_ids"]).to_pydict()
-        examples = examples_of(corpus_file)
-        grades = [
-            _judge(grader, chosen.right_from, text, examples[name])
-            for name, text in zip(rows["id"], rows["text"], strict=True)
-        ]
+        examples, where = examples_of(corpus_file), f"{work.node_id}, {unit.name}"
+        grades = []
+        for name, number, text in zip(rows["id"], rows["rollout"], rows["text"], strict=True):
+            messages, completion = examples[name]
+            grades.append(judge.grade(where, f"{name}#{number}", messages, text, completion))
         columns = {
             "id": rows["id"],
             "rollout": rows["rollout"],
             "response_digest": [ids_digest(ids) for ids in rows["token_ids"]],
-            "grader": [chosen.grader] * len(grades),
+            "grader": [judge.text] * len(grades),
             **{
                 name: [getattr(grade, name) for grade in grades]
                 for name in ("verdict", "reward", "extracted", "gold")
             },
         }
         about = {**unit.settings, **unit.inputs}
-        n_rows = write_table(attempt.path / TABLE_FILE, ROLLOUT_GRADES, columns, about)
-        tell_failures(f"{work.node_id}, {unit.name}", chosen.grader, rows["id"], grades)
+        files = {TABLE_FILE: write_table(attempt.path / TABLE_FILE, ROLLOUT_GRADES, columns, about)}
+        if isinstance(judge, Rewarding):
+            n_parts = judge.write(attempt.path, rows["id"], rows["rollout"], grades, about)
+            files[rewarding.TABLE_FILE] = n_parts
+        tell_failures(where, judge.text, rows["id"], grades)
         fault_point("grades.before_rollout_record")
         n_done += 1
         work.progress(n_done, n_all, f"graded {unit.name}")
-        verdicts = Counter(grade.verdict for grade in grades)
-        rewards = [grade.reward for grade in grades if grade.reward is not None]
-        problem = next((grade.problem for grade in grades if grade.problem), None)
-        notes: dict[str, Any] = {verdict: verdicts[verdict] for verdict in VERDICTS}
-        return Made({TABLE_FILE: n_rows}, {**notes, "rewards": sum(rewards), "problem": problem})
+        return Made(files, _notes(judge, grades))
 
     yield make
+
+
+def _judge(chosen: Settings) -> _Grading | Rewarding:
+    if isinstance(chosen, RewardGradesSettings):
+        return Rewarding.of(chosen)
+    return _Grading(find_grader(chosen.grader, _SETTING), chosen.grader, chosen.right_from)
+
+
+def _notes(judge: _Grading | Rewarding, grades: Sequence[Grade]) -> dict[str, Any]:
+    """What a unit notes, to be summed over all."""
+    verdicts = Counter(grade.verdict for grade in grades)
+    notes: dict[str, Any] = {verdict: verdicts[verdict] for verdict in VERDICTS}
+    notes["rewards"] = sum(grade.reward for grade in grades if grade.reward is not None)
+    notes["problem"] = next((grade.problem for grade in grades if grade.problem), None)
+    return {**notes, "parts": judge.notes(grades)} if isinstance(judge, Rewarding) else notes
 
 
 def _examples(corpus_file: Path) -> dict[str, Example]:
     rows = read_table(corpus_file, CORPUS).select(list(CORPUS_TEXT)).to_pydict()
     return dict(zip(rows["id"], zip(rows["messages"], rows["completion"], strict=True), strict=True))
-
-
-def _judge(grader: Benchmark | OwnGrader, right_from: float, text: str, example: Example) -> Grade:
-    messages, completion = example
-    if isinstance(grader, Benchmark):
-        return judge_completion(grader, text, completion)
-    return judge_own(grader, messages, text, completion, right_from)
 
 
 def finish(work: Work, done: Mapping[str, UnitRecord]) -> Outcome:
@@ -134,21 +174,29 @@ def finish(work: Work, done: Mapping[str, UnitRecord]) -> Outcome:
     Raises:
         SweepError: the grader failed on every answer.
     """
+    chosen: Settings = work.settings
     notes: list[Mapping[str, Any]] = [record.notes for record in done.values()]
     verdicts = {verdict: sum(note[verdict] for note in notes) for verdict in VERDICTS}
     n, n_ungraded = sum(verdicts.values()), sum(verdicts[verdict] for verdict in UNGRADED)
-    if n == n_ungraded:
+    if isinstance(chosen, RolloutGradesSettings) and n == n_ungraded:
         problem = next(note["problem"] for note in notes if note["problem"])
         raise SweepError(
-            f"{work.node_id}: the grader {work.settings.grader} failed on all {n} answers; the first:"
+            f"{work.node_id}: the grader {chosen.grader} failed on all {n} answers; the first:"
             f" {problem}. Correct it, or set another rollouts.grader; nothing is decoded again"
         )
     counts = {"n_rollouts": n, "n_right": verdicts["right"], "n_ungraded": n_ungraded}
     mean_reward = sum(note["rewards"] for note in notes) / (n - n_ungraded)
-    info = {"grader": work.settings.grader, "verdicts": verdicts, "mean_reward": mean_reward}
-    card = (
-        f"Graded by `{work.settings.grader}`: {verdicts['right']} of {n} answers are right"
-        f" ({100 * verdicts['right'] / n:.1f} %), mean reward {mean_reward:.3g}; {n_ungraded} could not be"
-        " graded (the grader raised or timed out) and count as not right."
-    )
+    info: dict[str, Any] = {"verdicts": verdicts, "mean_reward": mean_reward}
+    right = f"{verdicts['right']} of {n} answers are right ({100 * verdicts['right'] / n:.1f} %"
+    if isinstance(chosen, RolloutGradesSettings):
+        info = {"grader": chosen.grader, **info}
+        card = (
+            f"Graded by `{chosen.grader}`: {right}), mean reward {mean_reward:.3g}; {n_ungraded} could not be"
+            " graded (the grader raised or timed out) and count as not right."
+        )
+    else:
+        means = mean_parts(notes)
+        info = {"weights": chosen.weights, "right_by": chosen.right_by, "mean_rewards": means, **info}
+        card = f"{right}, by `{chosen.right_by}`), mean reward {mean_reward:.4g} in all.\n\n"
+        card += parts_table(chosen, means)
     return Outcome(counts, info, card, work.parents["rollouts"].manifest.seed)

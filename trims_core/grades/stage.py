@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from trims_core.config import TrimsConfig
 from trims_core.grades import of_rollouts, of_sweeps
-from trims_core.graph import ROLLOUT_GRADES, Node
+from trims_core.graph import ROLLOUT_GRADES, Node, rollouts_of
 from trims_core.sections import Section
 from trims_core.stage import StageSpec
 
@@ -20,12 +20,12 @@ VERSION: Final = 1
 
 def _kind(settings: Any) -> ModuleType:
     """The module with the grades that these settings are for."""
-    return of_rollouts if isinstance(settings, of_rollouts.RolloutGradesSettings) else of_sweeps
+    return of_rollouts if isinstance(settings, of_rollouts.Settings) else of_sweeps
 
 
 def _settings(config: TrimsConfig, node: Node) -> Section:
     if node.id == ROLLOUT_GRADES or "round" in node.params:
-        return of_rollouts.settings(config, node)
+        return of_rollouts.settings(rollouts_of(config, node))
     return of_sweeps.settings(config)
 
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.decoding_sections import RolloutsConfig, SamplingConfig
-from trims_core.graph import Node, round_variant
+from trims_core.graph import Node, rollouts_of, round_variant
 from trims_core.keyed import draw_seed
-from trims_core.points import CacheName, RuleName
+from trims_core.points import READS_GAMMA, CacheName, RuleName
 from trims_core.sections import LATER, OPERATIONAL, Section
 
 
@@ -18,6 +18,8 @@ class Decoding(Section):
     rule: RuleName | None
     """None: one token per forward."""
     threshold: float | None
+    gamma_min: Annotated[float | None, LATER] = None
+    """Where the rule reads one."""
     cache: CacheName
     gen_length: int
     block_length: int
@@ -45,8 +47,10 @@ class RolloutsSettings(Decoding):
     limit: int | None
     prompts: Annotated[RoundPrompts | None, LATER] = None
     """None: all up to the limit, in their order."""
-    grader: Annotated[str, OPERATIONAL]
+    grader: Annotated[str | None, OPERATIONAL]
     """Looked at before anything is decoded, so that a name that is wrong costs nothing."""
+    rewards: Annotated[tuple[str, ...], OPERATIONAL] = ()
+    """Likewise."""
 
 
 class UnitSettings(Decoding):
@@ -59,44 +63,30 @@ class UnitSettings(Decoding):
 
 
 def settings(config: TrimsConfig, node: Node) -> RolloutsSettings:
-    """From the section student and rollouts, or of a round's variant."""
+    """From the sections student and rollouts; of a round, from its variant's."""
+    chosen, prompts = rollouts_of(config, node), None
+    sampling = _read_by_some(chosen)
     if "round" in node.params:
-        return _of_round(config, node)
-    chosen = config.given_rollouts
+        seed, number = int(node.params["seed"]), int(node.params["round"])
+        prompts = RoundPrompts(seed=seed, round=number, count=round_variant(config, node).prompts)
+        sampling = sampling.model_copy(update={"seed": draw_seed(seed, number, "rollouts", "round")})
+    rule = None if chosen.threshold is None else chosen.rule
     return RolloutsSettings(
-        rule=None if chosen.threshold is None else chosen.rule,
+        rule=rule,
         threshold=chosen.threshold,
+        gamma_min=None if rule not in READS_GAMMA else chosen.gamma_min,
         cache=chosen.cache,
         gen_length=chosen.gen_length,
-        block_length=chosen.block_length,
+        block_length=chosen.read_block_length,
         stop_at_end=chosen.stop_at_end,
         batch_size=chosen.batch_size,
         student=config.student.without_template(),
-        sampling=_read_by_some(chosen),
+        sampling=sampling,
         temperatures=chosen.temperatures,
         limit=chosen.limit,
+        prompts=prompts,
         grader=chosen.grader,
-    )
-
-
-def _of_round(config: TrimsConfig, node: Node) -> RolloutsSettings:
-    variant, seed, number = round_variant(config, node), int(node.params["seed"]), int(node.params["round"])
-    chosen = variant.rollouts
-    noise = draw_seed(seed, number, "rollouts", "round")
-    return RolloutsSettings(
-        rule=None if chosen.forwards is None else chosen.rule,
-        threshold=chosen.threshold,
-        cache="none",
-        gen_length=chosen.gen_length,
-        block_length=chosen.block_length,
-        stop_at_end=chosen.stop_at_end,
-        batch_size=chosen.batch_size,
-        student=config.student.without_template(),
-        sampling=chosen.sampling.model_copy(update={"seed": noise}),
-        temperatures=(chosen.temperature,) * chosen.samples,
-        limit=None,
-        prompts=RoundPrompts(seed=seed, round=number, count=variant.prompts),
-        grader=variant.grader,
+        rewards=tuple(chosen.rewards or ()),
     )
 
 

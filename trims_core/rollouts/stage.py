@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from trims_core._faults import fault_point
 from trims_core.benchmarks import find_grader
+from trims_core.benchmarks.rewards import find_reward
 from trims_core.errors import InputError, SweepError
 from trims_core.fingerprint import Digests, sha256_json
 from trims_core.points import point_text
@@ -128,9 +129,9 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     """Loads the student and decodes chunks.
 
     Raises:
-        ConfigError: settings that no decoding is defined for, a grader that is not there (both before the
-            student is loaded), tokens the student does not have, or a prompt that does not fit (before
-            anything is decoded).
+        ConfigError: settings that no decoding is defined for, a grader or reward that is not there (both
+            before the student is loaded), tokens the student does not have, or a prompt that does not fit
+            (before anything is decoded).
         SweepError: decoding failed; names the unit.
     """
     from trims_core.decoding import CACHES, DecodeSettings
@@ -139,9 +140,12 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     from trims_core.decoding.runner import load_runner
 
     chosen: RolloutsSettings = work.settings
-    find_grader(chosen.grader, "rollouts.grader")
+    if chosen.grader is not None:
+        find_grader(chosen.grader, "rollouts.grader")
+    for name in chosen.rewards:
+        find_reward(name, "rollouts.rewards")
     decode_settings = DecodeSettings(
-        rule=rule_at(chosen.rule, chosen.threshold, chosen.gen_length),
+        rule=rule_at(chosen.rule, chosen.threshold, chosen.gen_length, gamma_min=chosen.gamma_min),
         gen_length=chosen.gen_length,
         block_length=chosen.block_length,
         stop_at_end=chosen.stop_at_end,

@@ -21,6 +21,7 @@ def decode_settings(chosen: CellSettings, sampling: Sampling) -> DecodeSettings:
             chosen.gen_length,
             add=chosen.multi_block_add,
             steps=chosen.dream_steps,
+            gamma_min=chosen.gamma_min,
         ),
         gen_length=chosen.gen_length,
         block_length=chosen.block_length,

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from trims_core.config import StudentConfig, SweepConfig, TaskConfig, TrimsConfig
 from trims_core.decoding_sections import SamplingConfig
+from trims_core.generation.named_rules import RULES
 from trims_core.graph import Node
-from trims_core.points import CacheName, RuleName
-from trims_core.sections import OPERATIONAL, Name, Section
+from trims_core.points import NO_BLOCKS, READS_GAMMA, CacheName, RuleName
+from trims_core.sections import LATER, OPERATIONAL, Name, Section
 from trims_core.students.merging import MERGE_RULE
 
 
@@ -44,6 +45,7 @@ class SweepSettings(Decoding):
     """Each once, the main one first."""
     multi_block_add: float | None = None
     dream_steps: int | None = None
+    gamma_min: Annotated[float | None, LATER] = None
 
 
 class CellSettings(Decoding):
@@ -55,6 +57,7 @@ class CellSettings(Decoding):
     threshold: float | None = None
     multi_block_add: float | None = None
     dream_steps: int | None = None
+    gamma_min: Annotated[float | None, LATER] = None
     first_number: int = 0
     """The first prompt's number, by which noise is drawn; 0 where none is."""
 
@@ -89,6 +92,7 @@ def sweep_settings(
         caches=sweep.caches(tuned=tuned),
         multi_block_add=sweep.multi_block_add if sweep.rule == "multi_block" else None,
         dream_steps=sweep.dream_steps if sweep.rule == "dream_official" else None,
+        gamma_min=_gamma_min(sweep),
         sampling=sweep.sampling.as_read(),
         stop_strings=sweep.stop_strings,
         gen_length=sweep.gen_length,
@@ -101,6 +105,13 @@ def sweep_settings(
     )
 
 
+def _gamma_min(sweep: SweepConfig) -> float | None:
+    """The one that is read, the published one where none is set."""
+    if sweep.rule not in READS_GAMMA:
+        return None
+    return RULES[sweep.rule].reads["gamma_min"] if sweep.gamma_min is None else sweep.gamma_min
+
+
 def cell_settings(
     chosen: SweepSettings, cache: CacheName, threshold: float | None, first_number: int = 0
 ) -> CellSettings:
@@ -110,7 +121,10 @@ def cell_settings(
     if chosen.sampling.temperature > 0:
         common["first_number"] = first_number
     if threshold is not None:
-        common |= {"rule": chosen.rule, "threshold": threshold, "multi_block_add": chosen.multi_block_add}
+        read = ("rule", "multi_block_add", "gamma_min")
+        common |= {"threshold": threshold, **{name: getattr(chosen, name) for name in read}}
         # the quota of the published loop holds without a cache only
         common["dream_steps"] = chosen.dream_steps if cache == "none" else None
+        if chosen.rule in NO_BLOCKS:
+            common["block_length"] = chosen.gen_length
     return CellSettings(cache=cache, **common)

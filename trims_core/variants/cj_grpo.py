@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trims_core.decoding_sections import RoundRollouts
+from trims_core.decoding_sections import RolloutsConfig, SamplingConfig
+from trims_core.points import MEANINGS, point_text
 from trims_core.variants.base import Role, VariantConfig
 
 
@@ -24,10 +26,9 @@ class CjGrpoVariant(VariantConfig):
     """More of them go on from the last one that is there."""
     prompts: Annotated[int, Field(ge=1)] = 32
     """Of the corpus, per round: the next ones of a stream in which each comes once before any comes again."""
-    rollouts: RoundRollouts
-    grader: str
-    """Who gives the rewards: a benchmark, whose right answers have reward 1 and others 0, or your own
-    `package.module:function` of (messages, completion, answer)."""
+    rollouts: RolloutsConfig
+    """Several samples to each prompt, in a number of forwards that is known before, at a temperature, and who
+    rewards them: its own section, apart from the run's."""
     inner_steps: Annotated[int, Field(ge=1)] = 12
     """Optimizer steps of a round, each on all its rollouts (μ)."""
     lr: Annotated[float, Field(gt=0)] | None = None
@@ -59,13 +60,18 @@ class CjGrpoVariant(VariantConfig):
         return self.prompts * self.rollouts.samples
 
     @property
+    def n_forwards(self) -> int:
+        """Of a rollout, at most."""
+        return int(self.rollouts.threshold or self.rollouts.gen_length)
+
+    @property
     def passes(self) -> int:
         """One for each state of the decoding, one more for the reference, and one for old probabilities."""
-        return self.rollouts.n_forwards * (1 + bool(self.kl) + self.old_dropout)
+        return self.n_forwards * (1 + bool(self.kl) + self.old_dropout)
 
     def title(self) -> str:
         """With the decoder that is learned along."""
-        return f"CJ-GRPO ({self.rollouts.point()})"
+        return f"CJ-GRPO ({point_text(self.rollouts.rule, self.rollouts.threshold)})"
 
     def card_rows(self) -> dict[str, str]:
         """The rollouts setting by setting."""
@@ -94,6 +100,28 @@ class CjGrpoVariant(VariantConfig):
             for name in ("end_weight", "hide_end_of_turn")
             if getattr(self, name) is not None
         ]
+        problems += self._wrong_rollouts()
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _wrong_rollouts(self) -> Iterator[str]:
+        chosen = self.rollouts
+        if chosen.samples < 2:
+            yield f"rollouts.samples {chosen.samples}: answers to a prompt are compared; expected 2 or more"
+        if chosen.threshold is not None and not MEANINGS[chosen.rule].counts_forwards:
+            fixed = ", ".join(name for name, meaning in MEANINGS.items() if meaning.counts_forwards)
+            yield (
+                f"rollouts.rule {chosen.rule}: how many forwards it takes is not known before; expected"
+                f" {fixed}, or no threshold (one token per forward)"
+            )
+        if chosen.cache != "none":
+            yield f"rollouts.cache {chosen.cache}: states are learned from as they were seen; expected none"
+        if chosen.retry_temperatures or chosen.limit is not None:
+            yield "rollouts.retry_temperatures and rollouts.limit: rounds have none; leave them out"
+        plain = SamplingConfig(temperature=chosen.sampling.temperature)
+        if chosen.sampling != plain:
+            yield (
+                "rollouts.sampling: log-probabilities are those of raw logits, and noise is drawn by the seed of"
+                " the training; expected a temperature alone"
+            )

@@ -54,9 +54,10 @@ def variant_of(case: Case, **settings: Any) -> CjGrpoVariant:
     """As published."""
     chosen = {"reduction": "batch_token", "compat": True, **settings}
     n_canvas = len(case["completion_ids"][0])
-    rollouts = {"forwards": case["steps"], "gen_length": n_canvas, "block_length": n_canvas, "rule": "eoser"}
+    rollouts = {"threshold": case["steps"], "gen_length": n_canvas, "block_length": n_canvas, "rule": "steps"}
+    rollouts |= {"samples": case["group_size"], "sampling": {"temperature": 1.0}, "grader": "demo"}
     chosen = {"kl": case["beta"], **chosen}
-    return CjGrpoVariant(grader="demo", clip=case["epsilon"], rollouts=rollouts, **chosen)
+    return CjGrpoVariant(clip=case["epsilon"], rollouts=rollouts, **chosen)
 
 
 def judged_of(case: Case, advantages: list[float]) -> dict[str, Judged]:

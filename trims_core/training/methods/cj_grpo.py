@@ -38,7 +38,7 @@ class CjGrpo:
 
     def __init__(self, variant: CjGrpoVariant, context: Context, judged: Mapping[str, Judged]) -> None:
         self._variant, self._mask_id, self._judged = variant, context.mask_id, judged
-        self.n_losses = variant.rollouts.n_forwards
+        self.n_losses = variant.n_forwards
 
     def batch(self, sequences: Sequences) -> Batch:
         """One canvas for each forward of the decoding."""
