@@ -33,14 +33,9 @@ MODEL = "rl-s0"
 def raw(world: RolloutWorld, rounds: int, store: str = "store", **variant: Any) -> dict[str, Any]:
     base = world.raw(store)
     del base["rollouts"]
-    rollouts = {"samples": 2, "gen_length": 6, "block_length": 6, **variant.pop("rollouts", {})}
-    settings = {
-        "method": "cj_grpo",
-        "rounds": rounds,
-        "prompts": 3,
-        "inner_steps": 2,
-        "grader": f"{OWN}:even",
-    }
+    rollouts = {"samples": 2, "gen_length": 6, "block_length": 6, "grader": f"{OWN}:even"}
+    rollouts |= {"sampling": {"temperature": 1.0}, **variant.pop("rollouts", {})}
+    settings = {"method": "cj_grpo", "rounds": rounds, "prompts": 3, "inner_steps": 2}
     base["train"] = {
         "variants": {"rl": {**settings, **variant, "rollouts": rollouts}},
         "batch_size": 6,

@@ -24,9 +24,10 @@ from trims_core.hub import checkpoint_folder
 from trims_core.students import Family, read_family
 from trims_core.training.launch import count_processes
 from trims_core.training.plan import count_held_out, count_steps
-from trims_core.training.settings import check_trainable
+from trims_core.training.settings import check_trainable, shared_settings
 from trims_core.training.stage import GPU_NODES
 from trims_core.training.zero import deepspeed_settings, zero_stage
+from trims_core.variants import CjGrpoVariant
 
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 _HEAD_CHUNK_BYTES: Final = 256 * 2**20
@@ -69,6 +70,7 @@ class Estimate:
     head_gib: float
     step_seconds: float
     steps: int | None
+    batch_size: int
     processes: int
     machine: Machine
 
@@ -94,16 +96,18 @@ def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machin
     Raises:
         ConfigError: a LoRA target, DeepSpeed or host file that cannot be used.
     """
-    train, student = config.train, config.student
+    variant = max(config.train.variants.values(), key=lambda variant: variant.passes)
+    train, student, passes = shared_settings(config.train, variant), config.student, variant.passes
     counts = count_parameters(family, train.lora)
     n_processes = count_processes(train.launch)
-    deepspeed = deepspeed_settings(train.deepspeed)
+    deepspeed = deepspeed_settings(config.train.deepspeed)
     check_trainable(train, deepspeed)
     stage = zero_stage(deepspeed)
-    passes = max(variant.passes for variant in train.variants.values())
     flops = passes * _step_flops(family, counts, train)
     steps = train.max_steps
-    if n_examples is not None or train.max_forwards is not None:
+    if isinstance(variant, CjGrpoVariant):
+        steps = variant.rounds * variant.inner_steps
+    elif n_examples is not None or train.max_forwards is not None:
         n_trained = (n_examples or 0) - count_held_out(n_examples or 0, train.validation_fraction)
         steps = count_steps(train, n_trained, passes)
     return Estimate(
@@ -114,6 +118,7 @@ def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machin
         head_gib=_head_bytes(family, train, student) / _GIB,
         step_seconds=flops / (n_processes * machine.peak_flops * machine.share),
         steps=steps,
+        batch_size=train.batch_size,
         processes=n_processes,
         machine=machine,
     )
@@ -238,7 +243,7 @@ def describe(config: TrimsConfig, n_examples: int | None) -> list[str]:
     machine, adapters = found.machine, found.counts.adapters
     trained = "adapters and optimizer" if adapters else "gradients and optimizer of all weights"
     time = (
-        f"{found.step_seconds:.3g} s per step of {config.train.batch_size} × {config.train.max_length} tokens"
+        f"{found.step_seconds:.3g} s per step of {found.batch_size} × {config.train.max_length} tokens"
     )
     if found.hours is not None:
         time += (

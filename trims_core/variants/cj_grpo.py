@@ -122,6 +122,6 @@ class CjGrpoVariant(VariantConfig):
         plain = SamplingConfig(temperature=chosen.sampling.temperature)
         if chosen.sampling != plain:
             yield (
-                "rollouts.sampling: log-probabilities are those of raw logits, and noise is drawn by the seed of"
-                " the training; expected a temperature alone"
+                "rollouts.sampling: log-probabilities are those of raw logits, and noise is drawn by the"
+                " training's seed; expected a temperature alone"
             )
