@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from trims_core.config import TrimsConfig
+from trims_core.decoding_sections import SamplingConfig
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import canonical_json
 from trims_core.graph import build_graph
@@ -37,12 +38,30 @@ ROLLOUTS: Mapping[str, Any] = {
     "train": {"variants": {"a": {"method": "tabom"}}},
     "rollouts": {"grader": "demo", "gen_length": 64, "sampling": {"temperature": 0.5}, "threshold": 0.9},
 }
+ROUNDS: Mapping[str, Any] = {
+    "samples": 2,
+    "sampling": {"temperature": 0.5},
+    "rule": "eoser",
+    "threshold": 8,
+    "gen_length": 64,
+    "block_length": 64,
+    "grader": "demo",
+}
+OWN: Mapping[str, Mapping[str, Any]] = {"cj_grpo": {"rollouts": ROUNDS}}
+"""What a method cannot do without."""
+
+
+def in_rounds(**rollouts: Any) -> dict[str, Any]:
+    """Reinforcement with other rollouts."""
+    return {"train": {"variants": {"a": {"method": "cj_grpo", "rollouts": {**ROUNDS, **rollouts}}}}}
+
+
 READERS: Mapping[str, Mapping[str, Any]] = {
     "trims": {},
     "steps": {"train": {"max_steps": 7}},
     **{
         f"method {name}": {
-            "train": {"variants": {"a": {"method": name}}},
+            "train": {"variants": {"a": {"method": name, **OWN.get(name, {})}}},
             **({"rollouts": ROLLOUTS["rollouts"]} if settings.needs == "rollouts" else {}),
         }
         for name, settings in METHODS.items()
@@ -71,6 +90,8 @@ READERS: Mapping[str, Mapping[str, Any]] = {
         **ROLLOUTS,
         "rollouts": {**ROLLOUTS["rollouts"], "grader": None, "rewards": {"demo": 1.0}},
     },
+    "rounds of a grader of one's own": in_rounds(grader="own.module:function"),
+    "rounds by rewards": in_rounds(grader=None, rewards={"demo": 1.0}),
     "columns": {"corpus": {"prompt_column": "q", "completion_column": "a"}},
 }
 """Settings under which some field is read that others ignore."""
@@ -80,8 +101,13 @@ SOMETIMES = (("train", "eval_steps"),)
 """Operational, but for runs that keep the weights of the best validation."""
 CONTENT_COUNTS = ("train", "deepspeed")
 """A path whose file's content is part of the settings: tested with the stage."""
-REFUSED = ("rollouts", "sampling", "begin_suppress")
-"""A field with which no rollouts are decoded."""
+IN_ROUNDS = ("train", "variants", "a", "rollouts")
+REFUSED = (
+    ("rollouts", "sampling", "begin_suppress"),
+    *((*IN_ROUNDS, name) for name in ("cache", "limit", "retry_temperatures")),
+    *((*IN_ROUNDS, "sampling", name) for name in SamplingConfig.model_fields if name != "temperature"),
+)
+"""Fields with which no rollouts are decoded, or none in rounds."""
 NUMBERS = (1, 2, 3, 8, 64, 512, 0.3, 0.6)
 POOL = (
     True,
@@ -198,7 +224,7 @@ def plain(reader: str) -> tuple[TrimsConfig, list[tuple[str, bytes]]]:
     ("path", "info"), [pytest.param(path, info, id=".".join(path)) for path, info in PLACES]
 )
 def test_a_field_is_in_some_key_or_marked(path: tuple[str, ...], info: FieldInfo) -> None:
-    if path[0] in ELSEWHERE or path in (CONTENT_COUNTS, REFUSED):
+    if path[0] in ELSEWHERE or path in (CONTENT_COUNTS, *REFUSED):
         return
     changes = (
         names(after) != plain(reader)[1] for reader in READERS for after in flipped(reader, path, info)
