@@ -74,6 +74,16 @@ def test_a_corpus_box_that_is_not_closed_raises() -> None:
     assert value("math_format_compat", "\\boxed{5}", "Thus \\boxed{5") == 0.25
 
 
+def test_missing_cells_are_wrong_whatever_is_missing() -> None:
+    puzzle = json.dumps({"puzzle": "0204430021433412", "solution": "1234432121433412"})
+    assert value("sudoku_compat", "<answer>1234432</answer>", puzzle) == 3 / 4
+
+
+def test_a_short_name_before_an_equals_sign_is_dropped_and_a_long_one_is_not() -> None:
+    assert value("math_compat", "\\boxed{xy=4}", "\\boxed{4}") == 2.0
+    assert value("math_compat", "\\boxed{xyz=4}", "\\boxed{4}") == 0.0
+
+
 def test_where_normalising_fails_the_texts_are_compared_as_they_are() -> None:
     assert value("math_compat", "\\boxed{x / y}", "\\boxed{x/y}") == 0.0
     assert value("math_compat", "\\boxed{x/y}", "\\boxed{x/y}") == 2.0
@@ -87,6 +97,7 @@ def test_an_expression_is_what_python_makes_of_it() -> None:
     assert countdown("2.5*2", target=5, numbers=(2, 5, 2)) == 1.0
     assert countdown("2-3+4", target=3) == 1.0
     assert countdown("2-3+4", target=4) == 0.1
+    assert countdown("4*(1/8)", target=1, numbers=(4, 1, 8)) == 0.1
 
 
 @pytest.mark.parametrize(

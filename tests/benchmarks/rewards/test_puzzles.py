@@ -14,7 +14,9 @@ from trims_core.benchmarks.sudoku_grids import solves
 
 
 def asked(text: str) -> list[dict[str, str]]:
-    return [{"role": "system", "content": "Numbers: [7, 8]"}, {"role": "user", "content": text}]
+    """The last user message; what stands before and behind it is not read."""
+    before = [{"role": "system", "content": "[7, 8]"}, {"role": "user", "content": "[7, 8] 1030000000000000"}]
+    return [*before, {"role": "user", "content": text}, {"role": "assistant", "content": "[7, 9]"}]
 
 
 @pytest.mark.parametrize(

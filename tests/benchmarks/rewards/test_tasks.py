@@ -73,6 +73,7 @@ def test_math_needs_a_box_or_an_answer_element_and_compares_what_is_meant() -> N
     gold = "Thus $\\boxed{\\frac{1}{2}}$."
     right = ["\\boxed{1/2}", "\\boxed{\\tfrac12}", "\\boxed{.5}", "<answer>\\dfrac{1}{2}</answer>"]
     check("math", gold, [*right, tagged("$\\boxed{0.5}$"), "\\boxed{3} and \\boxed{\\frac12}"], 1.0)
+    check("math", gold, ["\\boxed{1/2} and \\boxed{3"], 1.0)
     check("math", gold, ["1/2", "\\boxed{\\frac12} no \\boxed{3}", "\\boxed{2}", "", "\\boxed{1/2"], 0.0)
     check("math", "\\boxed{1{,}000}", ["\\boxed{1000}", "\\boxed{1,000.0}", "<answer>1,000</answer>"], 1.0)
     check("math", "\\boxed{(1,2)}", ["\\boxed{12}"], 0.0)
@@ -117,6 +118,10 @@ def test_countdown_takes_an_expression_however_it_is_written() -> None:
 def test_countdown_takes_no_other(text: str) -> None:
     assert value("countdown", tagged(text), FIVE) == 0.0
     assert value("countdown", text, FIVE) == 0.0
+
+
+def test_an_answer_element_that_was_begun_anew_holds_what_came_last() -> None:
+    assert value("countdown", "<answer>2+ <answer>2*4-3</answer>", FIVE) == 1.0
 
 
 def test_countdown_pays_nothing_without_an_answer_and_form_apart() -> None:
