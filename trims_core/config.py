@@ -582,13 +582,19 @@ class TrimsConfig(Section):
         return any(variant.needs == role for variant in self.train.variants.values())
 
     def _missing_sections(self) -> Iterator[str]:
-        """Sections that a variant cannot do without."""
+        """Sections and settings that a variant cannot do without."""
         for name, variant in self.train.variants.items():
             method = f"train.variants.{name} (method {variant.method})"
             if variant.reads_buckets and self.scores is None:
                 yield (
                     f"{method} reads a teacher's buckets, and there is no section scores; add one with"
                     " scores.model, or choose a method that needs no teacher, such as standard"
+                )
+            if variant.reads_reference and self.train.lora is None:
+                yield (
+                    f"{method} compares the student with itself without its adapter, and train.lora is null:"
+                    " there is none to leave out; give train.lora a shape such as {r: 32, alpha: 64}, or"
+                    " choose a method without a reference, such as tabom"
                 )
             if variant.needs == "rollouts" and self.rollouts is None:
                 yield (

@@ -64,6 +64,8 @@ class Context:
     """The student's: `llada` or `dream`; some published recipes differ."""
     tokenizer: Callable[[], Any] = lambda: None
     """Loads the student's when asked for."""
+    pad_id: int = 0
+    """What dead columns hold."""
 
 
 def build_method(variant: VariantConfig, context: Context) -> Method:

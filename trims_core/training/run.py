@@ -122,7 +122,13 @@ def train(
     family = student.family
     model = new_trainable(student, spec)
     context = Context(
-        spec.train, spec.ends, examples.n_buckets, family.mask_id, family.name, lambda: student.tokenizer
+        spec.train,
+        spec.ends,
+        examples.n_buckets,
+        family.mask_id,
+        family.name,
+        lambda: student.tokenizer,
+        pad_id=family.eos_id,
     )
     method = build_method(spec.variant, context)
     # 3. the engine around it

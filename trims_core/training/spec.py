@@ -83,6 +83,10 @@ class TrainSpec(Section):
     """0: the shards are tokens."""
     rollouts: tuple[Path, ...] = ()
     rollout_grades: tuple[Path, ...] = ()
+    references: tuple[Path, ...] = ()
+    """Prompts that a frozen reference reads in place of the student's own; empty: it reads the student's."""
+    shown_prompts: tuple[Path, ...] = ()
+    """Prompts that the student reads in place of those that were answered."""
     answers: Answers = "right"
     folder: Path
     """For checkpoints and logs; survives crashes."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trims_core.students import Family
 from trims_core.training.head import head_cross_entropy
 from trims_core.training.rows import Rows, head_rows
-from trims_core.training.sequences import Batch, View
+from trims_core.training.sequences import Batch, Canvas, View
 
 
 class Denoiser(nn.Module):
@@ -45,28 +45,37 @@ class Denoiser(nn.Module):
         temperatures: Sequence[float] = (),
         *,
         reference: bool = False,
+        reference_temperature: float = 1.0,
     ) -> Any:
         """With weights: (Σ weight·CE, CE_M without gradient). Without: Rows, all differentiable."""
         inner: Any = self.model
         causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
         head, at_BL = causal.get_output_embeddings(), view.scored_BL
-        hidden_MD = self._hidden(causal, view, attention_BL)
+        canvas = Canvas(view.noisy_BL, at_BL, attention_BL)
+        hidden_MD = self._hidden(causal, canvas, view.aligned)
         target_M = target_BL[at_BL]
         if weight_BL is not None:
             return head_cross_entropy(head, hidden_MD, target_M, weight_BL[at_BL])
         reference_MD = None
         if reference:
             with torch.no_grad(), inner.disable_adapter():
-                reference_MD = self._hidden(causal, view, attention_BL)
-        return head_rows(head, hidden_MD, target_M, temperatures, reference_MD)
+                reference_MD = self._hidden(causal, view.reference or canvas, view.aligned)
+        return head_rows(
+            head,
+            hidden_MD,
+            target_M,
+            temperatures,
+            reference_MD,
+            reference_temperature=reference_temperature,
+        )
 
-    def _hidden(self, causal: Any, view: View, attention_BL: Tensor | None) -> Tensor:
+    def _hidden(self, causal: Any, canvas: Canvas, aligned: bool) -> Tensor:
         """Last hidden states of the scored positions [M, D]."""
         hidden_BLD = causal.base_model(
-            input_ids=view.noisy_BL, attention_mask=attention_BL, use_cache=False
+            input_ids=canvas.noisy_BL, attention_mask=canvas.attention_BL, use_cache=False
         ).last_hidden_state
-        aligned_BLD = self.family.align(hidden_BLD) if view.aligned else hidden_BLD
-        return aligned_BLD[view.scored_BL]
+        aligned_BLD = self.family.align(hidden_BLD) if aligned else hidden_BLD
+        return aligned_BLD[canvas.scored_BL]
 
 
 class TrainedStudent:
@@ -93,17 +102,31 @@ class TrainedStudent:
         return loss, nll_M
 
     def rows(
-        self, batch: Batch, view: View, temperatures: Sequence[float] = (), *, reference: bool = False
+        self,
+        batch: Batch,
+        view: View,
+        temperatures: Sequence[float] = (),
+        *,
+        reference: bool = False,
+        reference_temperature: float = 1.0,
     ) -> Rows:
         """What is predicted at each scored position; gradients flow from all of it.
 
         Args:
             temperatures: at which entropies are wanted.
-            reference: whether the divergence from the student without its adapter is wanted.
+            reference: whether the divergence from the student without its adapter is wanted, which reads the
+                same canvas unless the view has another for it.
+            reference_temperature: of both distributions in that divergence.
         """
         with _dropout(view):
             rows: Rows = self._engine(
-                view, batch.target_BL, batch.attention_BL, None, temperatures, reference=reference
+                view,
+                batch.target_BL,
+                batch.attention_BL,
+                None,
+                temperatures,
+                reference=reference,
+                reference_temperature=reference_temperature,
             )
         return rows
 

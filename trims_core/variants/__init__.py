@@ -14,6 +14,7 @@ from trims_core.variants.d3llm import D3llmVariant
 from trims_core.variants.dparallel import DParallelVariant
 from trims_core.variants.lift import GiftVariant, LiftVariant
 from trims_core.variants.tabom import TabomVariant
+from trims_core.variants.tad import TadVariant
 from trims_core.variants.trims import LossWeight, StandardVariant, TrimsVariant
 
 
@@ -30,7 +31,8 @@ Variant: TypeAlias = Annotated[
     | Annotated[GiftVariant, Tag("gift")]
     | Annotated[TabomVariant, Tag("tabom")]
     | Annotated[DParallelVariant, Tag("dparallel")]
-    | Annotated[D3llmVariant, Tag("d3llm")],
+    | Annotated[D3llmVariant, Tag("d3llm")]
+    | Annotated[TadVariant, Tag("tad")],
     Discriminator(_method),
 ]
 
@@ -48,6 +50,7 @@ __all__ = [
     "RolloutVariant",
     "StandardVariant",
     "TabomVariant",
+    "TadVariant",
     "TrimsVariant",
     "Variant",
     "VariantConfig",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from trims_core.privileged import Privilege
 from trims_core.sections import LATER, Fraction, Section
 
 Pads = Literal["hidden", "last", "standard", "none"]
@@ -40,6 +42,8 @@ class VariantConfig(Section):
     needs: ClassVar[Role] = "examples"
     reads_loss_norm: ClassVar[bool] = False
     """Whether train.loss_norm is this method's; others divide as their papers do, over the global batch."""
+    reads_reference: ClassVar[bool] = False
+    """Whether it compares the student with itself without its adapter: refused where there is none."""
     baseline: ClassVar[bool] = False
     """Whether other methods are compared with it where report.compare does not say."""
 
@@ -70,6 +74,10 @@ class VariantConfig(Section):
     def reads_buckets(self) -> bool:
         """Whether it cannot be trained without a teacher's buckets."""
         return False
+
+    def privileges(self) -> Mapping[str, Privilege]:
+        """Prompts beside the plain ones that it is trained with: their role, and what they show."""
+        return {}
 
     def own_code(self) -> dict[str, str]:
         """Fields that name code of the user's, `package.module:function`, and what they name."""
