@@ -379,6 +379,17 @@ class TrainConfig(TrainingConfig):
     """Whether the end of turn is masked like the ends behind it instead of like the answer. With
     buckets.supervised_end: eos that token looks like an end, and is context unless this is set."""
 
+    @model_validator(mode="after")
+    def _has_reference(self) -> Self:
+        asking = [name for name, variant in self.variants.items() if variant.reads_reference]
+        if asking and self.lora is None:
+            method = self.variants[asking[0]].method
+            raise ValueError(
+                f"lora: null with variants.{asking[0]} (method {method}): it learns from the student without"
+                " its adapter, and there is none; give lora a shape such as {r: 32, alpha: 32}"
+            )
+        return self
+
     def ends_of(self, variant: VariantConfig) -> EndsConfig:
         """How a variant's ends are masked and weighed."""
         pads = variant.pads or self.pads
@@ -582,19 +593,13 @@ class TrimsConfig(Section):
         return any(variant.needs == role for variant in self.train.variants.values())
 
     def _missing_sections(self) -> Iterator[str]:
-        """Sections and settings that a variant cannot do without."""
+        """Sections that a variant cannot do without."""
         for name, variant in self.train.variants.items():
             method = f"train.variants.{name} (method {variant.method})"
             if variant.reads_buckets and self.scores is None:
                 yield (
                     f"{method} reads a teacher's buckets, and there is no section scores; add one with"
                     " scores.model, or choose a method that needs no teacher, such as standard"
-                )
-            if variant.reads_reference and self.train.lora is None:
-                yield (
-                    f"{method} compares the student with itself without its adapter, and train.lora is null:"
-                    " there is none to leave out; give train.lora a shape such as {r: 32, alpha: 64}, or"
-                    " choose a method without a reference, such as tabom"
                 )
             if variant.needs == "rollouts" and self.rollouts is None:
                 yield (

@@ -72,7 +72,8 @@ def rollout_sequences(
 
 def of_each(sequences: Sequences, rows: Sequence[int]) -> Sequences:
     """Some of the sequences, as another micro-batch has them."""
-    tensors = ("target_BL", "prompt_BL", "content_BL", "end_BL", "bucket_BL", "reveal_BL")
+    tensors = ["target_BL", "prompt_BL", "content_BL", "end_BL", "bucket_BL", "reveal_BL"]
+    tensors += ["reference_BP"] if sequences.reference_BP is not None else []
     return replace(
         sequences,
         ids=tuple(sequences.ids[row] for row in rows),

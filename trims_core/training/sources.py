@@ -82,8 +82,15 @@ class Source(Protocol):
 def source_of(spec: TrainSpec) -> Source:
     """What a run is trained on."""
     if spec.rollouts:
-        others = {"references": spec.references, "shown": spec.shown_prompts}
-        return Rollouts(RolloutRows(spec.shards, spec.rollouts, spec.rollout_grades, spec.answers, **others))
+        rows = RolloutRows(
+            spec.shards,
+            spec.rollouts,
+            spec.rollout_grades,
+            spec.answers,
+            references=spec.references,
+            shown=spec.shown_prompts,
+        )
+        return Rollouts(rows)
     return BucketShards(spec.shards, spec.n_buckets) if spec.n_buckets else TokenShards(spec.shards)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,15 +52,16 @@ class Denoiser(nn.Module):
         inner: Any = self.model
         causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
         head, at_BL = causal.get_output_embeddings(), view.scored_BL
-        canvas = Canvas(view.noisy_BL, at_BL, attention_BL)
-        hidden_MD = self._hidden(causal, canvas, view.aligned)
+        hidden_MD = self._hidden(causal, view, attention_BL)
         target_M = target_BL[at_BL]
         if weight_BL is not None:
             return head_cross_entropy(head, hidden_MD, target_M, weight_BL[at_BL])
         reference_MD = None
         if reference:
             with torch.no_grad(), inner.disable_adapter():
-                reference_MD = self._hidden(causal, view.reference or canvas, view.aligned)
+                seen = view.reference or Canvas(view.noisy_BL, at_BL, attention_BL)
+                read = replace(view, noisy_BL=seen.noisy_BL, scored_BL=seen.scored_BL)
+                reference_MD = self._hidden(causal, read, seen.attention_BL)
         return head_rows(
             head,
             hidden_MD,
@@ -69,13 +71,13 @@ class Denoiser(nn.Module):
             reference_temperature=reference_temperature,
         )
 
-    def _hidden(self, causal: Any, canvas: Canvas, aligned: bool) -> Tensor:
+    def _hidden(self, causal: Any, view: View, attention_BL: Tensor | None) -> Tensor:
         """Last hidden states of the scored positions [M, D]."""
         hidden_BLD = causal.base_model(
-            input_ids=canvas.noisy_BL, attention_mask=canvas.attention_BL, use_cache=False
+            input_ids=view.noisy_BL, attention_mask=attention_BL, use_cache=False
         ).last_hidden_state
-        aligned_BLD = self.family.align(hidden_BLD) if aligned else hidden_BLD
-        return aligned_BLD[canvas.scored_BL]
+        aligned_BLD = self.family.align(hidden_BLD) if view.aligned else hidden_BLD
+        return aligned_BLD[view.scored_BL]
 
 
 class TrainedStudent:

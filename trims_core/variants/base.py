@@ -43,7 +43,7 @@ class VariantConfig(Section):
     reads_loss_norm: ClassVar[bool] = False
     """Whether train.loss_norm is this method's; others divide as their papers do, over the global batch."""
     reads_reference: ClassVar[bool] = False
-    """Whether it compares the student with itself without its adapter: refused where there is none."""
+    """Whether it asks the student without its adapter, which takes an adapter."""
     baseline: ClassVar[bool] = False
     """Whether other methods are compared with it where report.compare does not say."""
 
