@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fakes.methods import passes, tiny_student
 from fakes.objectives import (
     LOSS_TOLERANCE,
     back_through,
@@ -17,8 +18,17 @@ from fakes.objectives import (
     student_of,
     totals_of,
 )
-from fakes.rollouts import positions_of
+from fakes.rollouts import (
+    MASK_ID,
+    check_learns,
+    check_nothing_to_learn,
+    of_each,
+    positions_of,
+    rollout_context,
+    rollout_sequences,
+)
 
+from trims_core.errors import TrainingError
 from trims_core.training.methods.tad import Tad, draw_states
 from trims_core.variants import TadVariant
 
@@ -38,12 +48,12 @@ def bounds_of(case):
     """Where each row's canvas begins for the student and for the teacher, and its length."""
     found = []
     for row, (steps, (_, state)) in enumerate(zip(case["reveal_step"], case["record_and_step"], strict=True)):
-        first_near = next(i for i, step in enumerate(steps) if state <= step < state + case["delta"])
-        start, length = case["near_positions"][row][0] - first_near, len(steps)
-        canvas = case["student_input_ids"][row][start : start + length]
-        teacher = case["teacher_input_ids"][row]
+        ids, teacher, length = case["student_input_ids"][row], case["teacher_input_ids"][row], len(steps)
+        first_hidden = next(i for i, step in enumerate(steps) if step < 0 or step >= state)
+        start = ids.index(case["mask_id"]) - first_hidden
         places = range(len(teacher) - length, -1, -1)
-        found.append((start, next(i for i in places if teacher[i : i + length] == canvas), length))
+        of_teacher = next(i for i in places if teacher[i : i + length] == ids[start : start + length])
+        found.append((start, of_teacher, length))
     return found
 
 
@@ -137,3 +147,179 @@ def test_states_are_all_that_hide_something(case):
             draw_states(sequences, torch.full((len(sequences.ids),), u / 400))[row].item() for u in range(400)
         }
         assert drawn == set(range(n_states - 1))
+
+
+def tad(family="llada", pads="hidden", **settings):
+    """The method for rollouts of the tests' own."""
+    return Tad(TadVariant(**settings), replace(rollout_context(family, pads), pad_id=62))
+
+
+@pytest.mark.parametrize("tokens_per_step", [1, 3])
+def test_near_is_what_the_next_steps_reveal_and_far_all_else_that_is_hidden(tokens_per_step):
+    sequences = rollout_sequences(tokens_per_step=tokens_per_step, never=0.2, references=True)
+    states = draw_states(sequences, sequences.draws("train").cut_B)
+    batch = tad(window=2).batch(sequences)
+    view, far_BL = batch.view, batch.extras["far_BL"]
+    for row, state in enumerate(states.tolist()):
+        for place in sequences.content_BL[row].nonzero()[:, 0].tolist():
+            step = sequences.reveal_BL[row, place].item()
+            near, far = state <= step < state + 2, step < 0 or step >= state + 2
+            assert view.scored_BL[row, place] == (near or far) and far_BL[row, place] == far
+            assert view.weight_BL[row, place] == near
+            expected = MASK_ID if near or far else sequences.target_BL[row, place]
+            assert view.noisy_BL[row, place] == expected
+    assert torch.equal(view.scored_BL & ~sequences.content_BL, sequences.end_BL)
+    assert not (far_BL & sequences.end_BL).any()
+    n_far = int(far_BL.sum())
+    assert batch.counts["n_far"] == n_far
+    assert batch.counts["n_near"] == int((view.scored_BL & sequences.content_BL).sum()) - n_far
+
+
+def test_what_was_never_revealed_is_far_however_wide_the_window():
+    sequences = rollout_sequences(never=0.3, references=True)
+    never_BL = sequences.content_BL & (sequences.reveal_BL < 0)
+    batch = tad(window=10**6).batch(sequences)
+    assert never_BL.any() and torch.equal(batch.extras["far_BL"], never_BL)
+
+
+@pytest.mark.parametrize("pads", ["hidden", "standard", "none"])
+def test_the_teacher_reads_its_own_prompt_and_the_same_behind_it(pads):
+    sequences = rollout_sequences(never=0.1, references=True)
+    batch = tad(pads=pads).batch(sequences)
+    view, canvas = batch.view, batch.view.reference
+    for row in range(len(sequences.ids)):
+        prompt = [one for one in sequences.reference_BP[row].tolist() if one >= 0]
+        live_L = sequences.attended_BL[row] & ~sequences.prompt_BL[row]
+        behind = view.noisy_BL[row, live_L].tolist()
+        n_live = len(prompt) + len(behind)
+        assert canvas.noisy_BL[row, :n_live].tolist() == prompt + behind
+        assert canvas.scored_BL[row].tolist() == (
+            [False] * len(prompt)
+            + view.scored_BL[row, live_L].tolist()
+            + [False] * (canvas.noisy_BL.shape[1] - n_live)
+        )
+        seen = [place < n_live for place in range(canvas.noisy_BL.shape[1])]
+        assert canvas.attention_BL[row].tolist() == seen
+
+
+def test_states_are_equally_likely():
+    steps, n = [0, 4, 4, 1, -1, 2, 0, 1, 3, 3], 1000
+    sequences = sequences_of([list(range(12))] * n, [2] * n, reveal_step=[steps] * n)
+    uniform_N = torch.arange(n) / n
+    found_N = draw_states(sequences, uniform_N)
+    assert found_N.bincount().tolist() == [200] * 5 and found_N.tolist() == sorted(found_N.tolist())
+
+
+def test_an_answer_of_which_nothing_was_revealed_has_no_state_and_no_loss():
+    sequences = rollout_sequences(references=True)
+    nothing = replace(sequences, reveal_BL=torch.full_like(sequences.reveal_BL, -1))
+    batch = tad().batch(nothing)
+    assert batch.counts["n_without_state"] == len(sequences.ids)
+    assert batch.counts["n_near"] == batch.counts["n_far"] == 0
+    assert torch.equal(batch.view.scored_BL, sequences.end_BL)
+
+
+def test_windows_are_the_familys_unless_set():
+    found = [tad(family)._window for family in ("llada", "dream")]
+    assert found == [8, 6] and tad("dream", window=3)._window == 3
+
+
+def test_ends_and_revealed_tokens_are_read_as_the_rows_say_and_published_otherwise():
+    sequences = rollout_sequences(references=True)
+    sequences = replace(sequences, target_BL=sequences.target_BL.masked_fill(~sequences.prompt_BL, 62))
+    shown_BL = sequences.content_BL & (sequences.reveal_BL < 3)
+    states = torch.full((len(sequences.ids),), 3)
+    for family in ("llada", "dream"):
+        batch = tad(family).canvases(sequences, states)
+        assert torch.equal(batch.attention_BL.bool(), sequences.attended_BL)
+    published = tad("llada", compat=True).canvases(sequences, states)
+    assert not published.attention_BL.bool()[shown_BL].any() and shown_BL.any()
+    assert published.attention_BL.bool()[sequences.prompt_BL].all()
+    published = tad("dream", compat=True).canvases(sequences, states)
+    assert published.attention_BL is None and published.view.reference.attention_BL is None
+
+
+def test_a_teacher_without_weight_is_not_asked():
+    student, _ = tiny_student("llada")
+    method, sequences = tad(kl_weight=0.0), rollout_sequences(never=0.2)
+    batch = method.batch(sequences)
+    (loss,) = method.losses(student, batch, totals_of([batch]))
+    assert batch.view.reference is None and set(loss.parts) == {"content", "ends"}
+    assert batch.counts["n_far"] == 0 and TadVariant(kl_weight=0.0).passes == 1 and TadVariant().passes == 2
+
+
+def test_the_teacher_knows_what_the_student_does_not():
+    student, _ = tiny_student("llada", adapted=True)
+    sequences = rollout_sequences(references=True)
+    own_BP = torch.full_like(sequences.reference_BP, -1)
+    for row, start in enumerate(sequences.start_B.tolist()):
+        own_BP[row, :start] = sequences.target_BL[row, :start]
+    totals = []
+    for given in (sequences, replace(sequences, reference_BP=own_BP)):
+        batch = tad().batch(given)
+        (loss,) = tad().losses(student, batch, totals_of([batch]))
+        totals.append(loss.parts["kl"].item())
+    # a fresh adapter changes nothing: behind the same prompt teacher and student agree
+    assert totals[0] > 1e-5 and totals[1] == pytest.approx(0.0, abs=1e-7)
+    assert passes(student, tad().losses(student, batch, totals_of([batch]))) == [(True, True)]
+
+
+def test_examples_without_prompts_for_the_teacher_are_refused():
+    with pytest.raises(TrainingError, match="reads prompts of its own"):
+        tad().batch(rollout_sequences())
+
+
+def test_micro_batches_add_up_to_the_whole_batch():
+    sequences = rollout_sequences(n_rows=6, never=0.1, references=True)
+    student, model = tiny_student("llada", adapted=True)
+    torch.nn.init.normal_(next(w for name, w in model.named_parameters() if "lora_B" in name), std=0.3)
+    method = tad(temperature=2.0, kl_weight=0.7)
+    found = []
+    for parts in ([range(6)], [range(2), range(2, 6)]):
+        batches = [method.batch(of_each(sequences, rows)) for rows in parts]
+        totals = replace(totals_of(batches), n_micro_batches=1)
+        model.zero_grad()
+        losses = [loss for batch in batches for loss in method.losses(student, batch, totals)]
+        found.append((back_through(losses)[0], [weight.grad for weight in model.parameters()]))
+    (one, gradients), (two, others) = found
+    assert one == pytest.approx(two, rel=1e-5)
+    for mine, theirs in zip(gradients, others, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_divergence_is_scaled_like_the_content():
+    student, _ = tiny_student("llada", adapted=True)
+    values = []
+    for n_ends in (0, 6):
+        sequences = rollout_sequences(n_ends=n_ends, references=True)
+        batch = tad(ce_weight=0.0).batch(sequences)
+        (loss,) = tad(ce_weight=0.0).losses(student, batch, totals_of([batch]))
+        share = batch.counts["n_content"] / (batch.counts["n_content"] + batch.counts["n_ends"])
+        values.append((loss.parts["content"].item(), loss.parts["kl"].item(), share))
+    assert values[0][0] == values[1][0] == 0.0 and values[0][2] == 1.0 > values[1][2]
+    assert all(kl > 0 for _, kl, _ in values)
+
+
+def test_a_batch_without_loss_takes_part():
+    sequences = rollout_sequences(n_ends=0, references=True)
+    nothing = replace(sequences, reveal_BL=torch.full_like(sequences.reveal_BL, -1))
+    method = tad(certainty=1.0)
+    check_nothing_to_learn(method, method.batch(nothing), adapted=True)
+
+
+def test_draws_do_not_depend_on_batch_mates():
+    sequences = rollout_sequences(references=True)
+    together = tad().batch(sequences).view
+    for row in range(len(sequences.ids)):
+        alone = tad().batch(of_each(sequences, [row])).view
+        assert torch.equal(alone.noisy_BL, together.noisy_BL[[row]])
+        width = alone.reference.noisy_BL.shape[1]
+        assert torch.equal(alone.reference.noisy_BL, together.reference.noisy_BL[[row], :width])
+        assert torch.equal(alone.reference.scored_BL, together.reference.scored_BL[[row], :width])
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_the_loss_falls_in_a_few_steps(family):
+    variant = TadVariant(window=2, certainty=0.1, certainty_ramp=0.0)
+    parts = {"content", "ends", "kl", "certainty"}
+    check_learns(lambda context: Tad(variant, context), family, parts, adapted=True)
