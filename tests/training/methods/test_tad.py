@@ -287,17 +287,17 @@ def test_micro_batches_add_up_to_the_whole_batch():
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_the_divergence_is_scaled_like_the_content():
+def test_the_divergence_is_a_mean_over_far_tokens_in_the_contents_share():
     student, _ = tiny_student("llada", adapted=True)
-    values = []
-    for n_ends in (0, 6):
-        sequences = rollout_sequences(n_ends=n_ends, references=True)
-        batch = tad(ce_weight=0.0).batch(sequences)
-        (loss,) = tad(ce_weight=0.0).losses(student, batch, totals_of([batch]))
-        share = batch.counts["n_content"] / (batch.counts["n_content"] + batch.counts["n_ends"])
-        values.append((loss.parts["content"].item(), loss.parts["kl"].item(), share))
-    assert values[0][0] == values[1][0] == 0.0 and values[0][2] == 1.0 > values[1][2]
-    assert all(kl > 0 for _, kl, _ in values)
+    sequences = rollout_sequences(n_ends=6, references=True)
+    method = tad(window=2, ce_weight=0.0, kl_weight=3.0, temperature=2.0)
+    batch = method.batch(sequences)
+    (loss,) = method.losses(student, batch, totals_of([batch]))
+    rows = student.rows(batch, batch.view, reference=True, reference_temperature=2.0)
+    share = batch.counts["n_content"] / (batch.counts["n_content"] + batch.counts["n_ends"])
+    mean = rows.kl_M[batch.extras["far_BL"][batch.view.scored_BL]].mean().item()
+    assert loss.parts["kl"].item() == pytest.approx(3 * 4 * share * mean, rel=1e-5) and mean > 0
+    assert loss.parts["content"].item() == 0.0 < loss.parts["ends"].item()
 
 
 def test_a_batch_without_loss_takes_part():
