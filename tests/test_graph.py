@@ -139,6 +139,24 @@ def test_a_variant_that_needs_rollouts_brings_them_and_their_grades(tmp_path: Pa
     assert node_named(graph, "train/trims-s0").parents == {"buckets": "buckets"}
 
 
+def test_prompts_with_the_right_answer_are_there_for_those_that_read_them(tmp_path: Path) -> None:
+    variants = {"own": OWN, "a": {"method": "tad"}, "b": {"method": "tad", "compat": True}}
+    variants["c"] = {"method": "tad", "kl_weight": 0.0}
+    graph = build_graph(tiny_config(tmp_path, train={"variants": variants}, rollouts=ROLLOUTS))
+    told = [node for node in graph if node.id.startswith("tokens/")]
+    assert [(node.id, node.stage, node.parents) for node in told] == [
+        (f"tokens/{name}", "tokens", {"corpus": "corpus"})
+        for name in ("reference", "empty-reference", "solution")
+    ]
+    own = {"tokens": "tokens", "rollouts": "rollouts/untuned", "grades": "grades/rollouts"}
+    parents = {name: node_named(graph, f"train/{name}-s0").parents for name in variants}
+    assert parents["own"] == parents["c"] == own
+    assert parents["a"] == {**own, "references": "tokens/reference"}
+    assert parents["b"] == {**own, "references": "tokens/empty-reference", "prompts": "tokens/solution"}
+    chosen = [node.id for node in select(graph, "tokens/reference")]
+    assert chosen == ["corpus", "tokens/reference"]
+
+
 def test_what_no_variant_needs_is_not_there(tmp_path: Path) -> None:
     graph = build_graph(tiny_config(tmp_path, train={"variants": {"own": OWN}}, rollouts=ROLLOUTS))
     assert {node.stage for node in graph}.isdisjoint({"scores", "aligned", "buckets"})

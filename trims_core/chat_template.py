@@ -34,6 +34,7 @@ Message = Mapping[str, str]
 _ANSWER: Final = "qzcompletionqz"
 _REASON: Final = "qzreasonqz"
 _QUESTION: Final = "qzquestionqz"
+_SYSTEM: Final = "qzsystemqz"
 _TAG: Final = re.compile(r"<(/?)([A-Za-z][\w-]*)>|\[(/?)([A-Z_]+)\]")
 _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 
@@ -125,6 +126,27 @@ class ChatTemplate:
     def header(self, messages: Sequence[Message]) -> str:
         """The conversation with the header that asks for an answer. Raises: RefusedByTemplateError."""
         return self._render(messages, generation=True)
+
+    def own_system(self) -> str:
+        """What the template says as system where a conversation does not; empty where nothing.
+
+        Raises:
+            ConfigError: it shows no system message.
+        """
+        question = {"role": "user", "content": _QUESTION}
+        try:
+            told = self.header([{"role": "system", "content": _SYSTEM}, question])
+            asked, refusal = self.header([question]), "its text is not in what the template makes of one"
+        except RefusedByTemplateError as error:
+            told, asked, refusal = "", "", str(error)
+        before, found, behind = told.partition(_SYSTEM)
+        if not found:
+            raise ConfigError(
+                f"{self._failing} a system message, in which a teacher is told the right answer: {refusal}."
+                f" {self._remedy}, or leave out the methods with such a teacher (tad)"
+            )
+        framed = asked.startswith(before) and asked.endswith(behind)
+        return asked[len(before) : max(len(asked) - len(behind), len(before))] if framed else ""
 
     def form(self, messages: Sequence[Message], completion: str) -> Form:
         """How the header meets an answer of this kind; worked out once per kind.

@@ -382,23 +382,26 @@ class TrainConfig(TrainingConfig):
     @model_validator(mode="after")
     def _rounds_divide(self) -> Self:
         per_pass = self.micro_batch_size * self.launch.processes
-        problems = []
-        for name, variant in self.variants.items():
-            if not isinstance(variant, CjGrpoVariant):
-                continue
-            if self.lora is None:
-                problems.append(
-                    f"train.lora null with train.variants.{name} (method {variant.method}): its reference is"
-                    " the student without its adapter; give train.lora a shape such as {r: 32, alpha: 64}"
-                )
-            if self.launch.hostfile is None and variant.batch_size % per_pass:
-                problems.append(
-                    f"train.variants.{name}: prompts {variant.prompts} × rollouts.samples"
-                    f" {variant.rollouts.samples} is not a multiple of train.micro_batch_size"
-                    f" {self.micro_batch_size} × launch.processes {self.launch.processes}; choose one that is"
-                )
-        if problems:
-            raise ValueError("; ".join(problems))
+        wrong = [
+            f"variants.{name}: prompts {variant.prompts} × rollouts.samples {variant.rollouts.samples} is"
+            f" not a multiple of train.micro_batch_size {self.micro_batch_size} × launch.processes"
+            f" {self.launch.processes}; choose one that is"
+            for name, variant in self.variants.items()
+            if isinstance(variant, CjGrpoVariant) and variant.batch_size % per_pass
+        ]
+        if wrong and self.launch.hostfile is None:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _has_reference(self) -> Self:
+        asking = [name for name, variant in self.variants.items() if variant.reads_reference]
+        if asking and self.lora is None:
+            method = self.variants[asking[0]].method
+            raise ValueError(
+                f"lora: null with variants.{asking[0]} (method {method}): it learns from the student without"
+                " its adapter, and there is none; give lora a shape such as {r: 32, alpha: 32}"
+            )
         return self
 
     def ends_of(self, variant: VariantConfig) -> EndsConfig:

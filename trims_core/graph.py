@@ -10,7 +10,8 @@ A model is `<variant>-s<seed>`, or `untuned`. Reinforcement has rounds,
 of which the last one's training is train/<model>; how many there are is in no key. What no variant needs is
 not there: buckets and what they are made from only with a section scores and a variant that is trained on the
 corpus' answers; rollouts and their grades only for variants that are trained on them; tokens for these, and
-where there is no teacher.
+where there is no teacher; tokens/<privilege>, with prompts that show the right answer, beside tokens for
+variants that read those too.
 """
 
 from __future__ import annotations
@@ -91,6 +92,9 @@ def _data_nodes(config: TrimsConfig) -> list[Node]:
         ]
     if config.needs("rollouts") or config.needs("rounds") or not has_teacher:
         nodes.append(Node("tokens", "tokens", {"corpus": "corpus"}))
+    privileges = (one for variant in config.train.variants.values() for one in variant.privileges().values())
+    for privilege in dict.fromkeys(privileges):
+        nodes.append(Node(f"tokens/{privilege}", "tokens", {"corpus": "corpus"}, {"privilege": privilege}))
     if config.needs("rollouts"):
         rollouts = f"rollouts/{UNTUNED}"
         nodes.append(Node(rollouts, "rollouts", {"tokens": "tokens"}))
@@ -119,7 +123,8 @@ def _rounds(variant: CjGrpoVariant, model: str, params: Mapping[str, Json]) -> l
 def _trained_on(config: TrimsConfig, variant: VariantConfig) -> dict[str, str]:
     """Role → node id: all that are trained on the corpus' answers see the same examples."""
     if variant.needs == "rollouts":
-        return {"tokens": "tokens", "rollouts": f"rollouts/{UNTUNED}", "grades": ROLLOUT_GRADES}
+        shown = {role: f"tokens/{privilege}" for role, privilege in variant.privileges().items()}
+        return {"tokens": "tokens", "rollouts": f"rollouts/{UNTUNED}", "grades": ROLLOUT_GRADES, **shown}
     role = "tokens" if config.scores is None else "buckets"
     return {role: role}
 

@@ -142,6 +142,10 @@ class Renderer:
         """The end of turn as text."""
         return str(self._tokenizer.decode(list(self.end_ids), clean_up_tokenization_spaces=False))
 
+    def own_system(self) -> str:
+        """As `ChatTemplate.own_system`. Raises: ConfigError: the chat template shows no system message."""
+        return self._template.own_system()
+
     def prompt_ids(self, messages: Sequence[Message], name: str = "?") -> list[int]:
         """Ids of the conversation so far, generation header included.
 

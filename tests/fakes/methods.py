@@ -14,23 +14,30 @@ from fakes.objectives import NO_ENDS, sequences_of, totals_of
 from fakes.training_student import tiny_family, tiny_model
 from torch import Tensor
 
-from trims_core.config import TrainConfig
+from trims_core.config import LoraSettings, TrainConfig
 from trims_core.students import load_student
 from trims_core.training.method import Context, Loss, build_method
 from trims_core.training.rows import Rows
 from trims_core.training.sequences import Batch, View
 from trims_core.training.student import Denoiser, TrainedStudent
+from trims_core.training.trainable import add_lora
 from trims_core.variants import VariantConfig
 
 
-def tiny_student(family: str, seed: int = 0) -> tuple[TrainedStudent, Any]:
-    """A student with random weights, all of it trainable, and its model."""
+def tiny_student(family: str, seed: int = 0, *, adapted: bool = False) -> tuple[TrainedStudent, Any]:
+    """A student with random weights, all of it trainable, and its model.
+
+    Args:
+        adapted: it has a fresh adapter beside.
+    """
     if family == "llada":
         model, own = tiny_model(seed), tiny_family()
     else:
         with tempfile.TemporaryDirectory() as folder:
             found = load_student(str(write_dream(Path(folder), seed)))
         model, own = found.model, found.family
+    if adapted:
+        model = add_lora(model, LoraSettings(r=8, alpha=32, dropout=0.0), "all-linear", 0)
     denoiser = Denoiser(model.requires_grad_(True).train(), own)
     return TrainedStudent(denoiser, denoiser), model
 

@@ -38,12 +38,14 @@ def cases_of(shared: Path, objective: str) -> dict[str, Case]:
 
 
 def student_of(shared: Path, case: Case) -> tuple[TrainedStudent, Any]:
-    """The checkpoint of a case, all of it trainable, and its model under Hugging Face's names."""
+    """The checkpoint of a case, all of it trainable and with its adapter if it has one, and its model under
+    Hugging Face's names."""
     folder = case["checkpoint"].partition(" ")[0]
     path = shared / "oracles" / folder
     if not path.is_dir():
         path = shared / "oracles" / "objectives" / "tiny_objectives" / case["family"]
-    student = load_student(str(path))
+    adapter = shared / "oracles" / "objectives" / case["adapter"] if "adapter" in case else None
+    student = load_student(str(path), adapter=adapter)
     model = student.model.requires_grad_(True).train()
     denoiser = Denoiser(model, student.family)
     return TrainedStudent(denoiser, denoiser), model
@@ -57,6 +59,7 @@ def context_of(case: Case, **train: Any) -> Context:
         n_buckets=1,
         mask_id=case["mask_id"],
         family=case["family"],
+        pad_id=case.get("pad_id", 0),
     )
 
 
@@ -134,6 +137,17 @@ def check_gradients(model: Any, case: Case, tolerance: float = GRADIENT_TOLERANC
         if f"grad_{name}" in case["arrays"]:
             whole = torch.from_numpy(case["arrays"][f"grad_{name}"].astype(np.float64))
             _check(gradient.flatten(), whole.flatten(), tolerance * norm)
+
+
+def check_adapter_gradients(model: Any, case: Case, tolerance: float = GRADIENT_TOLERANCE) -> None:
+    """The gradients of the adapter are the case's: their norm, and its first matrix B."""
+    found = {name: weight.grad for name, weight in model.named_parameters() if "lora_" in name}
+    norm = torch.stack([gradient.double().norm() for gradient in found.values()]).norm().item()
+    assert norm == _near(case["grad_lora_l2"], tolerance * case["grad_lora_l2"])
+    module = case["grad_lora_B_first_name"].split(".")[-3]
+    (first,) = (name for name in found if f"layers.0.self_attn.{module}.lora_B" in name)
+    expected = torch.from_numpy(case["arrays"]["grad_lora_B_first"].astype(np.float64))
+    _check(found[first], expected, tolerance * expected.norm().item())
 
 
 def _check(found: Tensor, expected: Tensor, at_most: float) -> None:

@@ -37,11 +37,13 @@ def rollout_sequences(
     n_ends: int = 2,
     progress: float = 0.0,
     seed: int = 0,
+    references: bool = False,
 ) -> Sequences:
     """Answers of 5 to 20 tokens behind prompts of 2 to 5, revealed at random; dead columns behind the ends.
 
     Args:
         never: share of an answer's tokens that were never revealed.
+        references: a frozen reference has prompts of 3 to 9 tokens of its own.
     """
     generator = torch.Generator().manual_seed(seed)
     n_prompt_B = torch.randint(2, 6, (n_rows, 1), generator=generator)
@@ -55,9 +57,15 @@ def rollout_sequences(
         steps[torch.rand(n_content, generator=generator) < never] = -1
         reveal_BL[row, content_BL[row]] = steps.to(torch.int16)
     names = tuple(f"rollout-{row}" for row in range(n_rows))
+    target_BL = torch.randint(0, N_WORDS, content_BL.shape, generator=generator)
+    reference_BP = None
+    if references:
+        reference_BP = torch.randint(0, N_WORDS, (n_rows, 9), generator=generator)
+        n_reference_B = torch.randint(3, 10, (n_rows, 1), generator=generator)
+        reference_BP = reference_BP.masked_fill(torch.arange(9) >= n_reference_B, -1)
     return Sequences(
         ids=names,
-        target_BL=torch.randint(0, N_WORDS, content_BL.shape, generator=generator),
+        target_BL=target_BL,
         prompt_BL=place_L < n_prompt_B,
         content_BL=content_BL,
         end_BL=end_BL,
@@ -67,12 +75,14 @@ def rollout_sequences(
         progress=progress,
         seeds=lambda purpose: [draw_seed(0, 0, name, purpose) for name in names],
         dropout_seeds=lambda number: number,
+        reference_BP=reference_BP,
     )
 
 
 def of_each(sequences: Sequences, rows: Sequence[int]) -> Sequences:
     """Some of the sequences, as another micro-batch has them."""
-    tensors = ("target_BL", "prompt_BL", "content_BL", "end_BL", "bucket_BL", "reveal_BL")
+    tensors = ["target_BL", "prompt_BL", "content_BL", "end_BL", "bucket_BL", "reveal_BL"]
+    tensors += ["reference_BP"] if sequences.reference_BP is not None else []
     return replace(
         sequences,
         ids=tuple(sequences.ids[row] for row in rows),
@@ -86,9 +96,9 @@ def positions_of(mask_BL: Tensor) -> list[list[int]]:
     return [row.nonzero()[:, 0].tolist() for row in mask_BL]
 
 
-def check_nothing_to_learn(method: Method, batch: Batch) -> None:
+def check_nothing_to_learn(method: Method, batch: Batch, *, adapted: bool = False) -> None:
     """As many losses as ever, all 0, all gradients 0."""
-    student, model = tiny_student("llada")
+    student, model = tiny_student("llada", adapted=adapted)
     losses = list(method.losses(student, batch, totals_of([batch])))
     assert len(losses) == method.n_losses
     for loss in losses:
@@ -98,14 +108,19 @@ def check_nothing_to_learn(method: Method, batch: Batch) -> None:
     assert gradients and all(not g.any() for g in gradients)
 
 
-def check_learns(build: Callable[[Context], Method], family: str, parts: set[str]) -> None:
+def check_learns(
+    build: Callable[[Context], Method], family: str, parts: set[str], *, adapted: bool = False
+) -> None:
     """The loss of a batch falls in a few steps on it, and is the sum of these parts.
 
     Entropies of right predictions are 0 as long as there are none: the first steps do not count.
+
+    Args:
+        adapted: the student has an adapter, and the reference prompts of its own.
     """
-    student, model = tiny_student(family)
+    student, model = tiny_student(family, adapted=adapted)
     method = build(replace(rollout_context(family), mask_id=student.mask_id))
-    batch = method.batch(rollout_sequences())
+    batch = method.batch(rollout_sequences(references=adapted))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     seen = []
     for _ in range(30):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from trims_core.errors import CorruptShardError, InputError
 from trims_core.schema import ROLLOUT_GRADES, ROLLOUTS, TOKENS, write_table
 from trims_core.token_digests import ids_digest
-from trims_core.training.rollout_rows import RolloutRows
+from trims_core.training.rollout_rows import RolloutRows, RowCounts
 from trims_core.variants.base import Answers
 
 PROMPTS = {"a": [1, 2], "b": [3], "c": [4, 5, 6]}
@@ -147,6 +148,41 @@ def test_a_grade_of_another_answer_is_refused(tmp_path: Path) -> None:
         list(RolloutRows(rows.tokens, rows.rollouts, rows.grades[:1]))
     with pytest.raises(CorruptShardError, match="is of the answer None"):
         list(RolloutRows(rows.tokens, rows.rollouts, rows.grades[::-1]))
+
+
+def test_other_prompts_are_read_in_place_of_those_that_were_answered(tmp_path: Path) -> None:
+    rows = write(tmp_path)
+    told = {}
+    for name, first in (("references", 70), ("shown", 80)):
+        ids = {"a": [first], "c": [first, first + 1]}
+        columns = {
+            "id": list(ids),
+            "input_ids": [[*prompt, 50] for prompt in ids.values()],
+            "prompt_length": [len(prompt) for prompt in ids.values()],
+        }
+        told[name] = [tmp_path / f"{name}.parquet"]
+        write_table(told[name][0], TOKENS, columns)
+    found = {row.id: row for row in replace(rows, **told)}
+    assert found["a#0"].input_ids.tolist() == [80, 20, 21, END] and found["a#0"].prompt_length == 1
+    assert found["c#0"].input_ids.tolist() == [80, 81, 31, END]
+    references = {name: row.reference.tolist() for name, row in found.items() if row.reference is not None}
+    assert references == {"a#0": [70], "a#1": [70], "c#0": [70, 71]}
+    only = {row.id: row for row in replace(rows, references=told["references"])}
+    assert only["a#0"].input_ids.tolist() == [1, 2, 20, 21, END] and only["a#0"].reference is not None
+    assert all(row.reference is None for row in rows)
+
+
+@pytest.mark.parametrize("role", ["references", "shown"])
+def test_rollouts_without_such_a_prompt_are_left_out_and_counted(tmp_path: Path, role: str) -> None:
+    path = tmp_path / "told.parquet"
+    write_table(path, TOKENS, {"id": ["c"], "input_ids": [[70, 50]], "prompt_length": [1]})
+    rows = replace(write(tmp_path), **{role: [path]})
+    assert [row.id for row in rows] == ["c#0"]
+    counts = rows.counts
+    assert (counts.n_kept, counts.n_without_reference, counts.n_wrong, counts.n_unfinished) == (1, 2, 1, 0)
+    write_table(path, TOKENS, {"id": [], "input_ids": [], "prompt_length": []})
+    with pytest.raises(InputError, match="does not render the prompts of 3 with the right answer"):
+        list(replace(rows, counts=RowCounts()))
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,7 +161,7 @@ def test_what_has_no_rounds_is_refused(world: RolloutWorld, change: dict[str, An
 def test_without_an_adapter_there_is_no_reference(world: RolloutWorld) -> None:
     settings = raw(world, 2)
     settings["train"]["lora"] = None
-    with pytest.raises(ConfigError, match=r"train.lora null with train.variants.rl"):
+    with pytest.raises(ConfigError, match=r"lora: null with variants.rl \(method cj_grpo\)"):
         parse_config(settings)
 
 

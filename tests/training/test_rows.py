@@ -17,7 +17,7 @@ from trims_core.training.rows import TENSORS_ALIVE, head_rows
 TEMPERATURES = (1.0, 0.5, 2.0)
 
 
-def dense_rows(head, hidden_MD, target_M, temperatures=(), reference_MD=None):
+def dense_rows(head, hidden_MD, target_M, temperatures=(), reference_MD=None, reference_temperature=1.0):
     """The same numbers with all logits at once: one [M] each, in the order of `outputs`."""
     logits_MV = head(hidden_MD.to(head.weight.dtype)).float()
     found = [functional.cross_entropy(logits_MV, target_M, reduction="none")]
@@ -27,8 +27,9 @@ def dense_rows(head, hidden_MD, target_M, temperatures=(), reference_MD=None):
     ]
     if reference_MD is not None:
         with torch.no_grad():
-            reference_MV = head(reference_MD.to(head.weight.dtype)).float().log_softmax(1)
-        log_p_MV = logits_MV.log_softmax(1)
+            reference_MV = head(reference_MD.to(head.weight.dtype)).float()
+            reference_MV = (reference_MV / reference_temperature).log_softmax(1)
+        log_p_MV = (logits_MV / reference_temperature).log_softmax(1)
         found.append(functional.kl_div(log_p_MV, reference_MV, reduction="none", log_target=True).sum(1))
     return found
 
@@ -55,15 +56,17 @@ def other_hidden(hidden_MD):
     bias=st.booleans(),
     temperatures=st.lists(st.sampled_from(TEMPERATURES), max_size=3),
     with_reference=st.booleans(),
+    reference_temperature=st.sampled_from(TEMPERATURES),
     seed=st.integers(0, 2**31),
 )
 def test_rows_and_their_gradients_equal_the_dense_ones_for_any_chunk(
-    n_rows, chunk, bias, temperatures, with_reference, seed
+    n_rows, chunk, bias, temperatures, with_reference, reference_temperature, seed
 ):
     head, hidden_MD, target_M, _ = problem(n_rows, bias=bias, seed=seed)
     reference_MD = other_hidden(hidden_MD) if with_reference else None
-    rows = head_rows(head, hidden_MD, target_M, temperatures, reference_MD, chunk)
-    expected = dense_rows(head, hidden_MD, target_M, temperatures, reference_MD)
+    tempered = {"reference_temperature": reference_temperature}
+    rows = head_rows(head, hidden_MD, target_M, temperatures, reference_MD, chunk, **tempered)
+    expected = dense_rows(head, hidden_MD, target_M, temperatures, reference_MD, **tempered)
     for mine, theirs in zip(outputs(rows), expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
     assert torch.equal(rows.right_M, head(hidden_MD).argmax(1) == target_M)

@@ -6,7 +6,7 @@ import pytest
 
 from trims_core.errors import ConfigError
 from trims_core.settings import parse_config
-from trims_core.variants import D3llmVariant, DParallelVariant, TabomVariant
+from trims_core.variants import D3llmVariant, DParallelVariant, TabomVariant, TadVariant
 
 REST = {
     "name": "methods",
@@ -57,6 +57,12 @@ def variant(**fields):
         ),
         ({"method": "tabom", "window": 0}, "a.window"),
         ({"method": "tabom", "windw": 3}, "a.windw: unknown key; did you mean 'window'?"),
+        ({"method": "tad", "window": 0}, "a.window"),
+        ({"method": "tad", "temperature": 0.0}, "a.temperature"),
+        (
+            {"method": "tad", "ce_weight": 0.0, "kl_weight": 0.0},
+            "ce_weight and kl_weight are 0: nothing is learned; set one of them above 0",
+        ),
         ({"method": "tabon"}, "did you mean 'tabom'?"),
     ],
 )
@@ -83,6 +89,19 @@ def test_what_has_no_effect_is_in_no_key():
     one = D3llmVariant(complement=False)
     assert D3llmVariant(complement=False, entropy_views="both").as_read() == one
     assert D3llmVariant(entropy_views="both").as_read() != D3llmVariant()
+    untaught = TadVariant(kl_weight=0.0)
+    assert TadVariant(kl_weight=0.0, temperature=2.0).as_read() == untaught
+    assert TadVariant(temperature=2.0).as_read() != TadVariant()
+
+
+def test_methods_with_a_frozen_reference_take_an_adapter():
+    for fields, refused in (({"method": "tad"}, True), ({"method": "tabom"}, False)):
+        settings = {**REST, "train": {"variants": {"a": fields}, "lora": None}}
+        if refused:
+            with pytest.raises(ConfigError, match=r"variants\.a \(method tad\).*lora a shape"):
+                parse_config(settings)
+        else:
+            parse_config(settings)
 
 
 def test_titles_tell_ablations_apart():
@@ -92,7 +111,7 @@ def test_titles_tell_ablations_apart():
 
 
 def test_they_learn_from_the_students_own_answers_and_need_no_teacher():
-    for one in (TabomVariant(), DParallelVariant(), D3llmVariant()):
+    for one in (TabomVariant(), DParallelVariant(), D3llmVariant(), TadVariant()):
         assert one.needs == "rollouts" and not one.reads_buckets and not one.baseline
 
 

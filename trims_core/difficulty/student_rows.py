@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from trims_core.privileged import Privilege, privileged, shows
 from trims_core.rejects import Rejects
-from trims_core.rendering import RenderedRows, Renderer
+from trims_core.rendering import TEMPLATE_REFUSES, Refusal, RenderedRows, Renderer
 from trims_core.schema import CORPUS, TOKENS, read_table
 from trims_core.shown import Shown, choose, shown_rows
 
@@ -39,10 +40,18 @@ class ReadShard:
 
 
 class Reader:
-    """Renders rows part by part, and keeps what it says of them."""
+    """Renders rows part by part, and keeps what it says of them.
 
-    def __init__(self, renderer: Renderer) -> None:
-        self._renderer = renderer
+    Args:
+        privilege: what the conversations are told of their answers; default: nothing.
+
+    Raises:
+        ConfigError: the chat template shows no system message, and a privilege stands in one.
+    """
+
+    def __init__(self, renderer: Renderer, privilege: Privilege | None = None) -> None:
+        self._renderer, self._privilege = renderer, privilege
+        self._own_system = "" if privilege in (None, "solution") else renderer.own_system()
         self.rejects = Rejects()
         self.shown: list[Shown] = []
 
@@ -61,16 +70,30 @@ class Reader:
         return kept, self._render(examples.take(kept)) if rendered.refused else rendered
 
     def _render(self, examples: pa.Table) -> RenderedRows:
-        return self._renderer.rows(examples["messages"].to_pylist(), examples["completion"].to_pylist())
+        conversations, answers = examples["messages"].to_pylist(), examples["completion"].to_pylist()
+        privilege = self._privilege
+        if privilege is None:
+            return self._renderer.rows(conversations, answers)
+        told = [
+            privileged(privilege, messages, answer, self._own_system)
+            for messages, answer in zip(conversations, answers, strict=True)
+        ]
+        rendered = self._renderer.rows(told, answers)
+        for row, (text, answer) in enumerate(zip(rendered.prompt_texts, answers, strict=True)):
+            if row not in rendered.refused and not shows(privilege, text, answer):
+                hidden = "the prompt that is to show the right answer does not; expected it word for word"
+                rendered.refused[row] = Refusal(TEMPLATE_REFUSES, hidden)
+        return rendered
 
 
-def read_shard(corpus_file: Path, renderer: Renderer, tick: Callable[[int], None]) -> ReadShard:
+def read_shard(corpus_file: Path, reader: Reader, tick: Callable[[int], None]) -> ReadShard:
     """The tokens of one corpus shard, in its order.
 
     Args:
+        reader: of this shard alone.
         tick: told the number of finished rows every few hundred.
     """
-    corpus, reader = read_table(corpus_file, CORPUS), Reader(renderer)
+    corpus = read_table(corpus_file, CORPUS)
     parts = []
     for start in range(0, corpus.num_rows, ROWS_AT_ONCE):
         part = corpus.slice(start, ROWS_AT_ONCE)

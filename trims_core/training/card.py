@@ -32,6 +32,7 @@ def model_card(
     counts = result["counts"]
     n_trained = counts["n_examples"] - counts["n_validation"]
     n_open = counts["n_truncated"] + counts.get("n_unfinished", 0)
+    no_reference = [counts.get(name) for name in ("n_without_reference", "n_reference_too_long")]
     rows = {
         **variant.card_rows(),
         **({"loss normalisation": train.loss_norm} if variant.reads_loss_norm else {}),
@@ -48,6 +49,11 @@ def model_card(
         "trainable parameters": f"{result['trainable_parameters']:,}",
         "examples trained on, held out": f"{n_trained}, {counts['n_validation']}",
         "of them without an end (truncated, unfinished)": n_open,
+        **(
+            {"left out: no prompt for the reference, or one too long": "{}, {}".format(*no_reference)}
+            if None not in no_reference
+            else {}
+        ),
         "final training loss": _number(finals["train_loss"]),
         "final validation loss (nats per content token, standard masks)": _number(finals["eval_loss"]),
         "final validation loss of hidden ends (nats per token)": _number(finals["eval_end_loss"]),
@@ -106,6 +112,8 @@ def _data(digests: Mapping[str, str]) -> str:
         "tokens": "the corpus in the student's tokens",
         "rollouts": "the student's own answers",
         "grades": "their grades",
+        "references": "prompts with the right answer, which the reference reads",
+        "prompts": "prompts with the right answer, which the student reads",
     }
     found = {text: digests[role] for role, text in names.items() if role in digests}
     return ", ".join(f"{text} with content digest `{digest}`" for text, digest in found.items())

@@ -61,6 +61,7 @@ def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int,
             f" by (validation_fraction {config.validation_fraction:g}); expected two or more, or keep: last"
         )
     n_steps = count_steps(config, len(chosen), spec.variant.passes)
+    longest = examples.longest
 
     def schedule(chosen: Sequence[int] | Lengths, seed: int, end_tokens: int) -> Schedule:
         return Schedule(
@@ -75,6 +76,7 @@ def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int,
             padding=Padding(end_tokens, config.pad_to_multiple_of, config.max_length),
             n_steps=n_steps,
             window=config.window,
+            longest=longest,
         )
 
     trained = schedule(chosen, spec.seed, 0 if ends.pads == "none" else ends.tokens)

@@ -242,9 +242,7 @@ def describe(config: TrimsConfig, n_examples: int | None) -> list[str]:
         return [f"train: no estimate: {error}"]
     machine, adapters = found.machine, found.counts.adapters
     trained = "adapters and optimizer" if adapters else "gradients and optimizer of all weights"
-    time = (
-        f"{found.step_seconds:.3g} s per step of {found.batch_size} × {config.train.max_length} tokens"
-    )
+    time = f"{found.step_seconds:.3g} s per step of {found.batch_size} × {config.train.max_length} tokens"
     if found.hours is not None:
         time += (
             f", {found.steps} steps, {_duration(found.hours)} per {'adapter' if adapters else 'checkpoint'}"

@@ -1,7 +1,7 @@
 """Examples as training takes them: truncated, buckets in the order of training, or steps as rolled out.
 
 They are written once per host, as files that all ranks map (`mapped.py`): 4 bytes per token, 1 per bucket and
-some 100 per example. The file lies in the run's scratch folder and goes with it.
+some 120 per example. The file lies in the run's scratch folder and goes with it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from trims_core.variants import Order
 
 logger = logging.getLogger(__name__)
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Of the files; raised when they hold something else."""
 _INSIDE_EXAMPLES: Final[tuple[Order, ...]] = ("shifted", "permuted")
 """Orders that move an example's own buckets: of what truncation leaves of it."""
@@ -50,6 +50,8 @@ _ARRAYS: Final = (
     "bucket_start",
     "id_start",
     "id_length",
+    "reference_start",
+    "reference_length",
 )
 _LOST_FILE: Final = "lost.json"
 _IDS_SHOWN: Final = 5
@@ -76,13 +78,24 @@ class Examples:
     n_without_completion: int
     reveal_steps: Sequence[npt.NDArray[np.int16]] | None = None
     """Of rollouts: the step at which each of the answer's tokens was revealed; −1: never."""
+    references: Sequence[npt.NDArray[np.int32]] | None = None
+    """The prompts that a frozen reference reads, where they are not the student's. What would be longer than
+    max_length behind them was left out."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """What the source counted beside the examples."""
+    """What the source counted beside the examples, and what references left no room for."""
 
     @property
     def prompts(self) -> Sequence[str] | None:
         """Of rollouts: the id of the prompt that each one answers; None where each example has its own."""
         return None if self.reveal_steps is None else [name.rpartition("#")[0] for name in self.ids]
+
+    @property
+    def longest(self) -> Lengths:
+        """Student tokens of the longest sequence that each example becomes."""
+        if self.references is None:
+            return self.lengths
+        reference_R = np.array([len(reference) for reference in self.references], np.int64)
+        return np.maximum(self.lengths, self.lengths - self.prompt_lengths + reference_R)
 
 
 def load_examples(source: Source, order: Order, seed: int, max_length: int, scratch: Path) -> Examples:
@@ -111,6 +124,9 @@ def load_examples(source: Source, order: Order, seed: int, max_length: int, scra
         arrays["bucket_start"],
         completion_lengths,
     )
+    references = MappedRows(
+        map_column(folder, "reference", np.int32), arrays["reference_start"], arrays["reference_length"]
+    )
     return Examples(
         ids=MappedNames(MappedRows(ids, arrays["id_start"], arrays["id_length"])),
         input_ids=MappedRows(input_ids, arrays["token_start"], arrays["length"]),
@@ -122,6 +138,7 @@ def load_examples(source: Source, order: Order, seed: int, max_length: int, scra
         n_buckets=source.n_buckets,
         n_truncated=lost["n_truncated"],
         n_without_completion=lost["n_without_completion"],
+        references=references if arrays["reference_length"].any() else None,
         left_out=lost["left_out"],
     )
 
@@ -141,27 +158,33 @@ class _Writing:
         if self.order == "random":
             cuts = random_cuts(self.source.named_lengths, self.source.n_buckets, self.seed)
         parts: list[dict[str, Array]] = []
-        names, lost = [], []
-        with ColumnWriter(folder, ("tokens", self.source.column)) as columns:
+        names, lost, crowded, has_references = [], [], [], False
+        with ColumnWriter(folder, ("tokens", self.source.column, "reference")) as columns:
             for block in self.source.blocks():
-                kept_R = block.prompt_lengths < self.max_length
-                parts.append(self._append(columns, block, kept_R, cuts))
-                names.append(block.ids.filter(pa.array(kept_R)))
-                lost.append(block.ids.filter(pa.array(~kept_R)))
-        lost_ids = pa.concat_arrays(lost)
+                has_room_R, fits_R = self._which_fit(block)
+                has_references |= block.references is not None
+                parts.append(self._append(columns, block, has_room_R & fits_R, cuts))
+                names.append(block.ids.filter(pa.array(has_room_R & fits_R)))
+                lost.append(block.ids.filter(pa.array(~has_room_R)))
+                crowded.append(block.ids.filter(pa.array(has_room_R & ~fits_R)))
+        lost_ids, crowded_ids = pa.concat_arrays(lost), pa.concat_arrays(crowded)
         ids = pa.concat_arrays(names)
         if not len(ids):
+            behind = f" ({len(crowded_ids)} of them behind the reference's prompt)" if has_references else ""
             raise InputError(
-                f"none of {len(lost_ids)} examples has a completion token within train.max_length"
-                f" {self.max_length}; raise train.max_length or check the corpus"
+                f"none of {len(lost_ids) + len(crowded_ids)} examples has a completion token within"
+                f" train.max_length {self.max_length}{behind}; raise train.max_length or check the corpus"
             )
         order = pc.sort_indices(ids)  # of UTF-8, which sorts like the text
         ids = ids.take(order)
         (folder / "ids.bin").write_bytes(b"".join(ids.cast(pa.large_binary()).to_pylist()))
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        arrays["token_start"], arrays["bucket_start"] = (
-            _starts(lengths) for lengths in (arrays["length"], arrays["length"] - arrays["prompt_length"])
-        )
+        lengths = {
+            "token": arrays["length"],
+            "bucket": arrays["length"] - arrays["prompt_length"],
+            "reference": arrays["reference_length"],
+        }
+        arrays |= {f"{name}_start": _starts(length) for name, length in lengths.items()}
         arrays = {name: array[np.asarray(order)] for name, array in arrays.items()}
         arrays["id_length"] = np.asarray(pc.binary_length(ids)).astype(np.int64)
         arrays["id_start"] = _starts(arrays["id_length"])
@@ -169,11 +192,20 @@ class _Writing:
             np.save(folder / f"{name}.npy", arrays[name])
         about = {
             "n_truncated": int((~arrays.pop("is_whole")).sum()),
-            "left_out": self.source.left_out(),
+            "left_out": self.source.left_out()
+            | ({"n_reference_too_long": len(crowded_ids)} if has_references else {}),
             "n_without_completion": len(lost_ids),
-            "ids": lost_ids.take(pc.sort_indices(lost_ids))[:_IDS_SHOWN].to_pylist(),
+            "ids": _first(lost_ids),
+            "crowded_ids": _first(crowded_ids),
         }
         (folder / _LOST_FILE).write_text(json.dumps(about), encoding="utf-8")
+
+    def _which_fit(self, block: Block) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Whether a row's prompt leaves room for its completion, and whether the reference's prompt does for
+        all of it that is trained on."""
+        prompt_R = block.prompt_lengths
+        behind_R = np.minimum(np.diff(block.token_offsets), self.max_length) - prompt_R
+        return prompt_R < self.max_length, block.reference_lengths + behind_R <= self.max_length
 
     def _append(
         self, columns: ColumnWriter, block: Block, kept_R: npt.NDArray[np.bool_], cuts: RandomCuts
@@ -190,13 +222,16 @@ class _Writing:
             name = block.ids[row].as_py() if self.order in _BY_NAME else ""
             shown = ordered(values, name, self.source.n_buckets, self.order, self.seed, cuts)
             tokens = block.tokens[start : start + length_R[row]]
-            both: dict[str, Array] = {"tokens": tokens, self.source.column: shown[:room]}
-            columns.append(**both)
+            row_values: dict[str, Array] = {"tokens": tokens, self.source.column: shown[:room]}
+            if block.references is not None:
+                row_values["reference"] = block.references[row]
+            columns.append(**row_values)
         return {
             "prompt_length": block.prompt_lengths[kept_R],
             "length": length_R[kept_R],
             "ends_in_turn": block.has_end[kept_R] & (full_R[kept_R] <= self.max_length),
             "is_whole": full_R[kept_R] <= self.max_length,
+            "reference_length": block.reference_lengths[kept_R],
         }
 
 
@@ -204,12 +239,22 @@ def _starts(lengths: Lengths) -> Lengths:
     return np.cumsum(lengths) - lengths
 
 
+def _first(ids: Any) -> list[str]:
+    found: list[str] = ids.take(pc.sort_indices(ids))[:_IDS_SHOWN].to_pylist()
+    return found
+
+
 def _tell_lost(lost: dict[str, Any], n_kept: int, max_length: int) -> None:
-    if lost["n_without_completion"]:
-        logger.warning(
-            "%d of %d examples left out: the prompt alone fills train.max_length %d (first ids: %s)",
-            lost["n_without_completion"],
-            n_kept + lost["n_without_completion"],
-            max_length,
-            ", ".join(lost["ids"]),
-        )
+    n_crowded = lost["left_out"].get("n_reference_too_long", 0)
+    n_all = n_kept + lost["n_without_completion"] + n_crowded
+    message = "%d of %d examples left out: %s train.max_length %d (first ids: %s)"
+    for n, why, ids in (
+        (lost["n_without_completion"], "the prompt alone fills", lost["ids"]),
+        (
+            n_crowded,
+            "behind the reference's prompt, which has the right answer, they exceed",
+            lost["crowded_ids"],
+        ),
+    ):
+        if n:
+            logger.warning(message, n, n_all, why, max_length, ", ".join(ids))

@@ -70,6 +70,8 @@ class Context:
     rollouts: Sequence[Path] = ()
     rollout_grades: Sequence[Path] = ()
     """Tables in the same order, where it is trained on rollouts."""
+    pad_id: int = 0
+    """What dead columns hold."""
 
 
 def build_method(variant: VariantConfig, context: Context) -> Method:

@@ -154,6 +154,7 @@ class Schedule:
         padding: Padding,
         n_steps: int | None = None,
         window: int = 1,
+        longest: Lengths | None = None,
     ) -> None:
         self._ids = ids
         self._prompt_lengths = prompt_lengths
@@ -166,6 +167,7 @@ class Schedule:
         self._padding = padding
         self._n_steps = n_steps
         self._window = window
+        self._longest = lengths if longest is None else longest
         self._permutation = lru_cache(maxsize=2)(self._shuffled)
         self._regrouped = lru_cache(maxsize=2)(self._by_length)
 
@@ -227,7 +229,7 @@ class Schedule:
         if not self._ends_in_turn[example]:
             return Entry(example, epoch)
         drawn = count_ends(self._seed, epoch, self._ids[example], self._padding.end_tokens)
-        return Entry(example, epoch, min(drawn, self._padding.max_length - int(self._lengths[example])))
+        return Entry(example, epoch, min(drawn, self._padding.max_length - int(self._longest[example])))
 
     def _shuffled(self, epoch: int) -> Lengths:
         names = (self._ids[i] for i in self._chosen)

@@ -34,6 +34,8 @@ class RolloutRow:
     """Per token of the answer: the forward that revealed it."""
     finished: bool
     """Whether the last token is an end."""
+    reference: npt.NDArray[np.int32] | None = None
+    """The prompt that a frozen reference reads, where that is another."""
 
 
 @dataclass
@@ -48,6 +50,8 @@ class RowCounts:
     """Left out."""
     n_ungraded: int = 0
     """Left out: the grader failed on them."""
+    n_without_reference: int = 0
+    """Left out: the student's template does not render the prompt with the right answer in it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class RolloutRows:
 
     Args:
         tokens, rollouts, grades: files of the three artifacts, the last two in the same order, unit by unit.
+        references: of the prompts that a frozen reference reads; empty: it reads the student's.
+        shown: of the prompts that the student reads; empty: those that were answered.
     """
 
     tokens: Sequence[Path]
@@ -64,6 +70,8 @@ class RolloutRows:
     only: Answers = "right"
     whole: bool = False
     """Whether rows are whole canvases."""
+    references: Sequence[Path] = ()
+    shown: Sequence[Path] = ()
     counts: RowCounts = field(default_factory=RowCounts)
 
     def __iter__(self) -> Iterator[RolloutRow]:
@@ -73,30 +81,46 @@ class RolloutRows:
         InputError: no rollout is left to train on.
         """
         prompts = _Prompts.read(self.tokens)
+        others = [_Prompts.read(files) if files else None for files in (self.shown, self.references)]
         if len(self.rollouts) != len(self.grades):
             raise CorruptShardError(
                 f"{len(self.rollouts)} tables of rollouts and {len(self.grades)} of their grades; expected"
                 " one for each. Grade them again with --refresh grades"
             )
         for rollouts, grades in zip(self.rollouts, self.grades, strict=True):
-            yield from self._rows(rollouts, grades, prompts)
+            yield from self._rows(rollouts, grades, prompts, *others)
         if not self.counts.n_kept:
             raise InputError(
                 f"none of {self.counts.n_rollouts} rollouts is left to train on: {self.counts.n_wrong} are"
-                f" wrong and {self.counts.n_ungraded} could not be graded; expected some that are right. Look"
-                " at them with `trims inspect rollouts`, correct rollouts.grader, or train on all of them"
+                f" wrong, {self.counts.n_ungraded} could not be graded, and the template does not render the"
+                f" prompts of {self.counts.n_without_reference} with the right answer in them; expected some"
+                " that are right. Look at them with `trims inspect rollouts`, correct rollouts.grader, or"
+                " train on all of them"
             )
 
-    def _rows(self, rollouts: Path, grades: Path, prompts: _Prompts) -> Iterator[RolloutRow]:
+    def _rows(
+        self,
+        rollouts: Path,
+        grades: Path,
+        prompts: _Prompts,
+        shown: _Prompts | None,
+        references: _Prompts | None,
+    ) -> Iterator[RolloutRow]:
         graded = {(row["id"], row["rollout"]): row for row in read_table(grades, ROLLOUT_GRADES).to_pylist()}
         for row in read_table(rollouts, ROLLOUTS).to_pylist():
             self.counts.n_rollouts += 1
             name = f"{row['id']}#{row['rollout']}"
             prompt = prompts.of(row["id"], name, row["prompt_digest"], rollouts)
-            if self._is_kept(name, row, graded.get((row["id"], row["rollout"])), grades):
-                self.counts.n_kept += 1
-                self.counts.n_unfinished += not row["finished"]
-                yield _joined(name, prompt, row, len(row["token_ids"]) if self.whole else row["n_tokens"])
+            if not self._is_kept(name, row, graded.get((row["id"], row["rollout"])), grades):
+                continue
+            read = [prompt if other is None else other.find(row["id"]) for other in (shown, references)]
+            if read[0] is None or read[1] is None:
+                self.counts.n_without_reference += 1
+                continue
+            self.counts.n_kept += 1
+            self.counts.n_unfinished += not row["finished"]
+            n = len(row["token_ids"]) if self.whole else row["n_tokens"]
+            yield _joined(name, read[0], row, n, None if references is None else read[1])
 
     def _is_kept(self, name: str, row: dict[str, Any], grade: dict[str, Any] | None, file: Path) -> bool:
         digest = ids_digest(row["token_ids"])
@@ -115,11 +139,18 @@ class RolloutRows:
         return False
 
 
-def _joined(name: str, prompt: npt.NDArray[np.int32], row: dict[str, Any], n: int) -> RolloutRow:
+def _joined(
+    name: str,
+    prompt: npt.NDArray[np.int32],
+    row: dict[str, Any],
+    n: int,
+    reference: npt.NDArray[np.int32] | None,
+) -> RolloutRow:
     """The first n tokens of the answer behind its prompt."""
     answer = np.asarray(row["token_ids"][:n], np.int32)
     order = np.asarray(row["reveal_step"][:n], np.int16)
-    return RolloutRow(name, np.concatenate([prompt, answer]), len(prompt), order, row["finished"])
+    ids = np.concatenate([prompt, answer])
+    return RolloutRow(name, ids, len(prompt), order, row["finished"], reference)
 
 
 @dataclass(frozen=True)
@@ -147,10 +178,14 @@ class _Prompts:
         start_R1 = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         return cls({name: row for row, name in enumerate(ids)}, np.concatenate(parts), start_R1)
 
+    def find(self, example: str) -> npt.NDArray[np.int32] | None:
+        """The prompt of an example, if it has one."""
+        row = self.row_of.get(example)
+        return None if row is None else self.tokens[self.start_R1[row] : self.start_R1[row + 1]]
+
     def of(self, example: str, name: str, digest: str, file: Path) -> npt.NDArray[np.int32]:
         """The prompt of an example, if it has this digest. Raises: CorruptShardError."""
-        row = self.row_of.get(example)
-        prompt = None if row is None else self.tokens[self.start_R1[row] : self.start_R1[row + 1]]
+        prompt = self.find(example)
         rendered = None if prompt is None else ids_digest(prompt)
         if prompt is None or rendered != digest:
             raise CorruptShardError(

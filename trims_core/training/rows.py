@@ -6,7 +6,7 @@ Nothing with a V survives a chunk of rows: the backward pass makes its logits ag
 head beside the two of head.py. Each of the two passes gathers a partitioned head once.
 
 Source: own derivation. With p = softmax(logits), q = softmax(logits / T) and its entropy H, reference r:
-    ∂nll/∂logits = p − onehot      ∂H/∂logits = −q·(log q + H) / T      ∂KL(r ‖ p)/∂logits = p − r
+    ∂nll/∂logits = p − onehot      ∂H/∂logits = −q·(log q + H) / T      ∂KL(r ‖ q)/∂logits = (q − r) / T
 tests/training/test_rows.py compares values and gradients with the dense formulation.
 """
 
@@ -38,7 +38,8 @@ class Rows:
     """What is predicted at each scored position; float32, in nats, all but `right_M` differentiable.
 
     nll_M: −log p of the target. entropies: of the prediction, one [M] for each temperature asked for. kl_M:
-    KL(reference ‖ prediction), or None. right_M: bool, whether the likeliest token is the target.
+    KL(reference ‖ prediction), both at the reference's temperature, or None. right_M: bool, whether the
+    likeliest token is the target.
     """
 
     nll_M: Tensor
@@ -54,18 +55,21 @@ def head_rows(
     temperatures: Sequence[float] = (),
     reference_MD: Tensor | None = None,
     rows: int | None = None,
+    *,
+    reference_temperature: float = 1.0,
 ) -> Rows:
     """The rows' own numbers; gradients flow to the hidden states and, where it is trainable, to the head.
 
     Args:
         temperatures: at which entropies are taken.
         reference_MD: hidden states of the distribution that the divergence is from; no gradient to them.
+        reference_temperature: of both distributions in the divergence.
         rows: chunk size; default: so many that all tensors of a chunk are CHUNK_BYTES.
     """
     with gathered(head.parameters()):
         weight_VD: Any = head.weight
         chunk = rows or max(1, CHUNK_BYTES // (4 * TENSORS_ALIVE * len(weight_VD)))
-        wanted = _Wanted(head, tuple(temperatures), reference_MD, chunk)
+        wanted = _Wanted(head, tuple(temperatures), reference_MD, reference_temperature, chunk)
         *found, right_M = _HeadRows.apply(hidden_MD, weight_VD, head.bias, target_M, wanted)
     kl_M = found.pop() if reference_MD is not None else None
     return Rows(found[0], tuple(found[1:]), kl_M, right_M)
@@ -76,13 +80,15 @@ class _Wanted:
     head: Any
     temperatures: tuple[float, ...]
     reference_MD: Tensor | None
+    reference_temperature: float
     chunk: int
 
     def reference(self, part: slice) -> Tensor | None:
         """Log-probabilities of the reference [R, V]."""
         if self.reference_MD is None:
             return None
-        return head_logits(self.reference_MD[part], self.head.weight, self.head.bias).log_softmax(1)
+        logits_RV = head_logits(self.reference_MD[part], self.head.weight, self.head.bias)
+        return _tempered(logits_RV.log_softmax(1), self.reference_temperature)
 
 
 class _HeadRows(torch.autograd.Function):
@@ -106,7 +112,7 @@ class _HeadRows(torch.autograd.Function):
             log_p_RV = logits_RV.log_softmax(1)
             del logits_RV
             log_r_RV = wanted.reference(part)
-            numbers = _numbers(log_p_RV, log_r_RV, target_M[part, None], wanted.temperatures)
+            numbers = _numbers(log_p_RV, log_r_RV, target_M[part, None], wanted)
             found_NM[:, part] = torch.cat(numbers, dim=1).T
         ctx.save_for_backward(hidden_MD, target_M)
         device = hidden_MD.device.type
@@ -126,20 +132,17 @@ class _HeadRows(torch.autograd.Function):
             for part in parts_of(len(hidden_MD), wanted.chunk):
                 log_p_RV = head_logits(hidden_MD[part], head.weight, head.bias).log_softmax(1)
                 log_r_RV, grads_NR1 = wanted.reference(part), relative_NM[:, part, None]
-                gradients.add(
-                    part, _slopes(log_p_RV, log_r_RV, target_M[part, None], wanted.temperatures, grads_NR1)
-                )
+                gradients.add(part, _slopes(log_p_RV, log_r_RV, target_M[part, None], wanted, grads_NR1))
         return (*scaled(gradients.sums, largest, gradients.dtypes), None, None)
 
 
-def _numbers(
-    log_p_RV: Tensor, log_r_RV: Tensor | None, target_R1: Tensor, temperatures: Sequence[float]
-) -> list[Tensor]:
+def _numbers(log_p_RV: Tensor, log_r_RV: Tensor | None, target_R1: Tensor, wanted: _Wanted) -> list[Tensor]:
     """−log p of the target, the entropies, and the divergence if there is a reference: [R, 1] each."""
     found = [-log_p_RV.gather(1, target_R1)]
-    found += [_entropy(_tempered(log_p_RV, temperature)) for temperature in temperatures]
+    found += [_entropy(_tempered(log_p_RV, temperature)) for temperature in wanted.temperatures]
     if log_r_RV is not None:
-        found.append((log_r_RV - log_p_RV).mul_(log_r_RV.exp()).sum(1, keepdim=True))
+        log_q_RV = _tempered(log_p_RV, wanted.reference_temperature)
+        found.append((log_r_RV - log_q_RV).mul_(log_r_RV.exp()).sum(1, keepdim=True))
     return found
 
 
@@ -147,15 +150,18 @@ def _slopes(
     log_p_RV: Tensor,
     log_r_RV: Tensor | None,
     target_R1: Tensor,
-    temperatures: Sequence[float],
+    wanted: _Wanted,
     grads_NR1: Tensor,
 ) -> Tensor:
     """∂(Σ grad·number)/∂logits of `_numbers` [R, V]."""
     nll_R1, *grads_R1 = grads_NR1
     found_RV = log_p_RV.exp().mul_(nll_R1).scatter_add_(1, target_R1, -nll_R1)
     if log_r_RV is not None:
-        found_RV += (log_p_RV.exp() - log_r_RV.exp()).mul_(grads_R1.pop())
-    for temperature, entropy_R1 in zip(temperatures, grads_R1, strict=True):
+        temperature = wanted.reference_temperature
+        slope_RV = _tempered(log_p_RV, temperature).exp().sub_(log_r_RV.exp())
+        found_RV += slope_RV.mul_(grads_R1.pop() / temperature)
+        del slope_RV
+    for temperature, entropy_R1 in zip(wanted.temperatures, grads_R1, strict=True):
         found_RV += _entropy_slope(log_p_RV, temperature).mul_(entropy_R1)
     return found_RV
 

@@ -130,8 +130,9 @@ def train(
         family.mask_id,
         family.name,
         lambda: student.tokenizer,
-        spec.rollouts,
-        spec.rollout_grades,
+        rollouts=spec.rollouts,
+        rollout_grades=spec.rollout_grades,
+        pad_id=family.eos_id,
     )
     method = build_method(spec.variant, context)
     # 3. the engine around it

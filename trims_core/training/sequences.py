@@ -1,7 +1,8 @@
 """The sequences of a micro-batch before anything is hidden, and what a method makes of them.
 
-Shape legend: B sequences of a micro-batch, L padded length, C tokens of one answer. A row of L: prompt,
-content (the answer and its end of turn), supervised ends, dead columns (neither attended nor trained on).
+Shape legend: B sequences of a micro-batch, L padded length, C tokens of one answer, P tokens of a reference's
+prompt, T padded length of what a reference reads. A row of L: prompt, content (the answer and its end of
+turn), supervised ends, dead columns (neither attended nor trained on).
 Where masking.py says completion positions, here all L stand, prompts being neither content nor ends.
 """
 
@@ -12,9 +13,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trims_core.errors import TrainingError
 from trims_core.keyed import draw_seed
 from trims_core.masking import Draws, draw, end_probability, standard_t
 from trims_core.training.examples import Examples
@@ -48,6 +51,8 @@ class Sequences:
     strata_B: Tensor | None = None
     """Validation: sequence n of n_strata draws its noise from [n, n + 1) / n_strata."""
     n_strata: int = 1
+    reference_BP: Tensor | None = None
+    """int64, the prompts that a frozen reference reads in place of the student's, −1 behind each."""
 
     @property
     def attended_BL(self) -> Tensor:
@@ -77,6 +82,29 @@ class Sequences:
         p_B = end_probability(draws.ends_B, standard_t(draws.noise_B, epsilon), ends)
         return self.end_BL & (draws.token_BC < p_B[:, None])
 
+    def behind_reference(self, view: View, pad_id: int) -> Canvas:
+        """A canvas as the reference reads it: all that stands behind a prompt, behind the reference's own.
+        Its scored positions are the view's, in the same order.
+
+        Args:
+            pad_id: what dead columns hold.
+        """
+        if self.reference_BP is None:
+            raise TrainingError("the reference reads prompts of its own, and the examples have none")
+        n_prompt_B1 = (self.reference_BP >= 0).sum(1, keepdim=True)
+        n_live_B1 = n_prompt_B1 + self.attended_BL.sum(1, keepdim=True) - self.start_B[:, None]
+        place_T = torch.arange(int(n_live_B1.max()))
+        behind_BT = (place_T >= n_prompt_B1) & (place_T < n_live_B1)
+        column_BT = torch.where(behind_BT, place_T - n_prompt_B1 + self.start_B[:, None], 0)
+        prompt_BT = self.reference_BP.gather(
+            1, place_T.clamp(max=self.reference_BP.shape[1] - 1).expand_as(behind_BT)
+        )
+        prompt_BT = torch.where(place_T < n_prompt_B1, prompt_BT, pad_id)
+        noisy_BT = torch.where(behind_BT, view.noisy_BL.gather(1, column_BT), prompt_BT)
+        scored_BT = behind_BT & view.scored_BL.gather(1, column_BT)
+        attended_BT = place_T < n_live_B1
+        return Canvas(noisy_BT, scored_BT, None if bool(attended_BT.all()) else attended_BT.long())
+
     def batch(self, views: Sequence[View], counts: Mapping[str, float], **extras: Tensor) -> Batch:
         """These sequences with a method's canvases, its own counts and tensors."""
         attended_BL = self.attended_BL
@@ -102,13 +130,30 @@ class Sequences:
 
 
 @dataclass(frozen=True)
+class Canvas:
+    """What a pass reads, and where.
+
+    noisy_BL: int64. scored_BL: bool. attention_BL: int64, or None where all columns are attended.
+    """
+
+    noisy_BL: Tensor
+    scored_BL: Tensor
+    attention_BL: Tensor | None
+
+    def to(self, device: torch.device | str) -> Canvas:
+        """The same on a device."""
+        return replace(self, **_moved(self, device))
+
+
+@dataclass(frozen=True)
 class View:
     """One canvas on its way to the model.
 
     noisy_BL: int64, [MASK] put in. scored_BL: bool, masked positions that have a loss. weight_BL: float32,
     the weights of their cross-entropies before normalisation, 0 elsewhere. dropout_seed: seeds its dropout,
     so that a resumed or differently split run drops the same units. aligned: whether a token's prediction is
-    read where its family decodes it from; a published program reads it at the token itself.
+    read where its family decodes it from; a published program reads it at the token itself. reference: what a
+    frozen reference reads instead, its scored positions in the same order; None: this canvas.
     """
 
     noisy_BL: Tensor
@@ -116,6 +161,7 @@ class View:
     weight_BL: Tensor
     dropout_seed: int
     aligned: bool = True
+    reference: Canvas | None = None
 
 
 @dataclass(frozen=True)
@@ -206,6 +252,7 @@ def gather(
     if hide_end_of_turn:
         content_end_B1 = length_B1 - torch.from_numpy(examples.ends_in_turn[rows]).long()[:, None]
     prompt_BL = place_L < prompt_B1
+    references = None if examples.references is None else [examples.references[row] for row in rows]
     ids, entries = tuple(examples.ids[row] for row in rows), micro_batch.entries
     keyed = 0 if strata else seed
     return Sequences(
@@ -226,9 +273,16 @@ def gather(
         ),
         strata_B=torch.tensor([strata[row] for row in rows]) if strata else None,
         n_strata=len(strata) if strata else 1,
+        reference_BP=None if references is None else _padded(references),
     )
+
+
+def _padded(rows: Sequence[npt.NDArray[np.int32]]) -> Tensor:
+    """int64, −1 behind each row."""
+    tensors = [torch.from_numpy(row.astype(np.int64)) for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=-1)
 
 
 def _moved(item: Any, device: torch.device | str) -> dict[str, Any]:
     values = {one.name: getattr(item, one.name) for one in fields(item)}
-    return {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+    return {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor | Canvas)}

@@ -31,6 +31,7 @@ class Block:
     """Some rows: row r has the tokens from token_offsets[r] to token_offsets[r + 1].
 
     values: one number per token of a completion, row by row. has_end: whether the last token is an end.
+    references: by row, the prompts that a frozen reference reads; None: it reads the student's.
     """
 
     ids: Any
@@ -39,6 +40,14 @@ class Block:
     prompt_lengths: Lengths
     values: Array
     has_end: npt.NDArray[np.bool_]
+    references: Sequence[npt.NDArray[np.int32]] | None = None
+
+    @property
+    def reference_lengths(self) -> Lengths:
+        """Tokens of the references, 0 without."""
+        if self.references is None:
+            return np.zeros(len(self.prompt_lengths), np.int64)
+        return np.array([len(reference) for reference in self.references], np.int64)
 
     @property
     def value_offsets(self) -> Lengths:
@@ -73,8 +82,16 @@ class Source(Protocol):
 def source_of(spec: TrainSpec) -> Source:
     """What a run is trained on."""
     if spec.rollouts:
-        whole = spec.variant.needs == "rounds"
-        return Rollouts(RolloutRows(spec.shards, spec.rollouts, spec.rollout_grades, spec.answers, whole))
+        rows = RolloutRows(
+            spec.shards,
+            spec.rollouts,
+            spec.rollout_grades,
+            spec.answers,
+            whole=spec.variant.needs == "rounds",
+            references=spec.references,
+            shown=spec.shown_prompts,
+        )
+        return Rollouts(rows)
     return BucketShards(spec.shards, spec.n_buckets) if spec.n_buckets else TokenShards(spec.shards)
 
 
@@ -169,8 +186,9 @@ class Rollouts:
     column: ClassVar[str] = "reveal"
 
     def files(self) -> Sequence[Path]:
-        """Of the three artifacts."""
-        return (*self.rows.tokens, *self.rows.rollouts, *self.rows.grades)
+        """Of all artifacts."""
+        rows = self.rows
+        return (*rows.tokens, *rows.rollouts, *rows.grades, *rows.references, *rows.shown)
 
     def blocks(self) -> Iterator[Block]:
         """Raises: like `RolloutRows`."""
@@ -190,16 +208,19 @@ class Rollouts:
     def left_out(self) -> dict[str, int]:
         """Wrong and ungraded ones, and of those that are there the ones that never ended."""
         counts = self.rows.counts
-        return {
+        found = {
             "n_rollouts": counts.n_rollouts,
             "n_wrong": counts.n_wrong,
             "n_ungraded": counts.n_ungraded,
             "n_unfinished": counts.n_unfinished,
         }
+        privileged = self.rows.references or self.rows.shown
+        return found | ({"n_without_reference": counts.n_without_reference} if privileged else {})
 
 
 def _block(rows: Sequence[RolloutRow]) -> Block:
     lengths = np.array([len(row.input_ids) for row in rows], np.int64)
+    references = [row.reference for row in rows if row.reference is not None]
     return Block(
         ids=pa.array([row.id for row in rows]),
         tokens=np.concatenate([row.input_ids for row in rows]),
@@ -207,6 +228,7 @@ def _block(rows: Sequence[RolloutRow]) -> Block:
         prompt_lengths=np.array([row.prompt_length for row in rows], np.int64),
         values=np.concatenate([row.reveal_step for row in rows]),
         has_end=np.array([row.finished for row in rows], np.bool_),
+        references=references or None,
     )
 
 

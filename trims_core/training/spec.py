@@ -86,6 +86,10 @@ class TrainSpec(Section):
     moments: Path | None = None
     """Adam's, of the round before, to go on with."""
     keeps_moments: bool = False
+    references: tuple[Path, ...] = ()
+    """Prompts that a frozen reference reads in place of the student's own; empty: it reads the student's."""
+    shown_prompts: tuple[Path, ...] = ()
+    """Prompts that the student reads in place of those that were answered."""
     answers: Answers = "right"
     folder: Path
     """For checkpoints and logs; survives crashes."""

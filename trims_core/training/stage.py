@@ -129,6 +129,8 @@ def _spec(work: Work, attempt: Attempt, n_buckets: int, world_size: int) -> Trai
         n_buckets=n_buckets,
         rollouts=_files(work, "rollouts"),
         rollout_grades=_files(work, "grades"),
+        references=_files(work, "references", "tokens"),
+        shown_prompts=_files(work, "prompts", "tokens"),
         answers=getattr(variant, "answers", "all"),
         moments=moments,
         keeps_moments=settings.carries_optimizer,
@@ -140,12 +142,16 @@ def _spec(work: Work, attempt: Attempt, n_buckets: int, world_size: int) -> Trai
     )
 
 
-def _files(work: Work, role: str) -> tuple[Path, ...]:
-    """The tables of a parent, unit by unit; empty where there is no such parent."""
+def _files(work: Work, role: str, table: str | None = None) -> tuple[Path, ...]:
+    """The tables of a parent, unit by unit; empty where there is no such parent.
+
+    Args:
+        table: what they are called; default: as the role.
+    """
     parent = work.parents.get(role)
     if parent is None:
         return ()
-    names = ("buckets-", ".parquet") if role == "buckets" else ("", f"/{role}.parquet")
+    names = ("buckets-", ".parquet") if role == "buckets" else ("", f"/{table or role}.parquet")
     return tuple(path.absolute() for path in parent.files(*names))
 
 
@@ -169,7 +175,7 @@ def _describe(
         lines = "".join(json.dumps(row) + "\n" for row in kept)
         (spec.adapter / name).write_text(lines, encoding="utf-8")
     counts = result["counts"]
-    n_in = counts["n_examples"] + counts["n_without_completion"]
+    n_in = counts["n_examples"] + counts["n_without_completion"] + counts.get("n_reference_too_long", 0)
     notes = {
         "counts": {"n_in": n_in, "n_out": counts["n_examples"], **counts},
         "info": {

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trims_core.students import Family
 from trims_core.training.head import head_cross_entropy
 from trims_core.training.rows import Rows, head_rows
-from trims_core.training.sequences import Batch, View
+from trims_core.training.sequences import Batch, Canvas, View
 
 
 class Denoiser(nn.Module):
@@ -60,6 +60,7 @@ class Denoiser(nn.Module):
         temperatures: Sequence[float] = (),
         *,
         reference: bool = False,
+        reference_temperature: float = 1.0,
         with_adapter: bool = True,
     ) -> Any:
         """With weights: (Σ weight·CE, CE_M without gradient). Without: Rows, all differentiable."""
@@ -74,8 +75,17 @@ class Denoiser(nn.Module):
         reference_MD = None
         if reference:
             with torch.no_grad(), inner.disable_adapter():
-                reference_MD = self._hidden(causal, view, attention_BL)
-        return head_rows(head, hidden_MD, target_M, temperatures, reference_MD)
+                seen = view.reference or Canvas(view.noisy_BL, at_BL, attention_BL)
+                read = replace(view, noisy_BL=seen.noisy_BL, scored_BL=seen.scored_BL)
+                reference_MD = self._hidden(causal, read, seen.attention_BL)
+        return head_rows(
+            head,
+            hidden_MD,
+            target_M,
+            temperatures,
+            reference_MD,
+            reference_temperature=reference_temperature,
+        )
 
     def _hidden(self, causal: Any, view: View, attention_BL: Tensor | None) -> Tensor:
         """Last hidden states of the scored positions [M, D]."""
@@ -110,17 +120,31 @@ class TrainedStudent:
         return loss, nll_M
 
     def rows(
-        self, batch: Batch, view: View, temperatures: Sequence[float] = (), *, reference: bool = False
+        self,
+        batch: Batch,
+        view: View,
+        temperatures: Sequence[float] = (),
+        *,
+        reference: bool = False,
+        reference_temperature: float = 1.0,
     ) -> Rows:
         """What is predicted at each scored position; gradients flow from all of it.
 
         Args:
             temperatures: at which entropies are wanted.
-            reference: whether the divergence from the student without its adapter is wanted.
+            reference: whether the divergence from the student without its adapter is wanted, which reads the
+                same canvas unless the view has another for it.
+            reference_temperature: of both distributions in that divergence.
         """
         with _dropout(view):
             rows: Rows = self._engine(
-                view, batch.target_BL, batch.attention_BL, None, temperatures, reference=reference
+                view,
+                batch.target_BL,
+                batch.attention_BL,
+                None,
+                temperatures,
+                reference=reference,
+                reference_temperature=reference_temperature,
             )
         return rows
 

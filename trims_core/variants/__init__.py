@@ -15,6 +15,7 @@ from trims_core.variants.d3llm import D3llmVariant
 from trims_core.variants.dparallel import DParallelVariant
 from trims_core.variants.lift import GiftVariant, LiftVariant
 from trims_core.variants.tabom import TabomVariant
+from trims_core.variants.tad import TadVariant
 from trims_core.variants.trims import LossWeight, StandardVariant, TrimsVariant
 
 
@@ -32,7 +33,8 @@ Variant: TypeAlias = Annotated[
     | Annotated[TabomVariant, Tag("tabom")]
     | Annotated[DParallelVariant, Tag("dparallel")]
     | Annotated[CjGrpoVariant, Tag("cj_grpo")]
-    | Annotated[D3llmVariant, Tag("d3llm")],
+    | Annotated[D3llmVariant, Tag("d3llm")]
+    | Annotated[TadVariant, Tag("tad")],
     Discriminator(_method),
 ]
 
@@ -51,6 +53,7 @@ __all__ = [
     "RolloutVariant",
     "StandardVariant",
     "TabomVariant",
+    "TadVariant",
     "TrimsVariant",
     "Variant",
     "VariantConfig",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from trims_core.privileged import Privilege
 from trims_core.sections import LATER, Fraction, Section
 
 Pads = Literal["hidden", "last", "standard", "none"]
@@ -73,6 +75,10 @@ class VariantConfig(Section):
     def reads_buckets(self) -> bool:
         """Whether it cannot be trained without a teacher's buckets."""
         return False
+
+    def privileges(self) -> Mapping[str, Privilege]:
+        """Prompts beside the plain ones that it is trained with: their role, and what they show."""
+        return {}
 
     def own_code(self) -> dict[str, str]:
         """Fields that name code of the user's, `package.module:function`, and what they name."""

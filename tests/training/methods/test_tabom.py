@@ -27,7 +27,8 @@ from fakes.rollouts import (
 )
 
 from trims_core.training.methods import tabom
-from trims_core.training.methods.tabom import Tabom, allowed_cuts, pick, reveal_steps
+from trims_core.training.methods.tabom import Tabom, allowed_cuts, pick
+from trims_core.training.methods.terms import reveal_steps
 from trims_core.variants import TabomVariant
 
 NAMES = (

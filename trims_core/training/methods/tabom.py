@@ -18,18 +18,19 @@ from torch import Tensor
 
 from trims_core.training.method import Context, Loss
 from trims_core.training.methods.terms import (
+    NEVER,
     EntropyTerm,
     content_share,
     masked_loss,
     mean_with_ends,
     plain_view,
+    reveal_steps,
 )
 from trims_core.training.sequences import Batch, Sequences, Totals
 from trims_core.training.student import TrainedStudent
 from trims_core.variants import TabomVariant
 
 _PUBLISHED_MARGIN = {"llada": 0.2, "dream": 0.1}
-_NEVER = torch.iinfo(torch.int16).max + 1
 
 
 class Tabom:
@@ -81,12 +82,6 @@ class Tabom:
         yield masked_loss(student, batch, batch.view, weight_BL, totals, self._variant, terms)
 
 
-def reveal_steps(sequences: Sequences) -> Tensor:
-    """The step that revealed a position, int64 [B, L]; above all steps where none did, or no content is."""
-    known_BL = sequences.content_BL & (sequences.reveal_BL >= 0)
-    return torch.where(known_BL, sequences.reveal_BL.long(), _NEVER)
-
-
 def allowed_cuts(sequences: Sequences, variant: TabomVariant) -> Tensor:
     """Which steps an answer may be cut at, bool [B, S].
 
@@ -94,7 +89,7 @@ def allowed_cuts(sequences: Sequences, variant: TabomVariant) -> Tensor:
     earlier, and an answer without room for such a window is left out.
     """
     step_BL = reveal_steps(sequences)
-    last_B = torch.where(step_BL < _NEVER, step_BL, -1).amax(1)
+    last_B = torch.where(step_BL < NEVER, step_BL, -1).amax(1)
     limit_B = last_B - variant.window if variant.compat else (last_B - variant.window + 1).clamp(min=0)
     limit_B1 = torch.where(last_B < 0, -1, limit_B)[:, None]
     n_steps = max(int(limit_B1.max()) + 1, 1)

@@ -19,6 +19,8 @@ from trims_core.training.student import TrainedStudent
 from trims_core.variants import VariantConfig
 
 CERTAINTY_TEMPERATURE: Final = 0.5
+NEVER: Final = torch.iinfo(torch.int16).max + 1
+"""Above all reveal steps."""
 
 
 def normalise(weight_BL: Tensor, n_supervised_B: Tensor, norm: LossNorm, totals: Totals) -> Tensor:
@@ -70,6 +72,12 @@ def plain_view(
     return View(noisy_BL, scored_BL | ends_BL, weight_BL, sequences.dropout_seeds(number))
 
 
+def reveal_steps(sequences: Sequences) -> Tensor:
+    """The step that revealed a position, int64 [B, L]; above all steps where none did, or no content is."""
+    known_BL = sequences.content_BL & (sequences.reveal_BL >= 0)
+    return torch.where(known_BL, sequences.reveal_BL.long(), NEVER)
+
+
 @dataclass(frozen=True)
 class EntropyTerm:
     """What is added to a canvas's loss and made of its predictions' entropies.
@@ -82,6 +90,18 @@ class EntropyTerm:
     of: Callable[[Tensor, Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class DivergenceTerm:
+    """What is added to a canvas's loss and made of divergences from the student without its adapter.
+
+    temperature: of both distributions. of: KL(reference ‖ student) [M], in nats → scalar, normalised.
+    """
+
+    name: str
+    temperature: float
+    of: Callable[[Tensor], Tensor]
+
+
 def masked_loss(
     student: TrainedStudent,
     batch: Batch,
@@ -90,23 +110,33 @@ def masked_loss(
     totals: Totals,
     variant: VariantConfig,
     terms: Sequence[EntropyTerm] = (),
+    divergence: DivergenceTerm | None = None,
 ) -> Loss:
     """Σ weight·CE over the scored positions of a canvas, a method's own terms, and the certainty term if the
-    variant has one: one forward for all of them."""
+    variant has one: one forward for all of them, and one of the reference where there is a divergence."""
     if variant.certainty:
         ramp = min(1.0, batch.progress / variant.certainty_ramp) if variant.certainty_ramp else 1.0
         weight = variant.certainty * ramp
         per_canvas = weight / len(batch.views)
         terms = (*terms, certainty_term("certainty", per_canvas, CERTAINTY_TEMPERATURE, totals))
-    if not terms:
+    if not terms and divergence is None:
         loss, nll_M = student.cross_entropy(batch, view, weight_BL)
         return Loss(loss, content_and_ends(batch, view, weight_BL, nll_M))
-    rows = student.rows(batch, view, [term.temperature for term in terms])
+    rows = student.rows(
+        batch,
+        view,
+        [term.temperature for term in terms],
+        reference=divergence is not None,
+        reference_temperature=1.0 if divergence is None else divergence.temperature,
+    )
     loss = (weight_BL[view.scored_BL] * rows.nll_M).sum()
     parts = content_and_ends(batch, view, weight_BL, rows.nll_M)
     for term, entropy_M in zip(terms, rows.entropies, strict=True):
         value = term.of(entropy_M, rows.right_M)
         loss, parts[term.name] = loss + value, value.detach()
+    if divergence is not None and rows.kl_M is not None:
+        value = divergence.of(rows.kl_M)
+        loss, parts[divergence.name] = loss + value, value.detach()
     return Loss(loss, parts)
 
 
