@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from trims_core.errors import ConfigError
-from trims_core.points import MEANINGS, CacheName, RuleName
+from trims_core.points import MEANINGS, SEVERAL_BLOCKS, WITHOUT_ERROR, CacheName, RuleName
 from trims_core.sections import OPERATIONAL, Section, as_tuple
 from trims_core.user_code import split_path
 
@@ -123,8 +123,12 @@ def undefined_pairs(
         rule: None: one token per forward.
     """
     stores = next((cache for cache in caches if cache != "none"), None)
-    if stores and rule == "multi_block":
-        yield f"rule multi_block with cache {stores}: several blocks are open; use cache none"
+    approximates = next((cache for cache in caches if cache not in WITHOUT_ERROR), None)
+    if approximates and rule in SEVERAL_BLOCKS:
+        yield (
+            f"rule {rule} with cache {approximates}: several blocks are open; use cache none, or exact with a"
+            " block-causal student"
+        )
     if stores and sampling.guidance:
         yield f"sampling.guidance with cache {stores}: not defined; use cache none"
     if sampling.begin_suppress and rule in ("entropy", "multi_block"):
@@ -132,7 +136,8 @@ def undefined_pairs(
             f"sampling.begin_suppress with rule {rule}: it sets confidences to 0 and this rule goes"
             " by entropies; use sampling.suppress, or another rule"
         )
-    if rule == "dream_official" and "none" in caches and block_length != gen_length:
-        yield f"rule dream_official with cache none: set block_length to gen_length ({gen_length})"
+    exact = next((cache for cache in caches if cache in WITHOUT_ERROR), None)
+    if rule == "dream_official" and exact and block_length != gen_length:
+        yield f"rule dream_official with cache {exact}: set block_length to gen_length ({gen_length})"
     if gen_length % block_length:
         yield f"gen_length {gen_length} is not a multiple of block_length {block_length}"

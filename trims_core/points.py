@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 RuleName: TypeAlias = Literal[
-    "threshold", "factor", "factor_compat", "entropy", "multi_block", "dream_official"
+    "threshold", "factor", "factor_compat", "entropy", "multi_block", "pipelined", "dream_official"
 ]
-CacheName: TypeAlias = Literal["none", "prefix", "dual"]
+CacheName: TypeAlias = Literal["none", "prefix", "dual", "exact"]
+WITHOUT_ERROR: Final[frozenset[CacheName]] = frozenset({"none", "exact"})
+"""Caches that change no token; exact is defined for block-causal students alone."""
+SEVERAL_BLOCKS: Final[frozenset[RuleName]] = frozenset({"multi_block", "pipelined"})
+"""Rules that work on several blocks at once."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,12 @@ MEANINGS: Final[Mapping[RuleName, PointMeaning]] = {
         low_included=True,
         rising=True,
         unit=" nats",
+    ),
+    "pipelined": PointMeaning(
+        "threshold",
+        "of several open blocks every position whose confidence exceeds the threshold, and of those whose"
+        " predecessor is almost done at least one",
+        *_PROBABILITY,
     ),
     "dream_official": PointMeaning(
         "threshold",

@@ -47,7 +47,13 @@ TOKENS: Final = Kind(
     ),
 )
 
-_SPECIAL: Final = dict.fromkeys(("mask_token_id", "eot_token_id", "bos_token_id", "pad_token_id"), TOKEN)
+BLOCK_CAUSAL: Final = "block_causal_length"
+"""What config.json, and an adapter's, calls the length of a block whose positions see their own block, those
+before it and the prompt alone; absent where all see all."""
+_SPECIAL: Final = {
+    **dict.fromkeys(("mask_token_id", "eot_token_id", "bos_token_id", "pad_token_id"), TOKEN),
+    BLOCK_CAUSAL: COUNT,
+}
 _ROPE: Final = ("rope_theta", "rope_parameters", "rope_scaling")
 _OFF: Final[tuple[Any, ...]] = (None, False, "", [], {})
 _EVERYWHERE_OFF: Final[Mapping[str, tuple[Any, ...]]] = {
