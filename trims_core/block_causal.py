@@ -1,4 +1,4 @@
-"""Block-causal attention: a block sees itself, the blocks before it and the prompt; the prompt sees itself alone.
+"""Block-causal attention: a block sees itself, those before it and the prompt; the prompt sees itself alone.
 
 Source: D2F (arXiv 2508.09192); equal to its program's matrices (tests/training/methods/test_d2f.py).
 Shapes: Q positions that see, L positions that are seen, with or without a batch in front.

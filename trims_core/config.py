@@ -379,6 +379,17 @@ class TrainConfig(TrainingConfig):
     """Whether the end of turn is masked like the ends behind it instead of like the answer. With
     buckets.supervised_end: eos that token looks like an end, and is context unless this is set."""
 
+    @model_validator(mode="after")
+    def _has_reference(self) -> Self:
+        asking = [name for name, variant in self.variants.items() if variant.reads_reference]
+        if asking and self.lora is None:
+            raise ValueError(
+                f"lora: null with variants.{asking[0]} (method {self.variants[asking[0]].method}): it learns from"
+                " the student without its adapter, and there is none; give lora a shape such as"
+                " {r: 32, alpha: 32}"
+            )
+        return self
+
     def ends_of(self, variant: VariantConfig) -> EndsConfig:
         """How a variant's ends are masked and weighed."""
         pads = variant.pads or self.pads
@@ -411,8 +422,8 @@ class SweepConfig(Section):
 
     tasks: dict[Name, TaskConfig] = Field(min_length=1)
     rule: RuleName = "threshold"
-    """The reveal rule that `thresholds` belong to: a confidence (threshold, dream_official), a factor
-    (factor, factor_compat), or an entropy in nats (entropy, multi_block)."""
+    """The reveal rule that `thresholds` belong to: a confidence (threshold, pipelined, dream_official), a
+    factor (factor, factor_compat), or an entropy in nats (entropy, multi_block)."""
     thresholds: Annotated[tuple[float, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (
         0.9,
         0.8,
@@ -425,9 +436,15 @@ class SweepConfig(Section):
     dream_steps: Annotated[int, Field(ge=1)] | None = None
     """gen_length / dream_steps is the quota per forward (default: 32, as published); read with rule:
     dream_official and cache: none."""
+    pipeline_add: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """The same for rule: pipelined; a program's published values go by task, 0.1 to 0.9."""
+    pipeline_activate: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Revealed share of a block from which on the next reveals at least one position per forward; read with
+    rule: pipelined."""
     cache: CacheName = "none"
     """Keys and values kept between forwards: none (exact), those before the block (prefix), or on both sides
-    of it (dual). Caches approximate; all methods are compared with this one."""
+    of it (dual), which both approximate, or all that is final (exact: for block-causal students alone, which
+    method d2f trains). All methods are compared with this one."""
     compare_caches: Annotated[tuple[CacheName, ...], BeforeValidator(as_tuple)] = ()
     """Further caches with which the untuned student alone is swept, for the report's grid."""
     sampling: SamplingConfig = SamplingConfig()
@@ -552,6 +569,7 @@ class TrimsConfig(Section):
         if "untuned" in self.train.variants:
             problems.append("train.variants: the name 'untuned' is taken by the student before training")
         problems += self._wrong_pairs()
+        problems += self._wrong_blocks()
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -594,6 +612,23 @@ class TrimsConfig(Section):
                 yield (
                     f"{method} is trained on the student's own answers, and there is no section rollouts;"
                     " add one with rollouts.grader (docs/methods.md)"
+                )
+
+    def _wrong_blocks(self) -> Iterator[str]:
+        """Variants whose attention the sweep's settings do not fit."""
+        sweep = self.sweep
+        for name, variant in self.train.variants.items():
+            method, length = f"train.variants.{name} (method {variant.method})", variant.block_causal_length
+            if length is None and "exact" in sweep.caches(tuned=True):
+                yield (
+                    f"sweep.cache exact with {method}: its student attends in both directions, so that every"
+                    " revealed token changes keys and values before it; use another cache, or sweep"
+                    " block-causal students (method d2f) in a run of their own"
+                )
+            if length is not None and length != sweep.block_length:
+                yield (
+                    f"{method} attends in blocks of {length}, and sweep.block_length is"
+                    f" {sweep.block_length}: set both to the same"
                 )
 
     def _wrong_pairs(self) -> list[str]:

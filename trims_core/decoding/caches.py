@@ -1,10 +1,10 @@
 """Which columns a forward is fed, and the keys and values of the columns it is not.
 
 Every policy is the same loop with another choice of columns: what is fed has its keys and values written in
-place, and attends to those of all columns. Prefix and dual feed everything where a block begins ("warm"). Exact
-feeds every column until it is final, for students in which final columns never change.
+place, and attends to those of all columns. Prefix and dual feed everything where a block begins ("warm");
+exact feeds a column until it is final, for students whose final columns never change.
 
-Source: Fast-dLLM (arXiv 2505.22618), prefix and dual cache; D2F (arXiv 2508.09192), exact cache; method notes §5.
+Source: Fast-dLLM (arXiv 2505.22618), prefix and dual cache; D2F (arXiv 2508.09192), exact; method notes §5.
 Shapes: B sequences, Q fed columns, L all columns, H heads, D head width.
 """
 
@@ -78,8 +78,8 @@ class DualCache:
 
 @dataclass(frozen=True)
 class ExactCache:
-    """Feeds the prompt once, and every block from when it is open until it has been fed finished behind finished
-    blocks. Exact for block-causal students, and refused for others: of those no column is ever final."""
+    """Feeds the prompt once, and every block from when it is open until it has been fed finished behind
+    finished blocks. Exact for block-causal students, and refused for others: no column of theirs is final."""
 
     name: ClassVar[str] = "exact"
     stores: ClassVar[bool] = True
@@ -121,8 +121,8 @@ class Feed:
 class KeyValueStore:
     """Keys and values of every column of every sequence in the batch, one pair of buffers per layer.
 
-    Buffers are [rows, L, H, D] and made by the first forward; later ones write their columns in place. A column
-    that was never fed is 0, and masked by whoever must not see it. `aim` says where the next forward writes; then the attention layers call `update`.
+    Buffers are [rows, L, H, D] and made by the first forward; later ones write their columns in place. What
+    was never fed is 0, and masked where it must not be seen. `aim` says where the next forward writes; then the attention layers call `update`.
     """
 
     def __init__(self) -> None:

@@ -83,16 +83,17 @@ class DecodeSettings:
             if self.cache.stores and not self.cache.approximates:
                 raise ConfigError(
                     f"cache {self.cache.name} with this student: it attends in both directions, so that every"
-                    " revealed token changes keys and values before it; expected a block-causal student (method"
-                    " d2f). Use cache: none, or prefix or dual, which approximate"
+                    " revealed token changes keys and values before it; expected a block-causal student"
+                    " (method d2f). Use cache: none, or prefix or dual, which approximate"
                 )
             return
-        found = set(self.rule.block_lengths(self.gen_length, self.block_length))
-        if found != {length}:
+        found = self.rule.block_lengths(self.gen_length, self.block_length)
+        # a shorter canvas is a part of one block
+        if set(found) != {length} and not (len(found) == 1 and found[0] < length):
+            lengths = ", ".join(map(str, sorted(set(found))))
             raise ConfigError(
-                f"blocks of {', '.join(map(str, sorted(found)))}: this student was trained to attend in blocks"
-                f" of {length}, and is decoded in no others; set block_length to {length} (with a rule that has"
-                " blocks of one length)"
+                f"blocks of {lengths}: this student was trained to attend in blocks of {length}, and is decoded"
+                f" in no others; set block_length to {length}, with a rule whose blocks are of one length"
             )
 
 

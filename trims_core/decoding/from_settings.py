@@ -22,19 +22,17 @@ def rule_at(
     name: RuleName | None,
     threshold: float | None,
     gen_length: int,
-    *,
-    add: float | None = None,
-    steps: int | None = None,
+    **options: float | None,
 ) -> RevealRule:
     """The rule of this name at a threshold; None: one token per forward, whatever its name.
 
     Args:
-        add, steps: of multi_block and dream_official; default: as published.
+        options: what else the rule reads (add, activate, steps); None or absent: as published.
     """
     if name is None or threshold is None:
         return one_per_forward(gen_length)
     word = "factor" if MEANINGS[name].word == "factor" else "threshold"
-    return make_rule(name, {word: threshold, "add": add, "steps": steps}, gen_length)
+    return make_rule(name, {word: threshold, **options}, gen_length)
 
 
 def sampling_without_tokens(config: SamplingConfig) -> Sampling:

@@ -35,8 +35,8 @@ class OpenBlocks(RevealRule):
         if cache not in WITHOUT_ERROR:
             raise ConfigError(
                 f"{name} with cache {cache}: not defined, because a cache holds what was true when one"
-                " block began and here several are open at once; use cache: none, or exact with a block-causal"
-                " student"
+                " block began and here several are open at once; use cache: none, or exact with a"
+                " block-causal student"
             )
 
     def candidates(self, progress: Progress) -> torch.Tensor:

@@ -21,8 +21,8 @@ class Denoiser(Protocol):
 
     @property
     def family(self) -> Any:
-        """Of its attributes mask_id, eos_id, end_ids, lookback, vocab_size, and block_causal_length where it has
-        one, are read: students.Family."""
+        """Of its attributes mask_id, eos_id, end_ids, lookback, vocab_size, and block_causal_length where it
+        has one, are read: students.Family."""
 
     def hidden(
         self,

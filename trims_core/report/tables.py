@@ -24,6 +24,7 @@ _CACHE_SAYS: Final = {
     "none": "every forward sees the canvas as it is, which is exact",
     "prefix": "columns before the current block keep the keys and values they had when it began",
     "dual": "columns outside the current block keep the keys and values they had when it began",
+    "exact": "finished blocks keep their keys and values, which is exact in block-causal students",
 }
 _POINT_UNITS: Final = (
     "accuracy with [95 %] of one run over problems (Wilson), TPF = tokens per forward, tokens/s: decoding"
@@ -66,7 +67,7 @@ def caches_table(task: str, found: Mapping[str, Any]) -> TextTable:
     """The same of the untuned student with every cache."""
     caption = (
         f"{task}: the untuned student with every cache (n = {found['n']}; {_POINT_UNITS}, {_load(found)});"
-        " none is exact, prefix and dual approximate"
+        " none and exact change no token, prefix and dual approximate"
     )
     return _points_grid(caption, found["caches"], found["rule"])
 

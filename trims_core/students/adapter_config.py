@@ -49,8 +49,8 @@ _ON_IF_EMPTY: Final = ("alora_invocation_tokens", "velora_config", "arrow_config
 
 
 def read_adapter_config(path: Path) -> dict[str, Any]:
-    """The settings of LoRA that an adapter's arithmetic needs, for `LoraConfig`; and `block_causal_length` of one
-    that was trained under block-causal attention, which PEFT does not know.
+    """The settings of LoRA that an adapter's arithmetic needs, for `LoraConfig`; and `block_causal_length` of
+    one that was trained under block-causal attention, which PEFT does not know.
 
     Raises:
         ConfigError: no such file, a damaged one, or a kind of adapter that would be inert or wrong here.

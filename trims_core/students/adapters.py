@@ -125,8 +125,8 @@ def _refuse_other_attention(family: Family, length: int | None, adapter_dir: Pat
     if own is not None and own != length:
         trained = "in both directions" if length is None else f"in blocks of {length}"
         raise ConfigError(
-            f"{located(adapter_dir)}: was trained under attention {trained}; the student attends in blocks of"
-            f" {own} ({BLOCK_CAUSAL} in its config.json). Expected an adapter of this student"
+            f"{located(adapter_dir)}: was trained under attention {trained}; the student attends in blocks"
+            f" of {own} ({BLOCK_CAUSAL} in its config.json). Expected an adapter of this student"
         )
 
 

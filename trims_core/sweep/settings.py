@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from trims_core.config import StudentConfig, SweepConfig, TaskConfig, TrimsConfig
 from trims_core.decoding_sections import SamplingConfig
+from trims_core.errors import ConfigError
 from trims_core.graph import Node
-from trims_core.points import CacheName, RuleName
-from trims_core.sections import OPERATIONAL, Name, Section
+from trims_core.points import WITHOUT_ERROR, CacheName, RuleName
+from trims_core.sections import LATER, OPERATIONAL, Name, Section
+from trims_core.students.config_json import BLOCK_CAUSAL
 from trims_core.students.merging import MERGE_RULE
+from trims_core.text_files import object_of
 
 
 class Decoding(Section):
@@ -44,6 +48,8 @@ class SweepSettings(Decoding):
     """Each once, the main one first."""
     multi_block_add: float | None = None
     dream_steps: int | None = None
+    pipeline_add: Annotated[float | None, LATER] = None
+    pipeline_activate: Annotated[float | None, LATER] = None
 
 
 class CellSettings(Decoding):
@@ -55,17 +61,36 @@ class CellSettings(Decoding):
     threshold: float | None = None
     multi_block_add: float | None = None
     dream_steps: int | None = None
+    pipeline_add: Annotated[float | None, LATER] = None
+    pipeline_activate: Annotated[float | None, LATER] = None
     first_number: int = 0
     """The first prompt's number, by which noise is drawn; 0 where none is."""
 
 
 def settings(config: TrimsConfig, node: Node) -> SweepSettings:
-    """Of a node: the untuned student is swept with further caches."""
+    """Of a node: the untuned student is swept with further caches.
+
+    Raises:
+        ConfigError: the untuned student is a local one that the exact cache is not defined for.
+    """
     tuned = node.params["variant"] is not None
     adapted = tuned and config.train.lora is not None
+    if not tuned and "exact" in config.sweep.caches(tuned=False):
+        _check_exact(config.student)
     return sweep_settings(
         config.sweep, config.student, config.corpus.system_prompt, tuned=tuned, adapted=adapted
     )
+
+
+def _check_exact(student: StudentConfig) -> None:
+    """Raises ConfigError unless a local student is block-causal; one of the hub is looked at when swept."""
+    path = Path(student.model) / "config.json"
+    if path.is_file() and object_of(path, "a student's config.json").get(BLOCK_CAUSAL) is None:
+        raise ConfigError(
+            f"sweep: cache exact with the untuned student: {student.model} attends in both directions, so"
+            " that every revealed token changes keys and values before it. Set sweep.untuned to false, or"
+            " another cache"
+        )
 
 
 def sweep_settings(
@@ -89,6 +114,8 @@ def sweep_settings(
         caches=sweep.caches(tuned=tuned),
         multi_block_add=sweep.multi_block_add if sweep.rule == "multi_block" else None,
         dream_steps=sweep.dream_steps if sweep.rule == "dream_official" else None,
+        pipeline_add=sweep.pipeline_add if sweep.rule == "pipelined" else None,
+        pipeline_activate=sweep.pipeline_activate if sweep.rule == "pipelined" else None,
         sampling=sweep.sampling.as_read(),
         stop_strings=sweep.stop_strings,
         gen_length=sweep.gen_length,
@@ -110,7 +137,8 @@ def cell_settings(
     if chosen.sampling.temperature > 0:
         common["first_number"] = first_number
     if threshold is not None:
-        common |= {"rule": chosen.rule, "threshold": threshold, "multi_block_add": chosen.multi_block_add}
-        # the quota of the published loop holds without a cache only
-        common["dream_steps"] = chosen.dream_steps if cache == "none" else None
+        of_rule = ("rule", "multi_block_add", "pipeline_add", "pipeline_activate")
+        common |= {"threshold": threshold, **{name: getattr(chosen, name) for name in of_rule}}
+        # the quota of the published loop does not hold with what only approximates
+        common["dream_steps"] = chosen.dream_steps if cache in WITHOUT_ERROR else None
     return CellSettings(cache=cache, **common)

@@ -42,7 +42,8 @@ class StudentTeacher(InProcessTeacher):
         if student.family.block_causal_length is not None:
             raise ConfigError(
                 f"scores.model: {config.model} attends in blocks of {student.family.block_causal_length}, and"
-                " this teacher masks a completion as a whole; expected a student that attends in both directions"
+                " this teacher masks a completion as a whole; expected a student that attends in both"
+                " directions"
             )
         return student
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trims_core.block_causal import blocks_at
 from trims_core.masking import Draws, draw, draw_seed, end_probability, standard_t
 from trims_core.training.examples import Examples
 from trims_core.training.plan import MicroBatch
@@ -57,6 +58,10 @@ class Sequences:
     def start_B(self) -> Tensor:
         """int64, first position of the answer."""
         return self.prompt_BL.sum(1)
+
+    def blocks(self, length: int) -> Tensor:
+        """int64 [B, L], the number of each position's block, from 0 where the answer begins; −1 before it."""
+        return blocks_at(torch.arange(self.target_BL.shape[1]) - self.start_B[:, None], length)
 
     def draws(self, purpose: str) -> Draws:
         """Uniform numbers by sequence, and by completion position (0 in the prompt)."""
@@ -107,7 +112,8 @@ class View:
     noisy_BL: int64, [MASK] put in. scored_BL: bool, masked positions that have a loss. weight_BL: float32,
     the weights of their cross-entropies before normalisation, 0 elsewhere. dropout_seed: seeds its dropout,
     so that a resumed or differently split run drops the same units. aligned: whether a token's prediction is
-    read where its family decodes it from; a published program reads it at the token itself.
+    read where its family decodes it from; a published program reads it at the token itself. block_BL: int64,
+    each position's block where attention is block-causal (block_causal.py); None: all see all.
     """
 
     noisy_BL: Tensor
@@ -115,6 +121,7 @@ class View:
     weight_BL: Tensor
     dropout_seed: int
     aligned: bool = True
+    block_BL: Tensor | None = None
 
 
 @dataclass(frozen=True)

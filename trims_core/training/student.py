@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trims_core.block_causal import sees
 from trims_core.students import Family
 from trims_core.training.head import head_cross_entropy
 from trims_core.training.rows import Rows, head_rows
@@ -46,7 +48,8 @@ class Denoiser(nn.Module):
         *,
         reference: bool = False,
     ) -> Any:
-        """With weights: (Σ weight·CE, CE_M without gradient). Without: Rows, all differentiable."""
+        """With weights: (Σ weight·CE, CE_M without gradient). Without: Rows, all differentiable. The
+        reference attends in both directions whatever the canvas says."""
         inner: Any = self.model
         causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
         head, at_BL = causal.get_output_embeddings(), view.scored_BL
@@ -57,16 +60,23 @@ class Denoiser(nn.Module):
         reference_MD = None
         if reference:
             with torch.no_grad(), inner.disable_adapter():
-                reference_MD = self._hidden(causal, view, attention_BL)
+                reference_MD = self._hidden(causal, replace(view, block_BL=None), attention_BL)
         return head_rows(head, hidden_MD, target_M, temperatures, reference_MD)
 
     def _hidden(self, causal: Any, view: View, attention_BL: Tensor | None) -> Tensor:
         """Last hidden states of the scored positions [M, D]."""
+        mask = attention_BL if view.block_BL is None else _seen(view.block_BL, attention_BL)
         hidden_BLD = causal.base_model(
-            input_ids=view.noisy_BL, attention_mask=attention_BL, use_cache=False
+            input_ids=view.noisy_BL, attention_mask=mask, use_cache=False
         ).last_hidden_state
         aligned_BLD = self.family.align(hidden_BLD) if view.aligned else hidden_BLD
         return aligned_BLD[view.scored_BL]
+
+
+def _seen(block_BL: Tensor, attention_BL: Tensor | None) -> Tensor:
+    """bool [B, 1, L, L]: which columns each position sees in a block-causal student, dead ones never."""
+    seen_BLL = sees(block_BL, block_BL)
+    return (seen_BLL if attention_BL is None else seen_BLL & attention_BL.bool()[:, None])[:, None]
 
 
 class TrainedStudent:

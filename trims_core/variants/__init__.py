@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Discriminator, Tag
 
 from trims_core.variants.base import Answers, EndsConfig, Order, Pads, Role, RolloutVariant, VariantConfig
+from trims_core.variants.d2f import D2fVariant
 from trims_core.variants.d3llm import D3llmVariant
 from trims_core.variants.dparallel import DParallelVariant
 from trims_core.variants.lift import GiftVariant, LiftVariant
@@ -30,12 +31,14 @@ Variant: TypeAlias = Annotated[
     | Annotated[GiftVariant, Tag("gift")]
     | Annotated[TabomVariant, Tag("tabom")]
     | Annotated[DParallelVariant, Tag("dparallel")]
-    | Annotated[D3llmVariant, Tag("d3llm")],
+    | Annotated[D3llmVariant, Tag("d3llm")]
+    | Annotated[D2fVariant, Tag("d2f")],
     Discriminator(_method),
 ]
 
 __all__ = [
     "Answers",
+    "D2fVariant",
     "D3llmVariant",
     "DParallelVariant",
     "EndsConfig",

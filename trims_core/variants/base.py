@@ -40,6 +40,8 @@ class VariantConfig(Section):
     needs: ClassVar[Role] = "examples"
     reads_loss_norm: ClassVar[bool] = False
     """Whether train.loss_norm is this method's; others divide as their papers do, over the global batch."""
+    reads_reference: ClassVar[bool] = False
+    """Whether it asks the student without its adapter, which takes an adapter."""
     baseline: ClassVar[bool] = False
     """Whether other methods are compared with it where report.compare does not say."""
 
@@ -70,6 +72,11 @@ class VariantConfig(Section):
     def reads_buckets(self) -> bool:
         """Whether it cannot be trained without a teacher's buckets."""
         return False
+
+    @property
+    def block_causal_length(self) -> int | None:
+        """Positions of a block where the student is trained to attend block by block; None: all see all."""
+        return None
 
     def own_code(self) -> dict[str, str]:
         """Fields that name code of the user's, `package.module:function`, and what they name."""

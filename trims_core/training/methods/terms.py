@@ -90,20 +90,27 @@ def masked_loss(
     totals: Totals,
     variant: VariantConfig,
     terms: Sequence[EntropyTerm] = (),
+    *,
+    soft: bool = False,
 ) -> Loss:
     """Σ weight·CE over the scored positions of a canvas, a method's own terms, and the certainty term if the
-    variant has one: one forward for all of them."""
+    variant has one: one forward for all of them.
+
+    Args:
+        soft: CE is with the predictions of the student without its adapter, not with the tokens.
+    """
     if variant.certainty:
         ramp = min(1.0, batch.progress / variant.certainty_ramp) if variant.certainty_ramp else 1.0
         weight = variant.certainty * ramp
         per_canvas = weight / len(batch.views)
         terms = (*terms, certainty_term("certainty", per_canvas, CERTAINTY_TEMPERATURE, totals))
-    if not terms:
+    if not terms and not soft:
         loss, nll_M = student.cross_entropy(batch, view, weight_BL)
         return Loss(loss, content_and_ends(batch, view, weight_BL, nll_M))
-    rows = student.rows(batch, view, [term.temperature for term in terms])
-    loss = (weight_BL[view.scored_BL] * rows.nll_M).sum()
-    parts = content_and_ends(batch, view, weight_BL, rows.nll_M)
+    rows = student.rows(batch, view, [term.temperature for term in terms], reference=soft)
+    cost_M = rows.cross_nats if soft else rows.nll_M
+    loss = (weight_BL[view.scored_BL] * cost_M).sum()
+    parts = content_and_ends(batch, view, weight_BL, cost_M)
     for term, entropy_M in zip(terms, rows.entropies, strict=True):
         value = term.of(entropy_M, rows.right_M)
         loss, parts[term.name] = loss + value, value.detach()
