@@ -42,7 +42,7 @@ READERS: Mapping[str, Mapping[str, Any]] = {
     "steps": {"train": {"max_steps": 7}},
     **{
         f"method {name}": {
-            "train": {"variants": {"a": {"method": name}}},
+            "train": {"variants": {"a": {"method": name, **({"block_length": 32} if name == "d2f" else {})}}},
             **({"rollouts": ROLLOUTS["rollouts"]} if settings.needs == "rollouts" else {}),
         }
         for name, settings in METHODS.items()
@@ -55,6 +55,7 @@ READERS: Mapping[str, Mapping[str, Any]] = {
     "ends last": {"train": {"pads": "last", "variants": {"a": {}}}},
     "own ends": {"train": {"variants": {"a": {"pads": "standard"}}}},
     "multi block": {"sweep": {"rule": "multi_block", "thresholds": [0.1]}},
+    "pipelined": {"sweep": {"rule": "pipelined", "thresholds": [0.9]}},
     "dream": {"sweep": {"rule": "dream_official", "block_length": 256, "thresholds": [0.5]}},
     "tempered": {"sweep": {"sampling": {"temperature": 0.5}}},
     "rollouts": ROLLOUTS,

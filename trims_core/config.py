@@ -384,8 +384,8 @@ class TrainConfig(TrainingConfig):
         asking = [name for name, variant in self.variants.items() if variant.reads_reference]
         if asking and self.lora is None:
             raise ValueError(
-                f"lora: null with variants.{asking[0]} (method {self.variants[asking[0]].method}): it learns from"
-                " the student without its adapter, and there is none; give lora a shape such as"
+                f"lora: null with variants.{asking[0]} (method {self.variants[asking[0]].method}): it learns"
+                " from the student without its adapter, and there is none; give lora a shape such as"
                 " {r: 32, alpha: 32}"
             )
         return self

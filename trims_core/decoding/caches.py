@@ -122,7 +122,8 @@ class KeyValueStore:
     """Keys and values of every column of every sequence in the batch, one pair of buffers per layer.
 
     Buffers are [rows, L, H, D] and made by the first forward; later ones write their columns in place. What
-    was never fed is 0, and masked where it must not be seen. `aim` says where the next forward writes; then the attention layers call `update`.
+    was never fed is 0, and masked where it must not be seen. `aim` says where the next forward writes; then
+    the attention layers call `update`.
     """
 
     def __init__(self) -> None:

@@ -92,8 +92,9 @@ class DecodeSettings:
         if set(found) != {length} and not (len(found) == 1 and found[0] < length):
             lengths = ", ".join(map(str, sorted(set(found))))
             raise ConfigError(
-                f"blocks of {lengths}: this student was trained to attend in blocks of {length}, and is decoded"
-                f" in no others; set block_length to {length}, with a rule whose blocks are of one length"
+                f"blocks of {lengths}: this student was trained to attend in blocks of {length}, and is"
+                f" decoded in no others; set block_length to {length}, with a rule whose blocks are of one"
+                " length"
             )
 
 

@@ -51,8 +51,8 @@ class GenerateOptions:
     ass_blocks: int | None = option(None, "Blocks of ass and eoser_ass (1).")
     cache: str = option(
         "auto",
-        "none, prefix or dual (approximate), exact (block-causal students); auto: exact if the student has it,"
-        " dual if the rule has it.",
+        "none, prefix or dual (approximate), exact (block-causal students); auto: exact if the student has"
+        " it, dual if the rule has it.",
     )
     gen_length: int | None = option(
         None, f"Positions of the canvas (max_new_tokens in generation_config.json, else {GEN_LENGTH})."

@@ -120,13 +120,13 @@ def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
 
 
 def _refuse_other_attention(family: Family, length: int | None, adapter_dir: Path) -> None:
-    """Raises ConfigError for an adapter on a block-causal student that was trained under another attention."""
+    """Raises ConfigError on a block-causal student for an adapter that was trained otherwise."""
     own = family.block_causal_length
     if own is not None and own != length:
         trained = "in both directions" if length is None else f"in blocks of {length}"
         raise ConfigError(
-            f"{located(adapter_dir)}: was trained under attention {trained}; the student attends in blocks"
-            f" of {own} ({BLOCK_CAUSAL} in its config.json). Expected an adapter of this student"
+            f"{located(adapter_dir)}: was trained under attention {trained}; the student attends in"
+            f" blocks of {own} ({BLOCK_CAUSAL} in its config.json). Expected an adapter of this student"
         )
 
 

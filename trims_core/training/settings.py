@@ -147,8 +147,8 @@ def _check_given(folder: Path, lora: LoraSettings | None, variant: VariantConfig
     if blocks is not None and blocks != variant.block_causal_length:
         raise ConfigError(
             f"train.init_adapter: {folder} was trained to attend in blocks of {blocks}, method"
-            f" {variant.method} trains {_attention(variant)}; expected an adapter of the same attention, or of"
-            " one in both directions"
+            f" {variant.method} trains {_attention(variant)}; expected an adapter of the same attention, or"
+            " one of attention in both directions"
         )
 
 

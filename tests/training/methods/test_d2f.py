@@ -1,4 +1,4 @@
-"""D2F against its published program's matrices, sets, losses and gradients, and what its own rules promise."""
+"""D2F against its published program's matrices, sets, losses and gradients, and what its rules promise."""
 
 from __future__ import annotations
 

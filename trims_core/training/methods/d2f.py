@@ -10,8 +10,8 @@ Hard labels (`self_align: false`): −log p_i(x_i) in place of the sum.
 
 Ours, as published with `compat`: n is the answer's own number of blocks (published: that of the micro-batch's
 longest answer), and blocks of nothing but ends have no loss (published: an exclusion that is written as a
-comparison excludes nothing); they stay hidden from the teacher, whom they would tell the length. Ends are hidden
-on every canvas, so that their p is 1.
+comparison excludes nothing); they stay hidden from the teacher, whom they would tell the length. Ends are
+hidden on every canvas, so that their p is 1.
 
 Shape legend: B sequences, L padded length, N blocks of the longest answer.
 """
