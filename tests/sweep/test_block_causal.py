@@ -172,6 +172,14 @@ def test_an_untuned_student_is_not_swept_with_the_exact_cache(world: Path) -> No
         made(config, until="sweep/untuned")
 
 
+def test_rollouts_of_an_untuned_student_have_no_exact_cache(world: Path) -> None:
+    rollouts = json.dumps({"grader": "demo", "gen_length": 16, "block_length": 8, "cache": "exact"})
+    variants = json.dumps({"tabom": {"method": "tabom"}})
+    config = config_of(world, f"rollouts={rollouts}", f"train.variants={variants}")
+    with pytest.raises(ConfigError, match="rollouts: cache exact with the untuned student"):
+        made(config, until="rollouts/untuned")
+
+
 REST = {
     "name": "d2f",
     "corpus": {"path": "a.jsonl"},

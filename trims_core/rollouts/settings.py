@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from trims_core.block_causal import check_exact_cache
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.decoding_sections import RolloutsConfig, SamplingConfig
 from trims_core.graph import Node
@@ -48,8 +49,14 @@ class UnitSettings(Decoding):
 
 
 def settings(config: TrimsConfig, _node: Node | None = None) -> RolloutsSettings:
-    """From the sections rollouts and student."""
+    """From the sections rollouts and student.
+
+    Raises:
+        ConfigError: the student is a local one that the exact cache is not defined for.
+    """
     chosen = config.given_rollouts
+    if chosen.cache == "exact":
+        check_exact_cache(config.student.model, "rollouts")
     return RolloutsSettings(
         rule=None if chosen.threshold is None else chosen.rule,
         threshold=chosen.threshold,

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from trims_core.block_causal import BLOCK_CAUSAL
 from trims_core.errors import ConfigError
 from trims_core.paths import located
-from trims_core.students.config_json import BLOCK_CAUSAL, COUNT, FLAG, Kind, is_number
+from trims_core.students.config_json import COUNT, FLAG, Kind, is_number
 from trims_core.text_files import object_of
 
 ADAPTER_CONFIG_NAME: Final = "adapter_config.json"

@@ -21,10 +21,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
+from trims_core.block_causal import BLOCK_CAUSAL
 from trims_core.errors import ConfigError
 from trims_core.paths import located
 from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME, read_adapter_config
-from trims_core.students.config_json import BLOCK_CAUSAL
 from trims_core.students.family import Family
 from trims_core.students.tensor_files import is_wide_float, read_tensors, write_tensors
 from trims_core.text_files import DAMAGED

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from trims_core.block_causal import BLOCK_CAUSAL
 from trims_core.errors import ConfigError
 
 
@@ -47,9 +48,6 @@ TOKENS: Final = Kind(
     ),
 )
 
-BLOCK_CAUSAL: Final = "block_causal_length"
-"""What config.json, and an adapter's, calls the length of a block whose positions see their own block, those
-before it and the prompt alone; absent where all see all."""
 _SPECIAL: Final = {
     **dict.fromkeys(("mask_token_id", "eot_token_id", "bos_token_id", "pad_token_id"), TOKEN),
     BLOCK_CAUSAL: COUNT,

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
+from trims_core.block_causal import BLOCK_CAUSAL
 from trims_core.errors import ConfigError
 from trims_core.paths import located
 from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME
-from trims_core.students.config_json import BLOCK_CAUSAL, refuse_ids_beyond
+from trims_core.students.config_json import refuse_ids_beyond
 from trims_core.text_files import DAMAGED, object_of
 
 if TYPE_CHECKING:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
+from trims_core.block_causal import check_exact_cache
 from trims_core.config import StudentConfig, SweepConfig, TaskConfig, TrimsConfig
 from trims_core.decoding_sections import SamplingConfig
-from trims_core.errors import ConfigError
 from trims_core.graph import Node
 from trims_core.points import WITHOUT_ERROR, CacheName, RuleName
 from trims_core.sections import LATER, OPERATIONAL, Name, Section
-from trims_core.students.config_json import BLOCK_CAUSAL
 from trims_core.students.merging import MERGE_RULE
-from trims_core.text_files import object_of
 
 
 class Decoding(Section):
@@ -76,21 +73,10 @@ def settings(config: TrimsConfig, node: Node) -> SweepSettings:
     tuned = node.params["variant"] is not None
     adapted = tuned and config.train.lora is not None
     if not tuned and "exact" in config.sweep.caches(tuned=False):
-        _check_exact(config.student)
+        check_exact_cache(config.student.model, "sweep (untuned: true)")
     return sweep_settings(
         config.sweep, config.student, config.corpus.system_prompt, tuned=tuned, adapted=adapted
     )
-
-
-def _check_exact(student: StudentConfig) -> None:
-    """Raises ConfigError unless a local student is block-causal; one of the hub is looked at when swept."""
-    path = Path(student.model) / "config.json"
-    if path.is_file() and object_of(path, "a student's config.json").get(BLOCK_CAUSAL) is None:
-        raise ConfigError(
-            f"sweep: cache exact with the untuned student: {student.model} attends in both directions, so"
-            " that every revealed token changes keys and values before it. Set sweep.untuned to false, or"
-            " another cache"
-        )
 
 
 def sweep_settings(

@@ -82,7 +82,8 @@ def _loading(base: str, *, whole: bool, blocks: int | None) -> str:
         return f"{others}\nor, without remote code:\n{ours}".replace("BASE", base)
     return (
         f"Attention is block-causal, in blocks of {blocks} behind the prompt (`block_causal_length`)."
-        f" Programs that attend in both directions load the weights and give other answers; this one obeys:\n{ours}"
+        " Programs that attend in both directions load the weights and give other answers; this one"
+        f" obeys:\n{ours}"
     ).replace("BASE", base)
 
 

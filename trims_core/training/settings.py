@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from trims_core.block_causal import BLOCK_CAUSAL
 from trims_core.config import LoraSettings, StudentConfig, TrainConfig, TrainingConfig, TrimsConfig
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
@@ -19,7 +20,6 @@ from trims_core.students.adapter_config import (
     ADAPTER_WEIGHTS_NAME,
     read_adapter_config,
 )
-from trims_core.students.config_json import BLOCK_CAUSAL
 from trims_core.students.tensor_files import tensor_names
 from trims_core.training.zero import deepspeed_settings, zero_stage
 from trims_core.user_code import source_file

@@ -209,6 +209,18 @@ def test_ends_are_hidden_and_learned_only_beside_content():
         assert (batch.view.weight_BL[~batch.view.scored_BL] == 0).all()
 
 
+def test_a_hidden_end_of_turn_is_learned_wherever_it_stands():
+    sequences = rollout_sequences(n_rows=60, n_ends=6)
+    context = rollout_context()
+    hidden = replace(context, ends=context.ends.model_copy(update={"hide_end_of_turn": True}))
+    first_BL = sequences.end_BL & (sequences.end_BL.cumsum(1) == 1)
+    boundary_B = sequences.content_BL.sum(1) % 4 == 0
+    assert boundary_B.any()
+    scored = [D2f(D2fVariant(block_length=4), c).batch(sequences).view.scored_BL for c in (context, hidden)]
+    assert not scored[0][boundary_B][first_BL[boundary_B]].any()
+    assert scored[1][first_BL].all() and not (scored[1] & sequences.end_BL)[:, -2:].all()
+
+
 def test_a_block_behind_the_content_is_worth_1():
     ratio_BN = torch.tensor([[0.25, 0.5]])
     block_BL = torch.tensor([[-1, 0, 1, 2, 7]])

@@ -80,7 +80,7 @@ class D2f:
         ends_BL = sequences.masked_ends(context.ends, context.train.mask_epsilon)
         learned_BL = sequences.end_BL
         if not variant.compat:
-            n_blocks_B = count_blocks(block_BL, sequences.content_BL)
+            n_blocks_B = count_blocks(block_BL, sequences.content_BL | self._end_of_turn(sequences))
             learned_BL = learned_BL & (block_BL < n_blocks_B[:, None])
         # 2. what the student sees, block by block
         view = plain_view(sequences, context, hidden_BL, hidden_BL, ends_BL)
@@ -90,6 +90,11 @@ class D2f:
         weight_BL = torch.where(hidden_BL, view.weight_BL / p_BL, view.weight_BL) * scored_BL
         view = replace(view, scored_BL=scored_BL, weight_BL=weight_BL, block_BL=block_BL)
         return sequences.batch([view], {"n_masked": int(hidden_BL.sum()), "n_ends": int(learned_BL.sum())})
+
+    def _end_of_turn(self, sequences: Sequences) -> Tensor:
+        """bool [B, L], where it stands among the ends."""
+        first_BL = sequences.end_BL & (sequences.end_BL.cumsum(1) == 1)
+        return first_BL & self._context.ends.hide_end_of_turn
 
     def losses(self, student: TrainedStudent, batch: Batch, totals: Totals) -> Iterator[Loss]:
         """Cross-entropy with the teacher, or with the answer."""
