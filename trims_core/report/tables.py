@@ -67,7 +67,7 @@ def caches_table(task: str, found: Mapping[str, Any]) -> TextTable:
     """The same of the untuned student with every cache."""
     caption = (
         f"{task}: the untuned student with every cache (n = {found['n']}; {_POINT_UNITS}, {_load(found)});"
-        " none and exact change no token, prefix and dual approximate"
+        " none is exact, prefix and dual approximate"
     )
     return _points_grid(caption, found["caches"], found["rule"])
 

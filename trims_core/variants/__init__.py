@@ -31,8 +31,8 @@ Variant: TypeAlias = Annotated[
     | Annotated[GiftVariant, Tag("gift")]
     | Annotated[TabomVariant, Tag("tabom")]
     | Annotated[DParallelVariant, Tag("dparallel")]
-    | Annotated[D3llmVariant, Tag("d3llm")]
-    | Annotated[D2fVariant, Tag("d2f")],
+    | Annotated[D2fVariant, Tag("d2f")]
+    | Annotated[D3llmVariant, Tag("d3llm")],
     Discriminator(_method),
 ]
 
