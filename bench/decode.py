@@ -57,7 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="0: leave torch's number")
     parser.add_argument("--canvas", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--caches", nargs="+", choices=tuple(CACHES), default=list(CACHES))
+    parser.add_argument("--caches", nargs="+", choices=tuple(LIMITS), default=list(LIMITS))
     parser.add_argument("--prompt", type=int, default=100)
     parser.add_argument("--per-forward", type=int, default=4)
     parser.add_argument("--batches", type=int, nargs="*", default=[8])

@@ -201,6 +201,9 @@ def _merge(student_config: StudentConfig, artifact: Artifact, out: Path, dtype: 
         )
     same = found.dtype == student_config.dtype and not student_config.load_in_4bit
     about = f"{found.dtype}, {'as' if same else 'not as'} measured in sweeps"
+    blocks = student.family.block_causal_length
+    if blocks is not None:
+        about += f"; attention is block-causal in blocks of {blocks}, which programs of others do not know"
     own_template = template_text(student_config, "student")
     if own_template is not None:  # so that the copy's prompts are those of the training
         student.tokenizer.chat_template = own_template

@@ -47,7 +47,7 @@ ROUNDS: Mapping[str, Any] = {
     "block_length": 64,
     "grader": "demo",
 }
-OWN: Mapping[str, Mapping[str, Any]] = {"cj_grpo": {"rollouts": ROUNDS}}
+OWN: Mapping[str, Mapping[str, Any]] = {"cj_grpo": {"rollouts": ROUNDS}, "d2f": {"block_length": 32}}
 """What a method cannot do without."""
 
 
@@ -74,6 +74,7 @@ READERS: Mapping[str, Mapping[str, Any]] = {
     "ends last": {"train": {"pads": "last", "variants": {"a": {}}}},
     "own ends": {"train": {"variants": {"a": {"pads": "standard"}}}},
     "multi block": {"sweep": {"rule": "multi_block", "thresholds": [0.1]}},
+    "pipelined": {"sweep": {"rule": "pipelined", "thresholds": [0.9]}},
     "dream": {"sweep": {"rule": "dream_official", "block_length": 256, "thresholds": [0.5]}},
     "ends held back": {"sweep": {"rule": "eoser", "thresholds": [8]}},
     "tempered": {"sweep": {"sampling": {"temperature": 0.5}}},

@@ -436,9 +436,9 @@ class SweepConfig(Section):
 
     tasks: dict[Name, TaskConfig] = Field(min_length=1)
     rule: RuleName = "threshold"
-    """The reveal rule that `thresholds` belong to: a confidence (threshold, dream_official), a factor
-    (factor, factor_compat), an entropy in nats (entropy, multi_block), or a number of forwards (steps, eoser,
-    ass, eoser_ass; the last two take ⌊log2 gen_length⌋ and no other)."""
+    """The reveal rule that `thresholds` belong to: a confidence (threshold, pipelined, dream_official), a
+    factor (factor, factor_compat), an entropy in nats (entropy, multi_block), or a number of forwards (steps,
+    eoser, ass, eoser_ass; the last two take ⌊log2 gen_length⌋ and no other)."""
     thresholds: Annotated[tuple[float, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (
         0.9,
         0.8,
@@ -451,12 +451,18 @@ class SweepConfig(Section):
     dream_steps: Annotated[int, Field(ge=1)] | None = None
     """gen_length / dream_steps is the quota per forward (default: 32, as published); read with rule:
     dream_official and cache: none."""
+    pipeline_add: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """The same for rule: pipelined; a program's published values go by task, 0.1 to 0.9."""
+    pipeline_activate: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Revealed share of a block from which on the next reveals at least one position per forward; read with
+    rule: pipelined."""
     gamma_min: Annotated[Fraction | None, LATER] = None
     """What the confidence of end tokens is first multiplied by (default: as published for decoding, 0.4 with
     eoser, 0.01 with eoser_ass); read with these."""
     cache: CacheName = "none"
     """Keys and values kept between forwards: none (exact), those before the block (prefix), or on both sides
-    of it (dual). Caches approximate; all methods are compared with this one."""
+    of it (dual), which both approximate, or all that is final (exact: for block-causal students alone, which
+    method d2f trains). All methods are compared with this one."""
     compare_caches: Annotated[tuple[CacheName, ...], BeforeValidator(as_tuple)] = ()
     """Further caches with which the untuned student alone is swept, for the report's grid."""
     sampling: SamplingConfig = SamplingConfig()
@@ -585,6 +591,7 @@ class TrimsConfig(Section):
         if "untuned" in self.train.variants:
             problems.append("train.variants: the name 'untuned' is taken by the student before training")
         problems += self._wrong_pairs()
+        problems += self._wrong_blocks()
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -627,6 +634,23 @@ class TrimsConfig(Section):
                 yield (
                     f"{method} is trained on the student's own answers, and there is no section rollouts;"
                     " add one with rollouts.grader (docs/methods.md)"
+                )
+
+    def _wrong_blocks(self) -> Iterator[str]:
+        """Variants whose attention the sweep's settings do not fit."""
+        sweep = self.sweep
+        for name, variant in self.train.variants.items():
+            method, length = f"train.variants.{name} (method {variant.method})", variant.block_causal_length
+            if length is None and "exact" in sweep.caches(tuned=True):
+                yield (
+                    f"sweep.cache exact with {method}: its student attends in both directions, so that every"
+                    " revealed token changes keys and values before it; use another cache, or sweep"
+                    " block-causal students (method d2f) in a run of their own"
+                )
+            if length is not None and length != sweep.block_length:
+                yield (
+                    f"{method} attends in blocks of {length}, and sweep.block_length is"
+                    f" {sweep.block_length}: set both to the same"
                 )
 
     def _wrong_pairs(self) -> list[str]:

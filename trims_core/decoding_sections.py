@@ -8,7 +8,15 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from trims_core.errors import ConfigError
-from trims_core.points import MEANINGS, NO_BLOCKS, CacheName, RuleName, undefined_number
+from trims_core.points import (
+    MEANINGS,
+    NO_BLOCKS,
+    SEVERAL_BLOCKS,
+    WITHOUT_ERROR,
+    CacheName,
+    RuleName,
+    undefined_number,
+)
 from trims_core.reward_weights import RewardsConfig
 from trims_core.sections import LATER, OPERATIONAL, Fraction, Section, as_tuple
 from trims_core.user_code import split_path
@@ -146,8 +154,12 @@ def undefined_pairs(
         points: its thresholds, each in the range that it has on some canvas.
     """
     stores = next((cache for cache in caches if cache != "none"), None)
-    if stores and rule == "multi_block":
-        yield f"rule multi_block with cache {stores}: several blocks are open; use cache none"
+    approximates = next((cache for cache in caches if cache not in WITHOUT_ERROR), None)
+    if approximates and rule in SEVERAL_BLOCKS:
+        yield (
+            f"rule {rule} with cache {approximates}: several blocks are open; use cache none, or exact with a"
+            " block-causal student"
+        )
     if stores and sampling.guidance:
         yield f"sampling.guidance with cache {stores}: not defined; use cache none"
     if sampling.begin_suppress and rule in ("entropy", "multi_block"):
@@ -155,8 +167,9 @@ def undefined_pairs(
             f"sampling.begin_suppress with rule {rule}: it sets confidences to 0 and this rule goes"
             " by entropies; use sampling.suppress, or another rule"
         )
-    if rule == "dream_official" and "none" in caches and block_length != gen_length:
-        yield f"rule dream_official with cache none: set block_length to gen_length ({gen_length})"
+    exact = next((cache for cache in caches if cache in WITHOUT_ERROR), None)
+    if rule == "dream_official" and exact and block_length != gen_length:
+        yield f"rule dream_official with cache {exact}: set block_length to gen_length ({gen_length})"
     if rule is not None:
         wrong = (undefined_number(rule, number, gen_length, block_length) for number in points)
         yield from filter(None, wrong)

@@ -16,13 +16,18 @@ RuleName: TypeAlias = Literal[
     "factor_compat",
     "entropy",
     "multi_block",
+    "pipelined",
     "dream_official",
     "steps",
     "eoser",
     "ass",
     "eoser_ass",
 ]
-CacheName: TypeAlias = Literal["none", "prefix", "dual"]
+CacheName: TypeAlias = Literal["none", "prefix", "dual", "exact"]
+WITHOUT_ERROR: Final[frozenset[CacheName]] = frozenset({"none", "exact"})
+"""Caches that change no token; exact is defined for block-causal students alone."""
+SEVERAL_BLOCKS: Final[frozenset[RuleName]] = frozenset({"multi_block", "pipelined"})
+"""Rules that work on several blocks at once."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,12 @@ MEANINGS: Final[Mapping[RuleName, PointMeaning]] = {
         low_included=True,
         rising=True,
         unit=" nats",
+    ),
+    "pipelined": PointMeaning(
+        "threshold",
+        "of several open blocks every position whose confidence exceeds the threshold, and of those whose"
+        " predecessor is almost done at least one",
+        *_PROBABILITY,
     ),
     "dream_official": PointMeaning(
         "threshold",

@@ -24,12 +24,16 @@ from trims_core.decoding import (
     decode,
 )
 from trims_core.errors import ConfigError
+from trims_core.points import SEVERAL_BLOCKS
 
 PROMPTS = [[(7 * i + j) % 29 + 1 for j in range(2 + 5 * i % 13)] for i in range(9)]
 
 
 PAIRS = [
-    (rule, cache) for rule in RULES for cache in CACHES if not (rule == "multi_block" and cache != "none")
+    (rule, cache)
+    for rule in RULES
+    for cache in ("none", "prefix", "dual")
+    if not (rule in SEVERAL_BLOCKS and cache != "none")
 ]
 """What is defined; the other pairs are refused."""
 

@@ -52,7 +52,9 @@ class Told:
         """As TrainedStudent's."""
         return nullcontext()
 
-    def rows(self, batch: Batch, view: View, temperatures: Sequence[float] = ()) -> Rows:
+    def rows(
+        self, batch: Batch, view: View, temperatures: Sequence[float] = (), *, reference: bool = False
+    ) -> Rows:
         """As TrainedStudent's."""
         shown_BL = self._log_p_BL if self._entropy_BL is None else self._entropy_BL
         found_M = shown_BL[view.scored_BL]

@@ -17,6 +17,7 @@ from trims_core.decoding import (
     Eoser,
     Factor,
     MultiBlock,
+    Pipelined,
     RevealRule,
     Threshold,
     TopK,
@@ -33,6 +34,7 @@ DEFAULTS: dict[str, RevealRule] = {
     "factor_compat": Factor(1.0, compat=True),
     "entropy": EntropyThreshold(0.5),
     "multi_block": MultiBlock(0.5, 0.1),
+    "pipelined": Pipelined(0.9, 0.7, 0.95),
     "eoser": Eoser(TopK(64), 0.4),
     "ass": Ass(1),
     "eoser_ass": Eoser(Ass(1), 0.01),
@@ -48,6 +50,8 @@ def test_every_rule_name_makes_its_rule_with_its_defaults(name: str) -> None:
 
 def test_given_values_replace_the_defaults() -> None:
     assert make_rule("multi_block", {"threshold": 0.3, "add": 0.5}, 64) == MultiBlock(0.3, 0.5)
+    given = {"threshold": 0.8, "add": 0.1, "activate": 0.5}
+    assert make_rule("pipelined", given, 64) == Pipelined(0.8, 0.1, 0.5)
     assert make_rule("eoser", {"steps": 8, "gamma_min": 0.0}, 64) == Eoser(TopK(8), 0.0)
     assert make_rule("dream_official", {"threshold": 0.8, "steps": 4}, 64) == DreamThreshold(0.8, 4)
 

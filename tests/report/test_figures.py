@@ -62,7 +62,7 @@ def test_methods_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_caches_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None:
     found = cache_looks(list(get_args(CacheName)), theme)
-    assert len({look.colour for look in found.values()}) == len({look.marker for look in found.values()}) == 3
+    assert len({look.colour for look in found.values()}) == len({look.marker for look in found.values()}) == 4
     assert all(contrast(look.colour, theme.ground) >= 3 for look in found.values())
 
 

@@ -17,6 +17,7 @@ from trims_core.decoding import (
     Eoser,
     Factor,
     MultiBlock,
+    Pipelined,
     RevealRule,
     Sampling,
     Threshold,
@@ -54,6 +55,11 @@ def cells(chosen: SweepSettings) -> list[CellSettings]:
         ({"rule": "factor_compat"}, Factor(0.5, compat=True)),
         ({"rule": "entropy"}, EntropyThreshold(0.5)),
         ({"rule": "multi_block", "multi_block_add": 0.25}, MultiBlock(0.5, add=0.25)),
+        ({"rule": "pipelined", "multi_block_add": 0.25}, Pipelined(0.5)),
+        (
+            {"rule": "pipelined", "pipeline_add": 0.3, "pipeline_activate": 0.6},
+            Pipelined(0.5, add=0.3, activate=0.6),
+        ),
         (
             {"rule": "dream_official", "dream_steps": 8, "block_length": 32},
             DreamThreshold(0.5, 8),

@@ -30,6 +30,7 @@ def fields(
         {"tasks": {"other": {"benchmark": "demo", "limit": 3}}},
         {"thresholds": [0.5, 0.7]},
         {"multi_block_add": 0.5},
+        {"pipeline_add": 0.5, "pipeline_activate": 0.5},
         {"dream_steps": 8},
         {"gamma_min": 0.5},
         {"sampling": {"seed": 3}},
@@ -59,6 +60,10 @@ def test_what_a_cell_reads_is_in_its_key(settings: dict[str, Any]) -> None:
 
 def test_what_a_rule_alone_reads_is_in_the_keys_of_that_rule() -> None:
     assert fields(rule="multi_block") != fields(rule="multi_block", multi_block_add=0.5)
+    pipelined = fields(rule="pipelined")
+    assert pipelined != fields(rule="pipelined", pipeline_add=0.5) != fields()
+    assert pipelined != fields(rule="pipelined", pipeline_activate=0.5)
+    assert not {"pipeline_add", "pipeline_activate"} & fields().keys()
     dream: dict[str, Any] = {"rule": "dream_official"}
     assert fields(**dream) != fields(**dream, dream_steps=8)
     assert fields(cache="dual", **dream) == fields(cache="dual", **dream, dream_steps=8)

@@ -167,6 +167,7 @@ def test_a_method_of_two_passes_takes_twice_as_long_a_step_and_half_the_steps_of
         ("llada-dparallel", "llada-8b", 7473),
         ("llada-d3llm", "llada-8b", 7473),
         ("llada-tad", "llada-8b", 7473),
+        ("llada-d2f", "llada-8b", 7473),
     ],
 )
 def test_the_recipes_for_eight_gpus_name_their_computed_memory_and_time(

@@ -96,6 +96,24 @@ def test_the_divergence_from_a_distribution_itself_is_zero_with_zero_gradients()
     assert gradient.abs().max() < 1e-5
 
 
+def test_the_cross_entropy_with_the_reference_is_the_dense_one():
+    head, hidden_MD, target_M, _ = problem(bias=True)
+    reference_MD = other_hidden(hidden_MD)
+    rows = head_rows(head, hidden_MD, target_M, (), reference_MD, 5)
+    dense_M = functional.cross_entropy(
+        head(hidden_MD), head(reference_MD).softmax(1).detach(), reduction="none"
+    )
+    torch.testing.assert_close(rows.cross_nats, dense_M, rtol=1e-5, atol=1e-5)
+    wanted = [hidden_MD, *head.parameters()]
+    pairs = zip(
+        gradients(mixed([rows.cross_nats]), *wanted), gradients(mixed([dense_M]), *wanted), strict=True
+    )
+    assert all(relative(*pair) < 1e-4 for pair in pairs)
+    assert not rows.reference_entropy_M.requires_grad
+    with pytest.raises(ValueError, match="no reference among these rows"):
+        _ = head_rows(head, hidden_MD, target_M).cross_nats
+
+
 def test_rows_of_a_frozen_head_and_of_logits_of_any_size_stay_finite():
     head, hidden_MD, target_M, _ = problem()
     head.requires_grad_(False)

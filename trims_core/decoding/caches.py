@@ -1,30 +1,36 @@
 """Which columns a forward is fed, and the keys and values of the columns it is not.
 
 Every policy is the same loop with another choice of columns: what is fed has its keys and values written in
-place, and attends to those of all columns. Where a block begins, everything is fed once ("warm").
+place, and attends to those of all columns. Prefix and dual feed everything where a block begins ("warm");
+exact feeds a column until it is final, for students whose final columns never change.
 
-Source: Fast-dLLM (arXiv 2505.22618), prefix and dual cache; method notes §5.
+Source: Fast-dLLM (arXiv 2505.22618), prefix and dual cache; D2F (arXiv 2508.09192), exact; method notes §5.
 Shapes: B sequences, Q fed columns, L all columns, H heads, D head width.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 
+if TYPE_CHECKING:
+    from trims_core.decoding.proposals import Progress
+
 
 class CachePolicy(Protocol):
-    """What is fed after the first forward of a block."""
+    """What is fed."""
 
     name: ClassVar[str]
     stores: ClassVar[bool]
     """Whether keys and values outlive a forward."""
+    approximates: ClassVar[bool]
+    """Whether what is kept may differ from what a forward of everything would give."""
 
-    def feed(self, block_B2: torch.Tensor, gen_length: int) -> torch.Tensor | None:
-        """int64 [B, 2]: first canvas position fed and the one behind the last, for sequences whose current
-        block is `block_B2`; None where prompt and canvas are always fed whole."""
+    def feed(self, progress: Progress, candidate_BG: torch.Tensor) -> torch.Tensor | None:
+        """int64 [B, 2]: first canvas position fed and the one behind the last; a first one below 0 means
+        everything up to the last. None where prompt and canvas are always fed whole."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,10 @@ class NoCache:
 
     name: ClassVar[str] = "none"
     stores: ClassVar[bool] = False
+    approximates: ClassVar[bool] = False
 
-    def feed(self, block_B2: torch.Tensor, gen_length: int) -> torch.Tensor | None:
-        del block_B2, gen_length
+    def feed(self, progress: Progress, candidate_BG: torch.Tensor) -> torch.Tensor | None:
+        del progress, candidate_BG
         return None
 
 
@@ -46,9 +53,13 @@ class PrefixCache:
 
     name: ClassVar[str] = "prefix"
     stores: ClassVar[bool] = True
+    approximates: ClassVar[bool] = True
 
-    def feed(self, block_B2: torch.Tensor, gen_length: int) -> torch.Tensor | None:
-        return torch.stack((block_B2[:, 0], torch.full_like(block_B2[:, 0], gen_length)), dim=1)
+    def feed(self, progress: Progress, candidate_BG: torch.Tensor) -> torch.Tensor | None:
+        del candidate_BG
+        start_B = progress.block_range_B2[:, 0]
+        end_B = torch.full_like(start_B, progress.gen_length)
+        return _after_warm(progress, torch.stack((start_B, end_B), dim=1))
 
 
 @dataclass(frozen=True)
@@ -58,14 +69,41 @@ class DualCache:
 
     name: ClassVar[str] = "dual"
     stores: ClassVar[bool] = True
+    approximates: ClassVar[bool] = True
 
-    def feed(self, block_B2: torch.Tensor, gen_length: int) -> torch.Tensor | None:
-        del gen_length
-        return block_B2
+    def feed(self, progress: Progress, candidate_BG: torch.Tensor) -> torch.Tensor | None:
+        del candidate_BG
+        return _after_warm(progress, progress.block_range_B2)
 
 
-CACHES: dict[str, CachePolicy] = {policy.name: policy for policy in (NoCache(), PrefixCache(), DualCache())}
+@dataclass(frozen=True)
+class ExactCache:
+    """Feeds the prompt once, and every block from when it is open until it has been fed finished behind
+    finished blocks. Exact for block-causal students, and refused for others: no column of theirs is final."""
+
+    name: ClassVar[str] = "exact"
+    stores: ClassVar[bool] = True
+    approximates: ClassVar[bool] = False
+
+    def feed(self, progress: Progress, candidate_BG: torch.Tensor) -> torch.Tensor | None:
+        length = progress.block_lengths[0]
+        # blocks before the last forward's current one were finished when it fed them
+        start_B = progress.last_block_B * length
+        place_G = torch.arange(1, progress.gen_length + 1, device=start_B.device)
+        open_B = ((place_G * candidate_BG).amax(dim=1) + length - 1) // length
+        return torch.stack((start_B, open_B * length), dim=1)
+
+
+CACHES: dict[str, CachePolicy] = {
+    policy.name: policy for policy in (NoCache(), PrefixCache(), DualCache(), ExactCache())
+}
 """The policies by the names used in settings."""
+
+
+def _after_warm(progress: Progress, range_B2: torch.Tensor) -> torch.Tensor:
+    """The ranges, and everything where a block begins."""
+    whole_2 = torch.tensor([-1, progress.gen_length], device=range_B2.device)
+    return torch.where((progress.block_step_B == 0)[:, None], whole_2, range_B2)
 
 
 @dataclass(frozen=True)
@@ -83,8 +121,9 @@ class Feed:
 class KeyValueStore:
     """Keys and values of every column of every sequence in the batch, one pair of buffers per layer.
 
-    Buffers are [rows, L, H, D] and made by the first whole forward; later forwards write their columns in
-    place. `aim` says where the next forward writes; then the attention layers call `update`.
+    Buffers are [rows, L, H, D] and made by the first forward; later ones write their columns in place. What
+    was never fed is 0, and masked where it must not be seen. `aim` says where the next forward writes; then
+    the attention layers call `update`.
     """
 
     def __init__(self) -> None:
@@ -129,7 +168,7 @@ class KeyValueStore:
 
     def _new(self, like_BHQD: torch.Tensor) -> torch.Tensor:
         n_heads, width = like_BHQD.shape[1], like_BHQD.shape[3]
-        return like_BHQD.new_empty(self._n_rows, self._width, n_heads, width)
+        return like_BHQD.new_zeros(self._n_rows, self._width, n_heads, width)
 
     def _write(self, buffer: torch.Tensor, fresh_BQHD: torch.Tensor) -> torch.Tensor:
         feed = self._feed
@@ -147,4 +186,4 @@ class KeyValueStore:
 
 
 def _with_rows(buffer: torch.Tensor, n_rows: int) -> torch.Tensor:
-    return torch.cat((buffer, buffer.new_empty(n_rows, *buffer.shape[1:])))
+    return torch.cat((buffer, buffer.new_zeros(n_rows, *buffer.shape[1:])))

@@ -68,12 +68,19 @@ class Canvas:
     """A batch of canvases: rows enter with a prompt and leave finished; it knows blocks, not reveal rules."""
 
     def __init__(
-        self, block_lengths: Sequence[int], mask_id: int, device: torch.device, store: KeyValueStore | None
+        self,
+        block_lengths: Sequence[int],
+        mask_id: int,
+        device: torch.device,
+        store: KeyValueStore | None,
+        *,
+        cached: bool,
     ) -> None:
         self.gen_length = sum(block_lengths)
         self.block_lengths = tuple(block_lengths)
         self.store = store
         """Keys and values of the present rows; kept in step with them."""
+        self._cached = cached
         ends = torch.tensor(self.block_lengths, device=device).cumsum(0)
         self._ranges_K2 = torch.stack((ends - torch.tensor(self.block_lengths, device=device), ends), dim=1)
         self._block_G = torch.repeat_interleave(
@@ -124,16 +131,17 @@ class Canvas:
     def progress(self) -> Progress:
         """Where every sequence stands; a current block entered just now starts with step 0."""
         rows = self._rows
-        block_B = self._block_G[rows.masked_BG.int().argmax(dim=1)]
-        rows.block_step_B = torch.where(block_B == rows.block_B, rows.block_step_B, 0)
+        block_B, last_block_B = self._block_G[rows.masked_BG.int().argmax(dim=1)], rows.block_B
+        rows.block_step_B = torch.where(block_B == last_block_B, rows.block_step_B, 0)
         rows.block_B = block_B
         return Progress(
             masked_BG=rows.masked_BG,
             block_range_B2=self._ranges_K2[block_B],
             block_step_B=rows.block_step_B,
             step_B=rows.n_forwards_B,
+            last_block_B=last_block_B,
             block_lengths=self.block_lengths,
-            cached=self.store is not None,
+            cached=self._cached,
         )
 
     def reveal(self, chosen_BG: torch.Tensor, proposals: Proposals) -> None:

@@ -18,6 +18,7 @@ import torch
 from trims_core.decoding.proposals import Progress, Proposals
 from trims_core.decoding.rules import RevealRule, first, rank
 from trims_core.errors import ConfigError
+from trims_core.points import WITHOUT_ERROR
 
 _LAST_NOISE: Final = 1e-3
 
@@ -30,7 +31,7 @@ class _DreamRule(RevealRule):
 
     def check(self, gen_length: int, block_length: int, cache: str) -> None:
         super().check(gen_length, block_length, cache)
-        if cache == "none" and block_length != gen_length:
+        if cache in WITHOUT_ERROR and block_length != gen_length:
             raise ConfigError(
                 f"dream_official without cache on blocks of {block_length}: not defined, because that loop"
                 f" has no blocks; set block_length to gen_length ({gen_length})"

@@ -27,7 +27,7 @@ import torch
 
 from trims_core.decoding.caches import CachePolicy, KeyValueStore, NoCache
 from trims_core.decoding.canvas import Canvas, Decoded
-from trims_core.decoding.forwards import candidate_logits
+from trims_core.decoding.forwards import block_causal_length, candidate_logits
 from trims_core.decoding.proposals import Proposals, propose
 from trims_core.decoding.protocol import Denoiser
 from trims_core.decoding.rules import RevealRule, first
@@ -76,6 +76,27 @@ class DecodeSettings:
             )
         self.rule.check(self.gen_length, self.block_length, self.cache.name)
 
+    def check_attention(self, family: Any) -> None:
+        """Raises ConfigError where a student's attention and these settings do not fit."""
+        length = block_causal_length(family)
+        if length is None:
+            if self.cache.stores and not self.cache.approximates:
+                raise ConfigError(
+                    f"cache {self.cache.name} with this student: it attends in both directions, so that every"
+                    " revealed token changes keys and values before it; expected a block-causal student"
+                    " (method d2f). Use cache: none, or prefix or dual, which approximate"
+                )
+            return
+        found = self.rule.block_lengths(self.gen_length, self.block_length)
+        # a shorter canvas is a part of one block
+        if set(found) != {length} and not (len(found) == 1 and found[0] < length):
+            lengths = ", ".join(map(str, sorted(set(found))))
+            raise ConfigError(
+                f"blocks of {lengths}: this student was trained to attend in blocks of {length}, and is"
+                f" decoded in no others; set block_length to {length}, with a rule whose blocks are of one"
+                " length"
+            )
+
 
 def decode(
     student: Denoiser,
@@ -94,10 +115,11 @@ def decode(
         names: default: the prompts' places.
 
     Raises:
-        ConfigError: settings that do not fit together, or an empty prompt.
+        ConfigError: settings that do not fit together or the student, or an empty prompt.
         SweepError: the model's logits are not finite.
     """
     settings.check()
+    settings.check_attention(student.family)
     for place, prompt in enumerate(prompts):
         if not len(prompt):
             raise ConfigError(f"prompt {place} is empty: expected at least one token")
@@ -141,6 +163,7 @@ class _Loop:
             student.family.mask_id,
             self._device,
             KeyValueStore() if settings.cache.stores else None,
+            cached=settings.cache.approximates,
         )
 
     def step(self) -> None:
@@ -154,7 +177,7 @@ class _Loop:
             progress,
             candidate_BG,
             self._settings.cache,
-            looks_back=rule.looks_back,
+            looks_back=rule.looks_back or not progress.cached,
             guidance=self._settings.sampling.guidance,
         )
         family = self._student.family

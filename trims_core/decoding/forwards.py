@@ -1,7 +1,8 @@
 """The forwards of one step: what is fed, in which groups, and the hidden states of the candidates.
 
 Sequences that are fed the same number of columns go through the network together. Without a cache that is
-the whole batch; with one, sequences at the start of a block (fed whole) and those inside one are apart.
+the whole batch; with one, sequences at the start of a block (fed whole) and those inside one are apart. In a
+block-causal student each fed column sees its block, those before it and the prompt, whatever else is fed.
 
 Shapes: B sequences, Q fed columns, G canvas positions, N candidates of the batch, D hidden, V vocabulary.
 """
@@ -9,9 +10,11 @@ Shapes: B sequences, Q fed columns, G canvas positions, N candidates of the batc
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
+from trims_core.block_causal import blocks_at, sees
 from trims_core.decoding.caches import CachePolicy, Feed
 from trims_core.decoding.canvas import Canvas
 from trims_core.decoding.proposals import Progress
@@ -40,7 +43,7 @@ def candidate_logits(
     number_BG = (candidate_BG.flatten().cumsum(0) - 1).view_as(candidate_BG)
     n_candidates = int(number_BG[-1, -1]) + 1
     hidden_ND: torch.Tensor | None = None
-    for feed in _feeds(canvas, progress, policy, lookback):
+    for feed in _feeds(canvas, policy.feed(progress, candidate_BG), lookback):
         hidden_BQD = _forward(student, canvas, feed)
         wanted_BQ, number_BQ = _fed(candidate_BG, number_BG, canvas, feed)
         if hidden_ND is None:
@@ -58,22 +61,21 @@ def candidate_logits(
     return guided
 
 
-def _feeds(canvas: Canvas, progress: Progress, policy: CachePolicy, lookback: int) -> list[Feed]:
+def _feeds(canvas: Canvas, range_B2: torch.Tensor | None, lookback: int) -> list[Feed]:
     """The forwards of this step. A column fed only to predict the next one is revealed: never a candidate."""
     width, device = canvas.ids_BL.shape[1], canvas.ids_BL.device
-    all_columns = torch.arange(width, device=device)
-    range_B2 = policy.feed(progress.block_range_B2, canvas.gen_length)
     if range_B2 is None:
-        return [Feed(None, 0, all_columns.expand(len(canvas), -1))]
-    warm = (progress.block_step_B == 0).tolist()
-    ranges = (range_B2 + canvas.prompt_width).tolist()
+        return [Feed(None, 0, torch.arange(width, device=device).expand(len(canvas), -1))]
+    ranges = [
+        (0 if start < 0 else start + canvas.prompt_width - lookback, end + canvas.prompt_width)
+        for start, end in range_B2.tolist()
+    ]
     groups: dict[tuple[int, bool], list[int]] = {}
     for row, (start, end) in enumerate(ranges):
-        groups.setdefault((width, True) if warm[row] else (end - start, False), []).append(row)
+        groups.setdefault((end - start, start == 0), []).append(row)
     feeds: list[Feed] = []
-    for (length, whole), members in groups.items():
-        starts = [0 if whole else ranges[row][0] - lookback for row in members]
-        n_fed = length if whole else length + lookback
+    for (n_fed, _), members in groups.items():
+        starts = [ranges[row][0] for row in members]
         columns_BQ = torch.tensor(starts, device=device)[:, None] + torch.arange(n_fed, device=device)
         rows = None if len(members) == len(canvas) else torch.tensor(members, device=device)
         same = starts[0] if len(set(starts)) == 1 else None
@@ -83,14 +85,34 @@ def _feeds(canvas: Canvas, progress: Progress, policy: CachePolicy, lookback: in
 
 def _forward(student: Denoiser, canvas: Canvas, feed: Feed) -> torch.Tensor:
     """hidden_BQD of the fed columns, aligned to what they predict."""
-    ids_BL, n_pad_B, mask_BL = canvas.ids_BL, canvas.n_pad_B, canvas.attention_mask_BL
+    ids_BL, n_pad_B, mask = canvas.ids_BL, canvas.n_pad_B, canvas.attention_mask_BL
     if feed.rows is not None:
         ids_BL, n_pad_B = ids_BL[feed.rows], n_pad_B[feed.rows]
-        mask_BL = None if mask_BL is None else mask_BL[feed.rows]
+        mask = None if mask is None else mask[feed.rows]
     position_ids_BQ = (feed.columns_BQ - n_pad_B[:, None]).clamp(min=0)
+    length = block_causal_length(student.family)
+    if length is not None:
+        mask = _seen(canvas, feed, mask, length)
     if canvas.store is not None:
         canvas.store.aim(feed, len(canvas), canvas.ids_BL.shape[1])
-    return student.hidden(ids_BL.gather(1, feed.columns_BQ), position_ids_BQ, mask_BL, canvas.store)
+    return student.hidden(ids_BL.gather(1, feed.columns_BQ), position_ids_BQ, mask, canvas.store)
+
+
+def block_causal_length(family: Any) -> int | None:
+    """Positions of a block of a block-causal student; None where all see all, which a family need not say."""
+    length: int | None = getattr(family, "block_causal_length", None)
+    return length
+
+
+def _seen(canvas: Canvas, feed: Feed, mask_BL: torch.Tensor | None, block_length: int) -> torch.Tensor:
+    """bool [B or 1, Q, L]: the columns that each fed one sees in a block-causal student."""
+    columns_L = torch.arange(canvas.ids_BL.shape[1], device=canvas.ids_BL.device)
+    columns_BQ = feed.columns_BQ if feed.start is None else feed.columns_BQ[:1]
+    block_L, block_BQ = (
+        blocks_at(columns - canvas.prompt_width, block_length) for columns in (columns_L, columns_BQ)
+    )
+    seen_BQL = sees(block_BQ, block_L)
+    return seen_BQL if mask_BL is None else seen_BQL & mask_BL[:, None]
 
 
 def _fed(
@@ -108,7 +130,10 @@ def _without_prompt(student: Denoiser, canvas: Canvas) -> torch.Tensor:
     """hidden_BGD of the canvas with every prompt token masked."""
     ids_BL = canvas.ids_BL.clone()
     ids_BL[:, : canvas.prompt_width] = student.family.mask_id
-    columns_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
-    position_ids_BL = (columns_L - canvas.n_pad_B[:, None]).clamp(min=0)
-    hidden_BLD = student.hidden(ids_BL, position_ids_BL, canvas.attention_mask_BL, None)
+    columns_BL = torch.arange(ids_BL.shape[1], device=ids_BL.device).expand(len(canvas), -1)
+    position_ids_BL = (columns_BL - canvas.n_pad_B[:, None]).clamp(min=0)
+    mask, length = canvas.attention_mask_BL, block_causal_length(student.family)
+    if length is not None:
+        mask = _seen(canvas, Feed(None, 0, columns_BL), mask, length)
+    hidden_BLD = student.hidden(ids_BL, position_ids_BL, mask, None)
     return hidden_BLD[:, canvas.prompt_width :]

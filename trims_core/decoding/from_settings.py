@@ -22,15 +22,12 @@ def rule_at(
     name: RuleName | None,
     threshold: float | None,
     gen_length: int,
-    *,
-    add: float | None = None,
-    steps: int | None = None,
-    gamma_min: float | None = None,
+    **options: float | None,
 ) -> RevealRule:
     """The rule of this name at a threshold; None: one token per forward, whatever its name.
 
     Args:
-        add, steps, gamma_min: of multi_block, dream_official, and eoser and eoser_ass; default: as published.
+        options: what else the rule reads (add, activate, steps, gamma_min); None or absent: as published.
 
     Raises:
         ConfigError: a number of forwards that the canvas does not take under a rule that leaves no choice.
@@ -42,8 +39,7 @@ def rule_at(
         raise ConfigError(wrong)
     meaning = MEANINGS[name]
     number = int(threshold) if meaning.counts_forwards else threshold
-    options = {"add": add, "steps": steps, "gamma_min": gamma_min, meaning.option: number}
-    return make_rule(name, options, gen_length)
+    return make_rule(name, {**options, meaning.option: number}, gen_length)
 
 
 def sampling_without_tokens(config: SamplingConfig) -> Sampling:

@@ -43,6 +43,8 @@ class Progress:
     """int64: forwards the sequence has already spent on it."""
     step_B: torch.Tensor
     """int64: forwards the sequence has already spent."""
+    last_block_B: torch.Tensor
+    """int64: the current block of the sequence's last forward; −1 before its first."""
     block_lengths: tuple[int, ...]
     cached: bool
     """Whether only the first forward of a block is fed everything."""

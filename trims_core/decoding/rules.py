@@ -189,46 +189,6 @@ class EntropyThreshold(RevealRule):
         return first(-proposals.entropy_BG) | (proposals.entropy_BG <= self.tau)
 
 
-@dataclass(frozen=True)
-class MultiBlock(EntropyThreshold):
-    """Entropy decoding with several blocks in flight: the next block is worked on as soon as `add` of the
-    newest is revealed. The leftmost unfinished block reveals at least one position per forward.
-
-    The published program also has a share at which a block becomes "fully active"; it decides only which
-    block is forced to reveal, and that is always the leftmost unfinished one, whatever the share.
-
-    Source: d3LLM's generate_multi_block; method notes §5.
-    """
-
-    add: float = 0.1
-    tolerance: ClassVar[float] = 1e-9
-
-    def check(self, gen_length: int, block_length: int, cache: str) -> None:
-        super().check(gen_length, block_length, cache)
-        if not 0 < self.add <= 1:
-            raise ConfigError(f"multi_block add {self.add}: expected a share above 0 and up to 1")
-        if cache != "none":
-            raise ConfigError(
-                f"multi_block with cache {cache}: not defined, because a cache holds what was true when one"
-                " block began and here several are open at once; use cache: none"
-            )
-
-    def candidates(self, progress: Progress) -> torch.Tensor:
-        block_length = progress.block_lengths[0]
-        masked_BKT = progress.masked_BG.unflatten(1, (-1, block_length))
-        revealed_BK = 1 - masked_BKT.double().mean(dim=2)
-        open_BK = torch.ones_like(revealed_BK, dtype=torch.bool)
-        open_BK[:, 1:] = (revealed_BK[:, :-1] >= self.add - self.tolerance).cumprod(dim=1).bool()
-        return progress.masked_BG & open_BK.repeat_interleave(block_length, dim=1)
-
-    def choose(self, proposals: Proposals) -> torch.Tensor:
-        chosen_BG = super().choose(proposals)
-        here_BG = proposals.progress.current_block()
-        forced_BG = first(torch.where(here_BG, -proposals.entropy_BG, -torch.inf))
-        stuck_B1 = ~(chosen_BG & here_BG).any(dim=1, keepdim=True)
-        return chosen_BG | (forced_BG & stuck_B1)
-
-
 def one_per_forward(gen_length: int) -> TopK:
     """The slowest rule: one position per forward, the point every curve starts from."""
     return TopK(steps=gen_length)

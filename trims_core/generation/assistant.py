@@ -164,11 +164,13 @@ class Assistant:
 
     def _settings(self, options: GenerateOptions, kind: RuleKind, gen_length: int) -> DecodeSettings:
         """The options for a canvas of this length, every default filled in."""
-        cache = options.cache
+        cache, own_blocks = options.cache, self.student.family.block_causal_length
         if cache == "auto":
-            cache = "dual" if kind.caches and not options.guidance else "none"
-        block_length = options.block_length or min(BLOCK_LENGTH, gen_length)
-        if options.block_length is None and not kind.has_blocks and cache == "none":
+            cache = (
+                "none" if options.guidance else "exact" if own_blocks else "dual" if kind.caches else "none"
+            )
+        block_length = options.block_length or min(own_blocks or BLOCK_LENGTH, gen_length)
+        if options.block_length is None and not kind.has_blocks and cache == "none" and not own_blocks:
             block_length = gen_length
         given = {name: getattr(options, name) for name in kind.reads}
         settings = DecodeSettings(
@@ -191,6 +193,7 @@ class Assistant:
             stop_strings=tuple(options.stop),
         )
         settings.check()
+        settings.check_attention(self.student.family)
         return settings
 
     def _room(self, options: GenerateOptions, n_prompt: int, place: int) -> int:
@@ -198,7 +201,7 @@ class Assistant:
         context = self.student.family.context_length
         room = context - n_prompt
         wanted = options.gen_length or self._gen_length
-        block = options.block_length or min(BLOCK_LENGTH, wanted)
+        block = options.block_length or min(self.student.family.block_causal_length or BLOCK_LENGTH, wanted)
         if options.gen_length is None and block > wanted:
             raise ConfigError(
                 f"block_length {block}: longer than the canvas of {wanted} positions that is used where"

@@ -24,7 +24,8 @@ class RuleKind:
     reads: Mapping[str, Value]
     """Option -> its default; None where that depends on the canvas."""
     caches: bool = False
-    """`cache: auto` means dual; the others are published without a cache, or not defined on one."""
+    """`cache: auto` means dual; the others are published without a cache, or not defined on one. With a
+    block-causal student auto means exact for all."""
     has_blocks: bool = True
     """False: without a cache its one block is the canvas."""
     tempered: bool = False
@@ -41,6 +42,7 @@ RULES: Final[Mapping[str, RuleKind]] = {
     "factor_compat": RuleKind({"factor": 1.0, "block_length": None}, caches=True),
     "entropy": RuleKind({"threshold": 0.5, "block_length": None}, caches=True),
     "multi_block": RuleKind({"threshold": 0.5, "add": 0.1, "block_length": None}),
+    "pipelined": RuleKind({"threshold": 0.9, "add": 0.7, "activate": 0.95, "block_length": None}),
     "eoser": RuleKind({"steps": None, "gamma_min": 0.4, "block_length": None}),
     "ass": RuleKind({"ass_blocks": 1}, has_blocks=False),
     "eoser_ass": RuleKind({"ass_blocks": 1, "gamma_min": 0.01}, has_blocks=False),
@@ -83,6 +85,8 @@ def make_rule(name: str, given: Mapping[str, Value], gen_length: int) -> RevealR
             return decoding.EntropyThreshold(value["threshold"])
         case "multi_block":
             return decoding.MultiBlock(value["threshold"], value["add"])
+        case "pipelined":
+            return decoding.Pipelined(value["threshold"], value["add"], value["activate"])
         case "eoser":
             return decoding.Eoser(decoding.TopK(steps), value["gamma_min"])
         case "ass":

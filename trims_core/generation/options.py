@@ -12,10 +12,11 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 from trims_core.errors import ConfigError, nearest_name
 from trims_core.generation.named_rules import BLOCK_LENGTH, READ_BY_SOME, RULES, RuleKind
+from trims_core.points import CacheName
 
 GEN_LENGTH: Final = 256
 """Canvas where neither the user nor the checkpoint says, as in the published runs."""
-CACHE_NAMES: Final = ("auto", "none", "prefix", "dual")
+CACHE_NAMES: Final = ("auto", *get_args(CacheName))
 
 
 def option(default: Any, help_text: str) -> Any:
@@ -29,7 +30,8 @@ class GenerateOptions:
 
     rule: str = option("threshold", f"How positions are chosen: {', '.join(RULES)} (docs/decoding.md).")
     threshold: float | None = option(
-        None, "Confidence for threshold and dream_official (0.9); nats for entropy and multi_block (0.5)."
+        None,
+        "Confidence for threshold, pipelined, dream_official (0.9); nats for entropy, multi_block (0.5).",
     )
     steps: int | None = option(
         None,
@@ -41,14 +43,24 @@ class GenerateOptions:
         None, "What the confidence of end tokens is first multiplied by: eoser (0.4), eoser_ass (0.01)."
     )
     add: float | None = option(
-        None, "Share of a block revealed before multi_block works on the next one too (0.1)."
+        None,
+        "Share of a block revealed before the next one is worked on too: multi_block (0.1), pipelined (0.7).",
+    )
+    activate: float | None = option(
+        None, "Share of a block revealed before each forward of pipelined reveals some of the next (0.95)."
     )
     ass_blocks: int | None = option(None, "Blocks of ass and eoser_ass (1).")
-    cache: str = option("auto", "none (exact), prefix or dual (approximate); auto: dual if the rule has it.")
+    cache: str = option(
+        "auto",
+        "none, prefix or dual (approximate), exact (block-causal students); auto: exact if the student has"
+        " it, dual if the rule has it.",
+    )
     gen_length: int | None = option(
         None, f"Positions of the canvas (max_new_tokens in generation_config.json, else {GEN_LENGTH})."
     )
-    block_length: int | None = option(None, f"Positions of a block ({BLOCK_LENGTH}).")
+    block_length: int | None = option(
+        None, f"Positions of a block (a block-causal student's own, else {BLOCK_LENGTH})."
+    )
     temperature: float = option(0.0, "Gumbel noise of this size; 0: the most probable token.")
     seed: int = option(0, "Of the noise; the same seed gives the same text.")
     top_p: float = option(1.0, "Propose from the smallest set of tokens of this probability.")

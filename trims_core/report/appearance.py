@@ -98,8 +98,13 @@ def looks(methods: Sequence[Mapping[str, Any]], theme: Theme) -> dict[str, Look]
 
 def cache_looks(names: Sequence[str], theme: Theme) -> dict[str, Look]:
     """Colour, marker and line of each cache: the exact one grey like the untuned student."""
-    colours = {"none": theme.untuned, "prefix": theme.baseline[0], "dual": theme.trained[0]}
-    markers = {"none": "s", "prefix": "^", "dual": "o"}
+    colours = {
+        "none": theme.untuned,
+        "prefix": theme.baseline[0],
+        "dual": theme.trained[0],
+        "exact": theme.trained[1],
+    }
+    markers = {"none": "s", "prefix": "^", "dual": "o", "exact": "D"}
     return {name: Look(colours[name], markers[name], _DASHES if name == "none" else "-") for name in names}
 
 

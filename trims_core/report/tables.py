@@ -25,6 +25,7 @@ _CACHE_SAYS: Final = {
     "none": "every forward sees the canvas as it is, which is exact",
     "prefix": "columns before the current block keep the keys and values they had when it began",
     "dual": "columns outside the current block keep the keys and values they had when it began",
+    "exact": "finished blocks keep their keys and values, which is exact in block-causal students",
 }
 _POINT_UNITS: Final = (
     "accuracy with [95 %] of one run over problems (Wilson), TPF = tokens per forward, tokens/s: decoding"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from trims_core.block_causal import check_exact_cache
 from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.decoding_sections import RolloutsConfig, SamplingConfig
 from trims_core.graph import Node, rollouts_of, round_variant
@@ -63,13 +64,19 @@ class UnitSettings(Decoding):
 
 
 def settings(config: TrimsConfig, node: Node) -> RolloutsSettings:
-    """From the sections student and rollouts; of a round, from its variant's."""
+    """From the sections student and rollouts; of a round, from its variant's.
+
+    Raises:
+        ConfigError: the student is a local one that the exact cache is not defined for.
+    """
     chosen, prompts = rollouts_of(config, node), None
     sampling = _read_by_some(chosen)
     if "round" in node.params:
         seed, number = int(node.params["seed"]), int(node.params["round"])
         prompts = RoundPrompts(seed=seed, round=number, count=round_variant(config, node).prompts)
         sampling = sampling.model_copy(update={"seed": draw_seed(seed, number, "rollouts", "round")})
+    if chosen.cache == "exact":
+        check_exact_cache(config.student.model, "rollouts")
     rule = None if chosen.threshold is None else chosen.rule
     return RolloutsSettings(
         rule=rule,

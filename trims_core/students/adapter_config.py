@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from trims_core.block_causal import BLOCK_CAUSAL
 from trims_core.errors import ConfigError
 from trims_core.paths import located
 from trims_core.students.config_json import COUNT, FLAG, Kind, is_number
@@ -20,7 +21,7 @@ ADAPTER_WEIGHTS_NAME: Final = "adapter_model.safetensors"
 
 _FACTOR: Final = Kind("a number that is not 0", lambda value: is_number(value) and value != 0)
 _REQUIRED: Final = {"r": COUNT, "lora_alpha": _FACTOR}
-_READ: Final = {"use_rslora": FLAG, "use_dora": FLAG}
+_READ: Final = {"use_rslora": FLAG, "use_dora": FLAG, BLOCK_CAUSAL: COUNT}
 _HARMLESS: Final = frozenset(
     {
         # names and where it came from
@@ -49,7 +50,8 @@ _ON_IF_EMPTY: Final = ("alora_invocation_tokens", "velora_config", "arrow_config
 
 
 def read_adapter_config(path: Path) -> dict[str, Any]:
-    """The settings of LoRA that an adapter's arithmetic needs, for `LoraConfig`.
+    """The settings of LoRA that an adapter's arithmetic needs, for `LoraConfig`; and `block_causal_length` of
+    one that was trained under block-causal attention, which PEFT does not know.
 
     Raises:
         ConfigError: no such file, a damaged one, or a kind of adapter that would be inert or wrong here.

@@ -11,6 +11,7 @@ name: every other setting of PEFT that changes what an adapter computes (adapter
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +21,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
+from trims_core.block_causal import BLOCK_CAUSAL
 from trims_core.errors import ConfigError
+from trims_core.paths import located
 from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME, read_adapter_config
 from trims_core.students.family import Family
 from trims_core.students.tensor_files import is_wide_float, read_tensors, write_tensors
@@ -31,12 +34,19 @@ _BASE_WEIGHT: Final = re.compile(r"base_model\.model\.(?P<module>.+)\.base_layer
 _TIED: Final = ("model.embed_tokens", "lm_head")
 
 
-def save_adapter_official(peft_model: PeftModel, out_dir: Path, *, base: str | None = None) -> None:
+def save_adapter_official(
+    peft_model: PeftModel,
+    out_dir: Path,
+    *,
+    base: str | None = None,
+    block_causal_length: int | None = None,
+) -> None:
     """Writes adapter_config.json and adapter_model.safetensors with official module names.
 
     Args:
         peft_model: LoRA around a student's module.
         base: what the adapter's config calls the checkpoint it belongs to; default: nothing.
+        block_causal_length: of the attention that it was trained under; default: what it was loaded with.
     """
     described: Family = peft_model.get_base_model().student_family
     state = {
@@ -50,6 +60,12 @@ def save_adapter_official(peft_model: PeftModel, out_dir: Path, *, base: str | N
     out_dir.mkdir(parents=True, exist_ok=True)
     write_tensors(state, out_dir / ADAPTER_WEIGHTS_NAME)
     config.save_pretrained(str(out_dir))
+    length = block_causal_length or described.block_causal_length
+    if length is not None:
+        # other programs attend in both directions: PEFT warns of the key, and this one obeys it
+        path = out_dir / ADAPTER_CONFIG_NAME
+        said = {**json.loads(path.read_text(encoding="utf-8")), BLOCK_CAUSAL: length}
+        path.write_text(json.dumps(said, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
@@ -57,13 +73,17 @@ def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
 
     What is wrapped follows from the weights, not from the names that training asked for: on LLaDA the names
     of Llama's modules (q, k, v, o, gate, up, down_proj) wrapped only four of seven, and PEFT did not say so.
+    The attention that it was trained under becomes that of `model.student_family`.
 
     Raises:
         ConfigError: files are missing or damaged, it is no LoRA adapter or one of a kind that is not read, or
             it does not fit the student.
     """
     described: Family = model.student_family
-    config = LoraConfig(**read_adapter_config(adapter_dir / ADAPTER_CONFIG_NAME))
+    settings = read_adapter_config(adapter_dir / ADAPTER_CONFIG_NAME)
+    length = settings.pop(BLOCK_CAUSAL, None)
+    _refuse_other_attention(described, length, adapter_dir)
+    config = LoraConfig(**settings)
     weights_file = adapter_dir / ADAPTER_WEIGHTS_NAME
     official = _without_base_copies(model, read_tensors(weights_file), weights_file)
     modules = _wrapped_modules(official, str(weights_file))
@@ -95,7 +115,19 @@ def load_adapter_official(model: Any, adapter_dir: Path) -> PeftModel:
             " checkpoint, and the rank that its weights have"
         )
     set_peft_model_state_dict(wrapped, state)
+    model.student_family = described.attending_in_blocks(length)
     return wrapped
+
+
+def _refuse_other_attention(family: Family, length: int | None, adapter_dir: Path) -> None:
+    """Raises ConfigError on a block-causal student for an adapter that was trained otherwise."""
+    own = family.block_causal_length
+    if own is not None and own != length:
+        trained = "in both directions" if length is None else f"in blocks of {length}"
+        raise ConfigError(
+            f"{located(adapter_dir)}: was trained under attention {trained}; the student attends in"
+            f" blocks of {own} ({BLOCK_CAUSAL} in its config.json). Expected an adapter of this student"
+        )
 
 
 def _without_base_copies(model: Any, tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from trims_core.block_causal import BLOCK_CAUSAL
 from trims_core.errors import ConfigError
 
 
@@ -47,7 +48,10 @@ TOKENS: Final = Kind(
     ),
 )
 
-_SPECIAL: Final = dict.fromkeys(("mask_token_id", "eot_token_id", "bos_token_id", "pad_token_id"), TOKEN)
+_SPECIAL: Final = {
+    **dict.fromkeys(("mask_token_id", "eot_token_id", "bos_token_id", "pad_token_id"), TOKEN),
+    BLOCK_CAUSAL: COUNT,
+}
 _ROPE: Final = ("rope_theta", "rope_parameters", "rope_scaling")
 _OFF: Final[tuple[Any, ...]] = (None, False, "", [], {})
 _EVERYWHERE_OFF: Final[Mapping[str, tuple[Any, ...]]] = {

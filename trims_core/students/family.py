@@ -13,10 +13,11 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
+from trims_core.block_causal import BLOCK_CAUSAL
 from trims_core.errors import ConfigError
 from trims_core.paths import located
 from trims_core.students.adapter_config import ADAPTER_CONFIG_NAME
@@ -54,6 +55,17 @@ class Family(ABC):
     config: Mapping[str, Any] = field(repr=False)
     more_end_ids: tuple[int, ...] = ()
     """Further ends of sequence that config.json lists."""
+
+    @property
+    def block_causal_length(self) -> int | None:
+        """Positions of a block where attention is block-causal (block_causal.py); None: all see all."""
+        length: int | None = self.config.get(BLOCK_CAUSAL)
+        return length
+
+    def attending_in_blocks(self, length: int | None) -> Self:
+        """The same with another attention; whoever writes `config` writes it down."""
+        others = {key: value for key, value in self.config.items() if key != BLOCK_CAUSAL}
+        return replace(self, config=others if length is None else {**others, BLOCK_CAUSAL: length})
 
     @property
     def end_ids(self) -> frozenset[int]:

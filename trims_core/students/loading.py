@@ -81,7 +81,7 @@ class Student:
         self,
         ids_BQ: Tensor,
         position_ids_BQ: Tensor | None = None,
-        attention_mask_BL: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         cache: KeyValues | None = None,
     ) -> Tensor:
         """hidden_BQD after the last norm, each at the position it predicts; `head` makes logits of any rows.
@@ -89,21 +89,25 @@ class Student:
         Args:
             ids_BQ: what is fed: whole sequences, or with a cache any columns of them.
             position_ids_BQ: positions; 0, 1, … where None.
-            attention_mask_BL: 1 for tokens, 0 for padding, over all columns attended to.
+            attention_mask: over all columns attended to, 1 for tokens, 0 for padding [B, L]; or what each fed
+                position sees [B or 1, Q, L].
             cache: stores the fed columns' keys and values and answers with those of all columns.
         """
         network = _causal_lm(self.model).model
         if position_ids_BQ is None:
             position_ids_BQ = torch.arange(ids_BQ.shape[1], device=ids_BQ.device)[None]
-        mask_B11L = None if attention_mask_BL is None else attention_mask_BL.bool()[:, None, None, :]
-        if mask_B11L is not None:
-            mask_B11L = mask_B11L.expand(-1, 1, ids_BQ.shape[1], -1)
+        mask_B1QL = None
+        if attention_mask is not None:
+            mask_BQL = attention_mask.bool()
+            if mask_BQL.dim() == 2:
+                mask_BQL = mask_BQL[:, None].expand(-1, ids_BQ.shape[1], -1)
+            mask_B1QL = mask_BQL[:, None]
         hidden_BQD = network.embed_tokens(ids_BQ)
         rotary = network.rotary_emb(hidden_BQD, position_ids=position_ids_BQ)
         for layer in network.layers:
             hidden_BQD = layer(
                 hidden_BQD,
-                attention_mask=mask_B11L,
+                attention_mask=mask_B1QL,
                 position_embeddings=rotary,
                 past_key_values=cache,
                 is_causal=False,
@@ -163,7 +167,8 @@ def load_student(
 
         wrapped = load_adapter_official(module, adapter)
     wrapped.eval()
-    return Student(wrapped, described, read_tokenizer(folder, described))
+    # an adapter may have been trained under another attention
+    return Student(wrapped, module.student_family, read_tokenizer(folder, described))
 
 
 def _placed_module(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from trims_core.block_causal import check_exact_cache
 from trims_core.config import StudentConfig, SweepConfig, TaskConfig, TrimsConfig
 from trims_core.decoding_sections import SamplingConfig
 from trims_core.generation.named_rules import RULES
 from trims_core.graph import Node
-from trims_core.points import NO_BLOCKS, READS_GAMMA, CacheName, RuleName
+from trims_core.points import NO_BLOCKS, READS_GAMMA, WITHOUT_ERROR, CacheName, RuleName
 from trims_core.sections import LATER, OPERATIONAL, Name, Section
 from trims_core.students.merging import MERGE_RULE
 
@@ -45,6 +46,8 @@ class SweepSettings(Decoding):
     """Each once, the main one first."""
     multi_block_add: float | None = None
     dream_steps: int | None = None
+    pipeline_add: Annotated[float | None, LATER] = None
+    pipeline_activate: Annotated[float | None, LATER] = None
     gamma_min: Annotated[float | None, LATER] = None
 
 
@@ -57,15 +60,23 @@ class CellSettings(Decoding):
     threshold: float | None = None
     multi_block_add: float | None = None
     dream_steps: int | None = None
+    pipeline_add: Annotated[float | None, LATER] = None
+    pipeline_activate: Annotated[float | None, LATER] = None
     gamma_min: Annotated[float | None, LATER] = None
     first_number: int = 0
     """The first prompt's number, by which noise is drawn; 0 where none is."""
 
 
 def settings(config: TrimsConfig, node: Node) -> SweepSettings:
-    """Of a node: the untuned student is swept with further caches."""
+    """Of a node: the untuned student is swept with further caches.
+
+    Raises:
+        ConfigError: the untuned student is a local one that the exact cache is not defined for.
+    """
     tuned = node.params["variant"] is not None
     adapted = tuned and config.train.lora is not None
+    if not tuned and "exact" in config.sweep.caches(tuned=False):
+        check_exact_cache(config.student.model, "sweep (untuned: true)")
     return sweep_settings(
         config.sweep, config.student, config.corpus.system_prompt, tuned=tuned, adapted=adapted
     )
@@ -92,6 +103,8 @@ def sweep_settings(
         caches=sweep.caches(tuned=tuned),
         multi_block_add=sweep.multi_block_add if sweep.rule == "multi_block" else None,
         dream_steps=sweep.dream_steps if sweep.rule == "dream_official" else None,
+        pipeline_add=sweep.pipeline_add if sweep.rule == "pipelined" else None,
+        pipeline_activate=sweep.pipeline_activate if sweep.rule == "pipelined" else None,
         gamma_min=_gamma_min(sweep),
         sampling=sweep.sampling.as_read(),
         stop_strings=sweep.stop_strings,
@@ -121,10 +134,10 @@ def cell_settings(
     if chosen.sampling.temperature > 0:
         common["first_number"] = first_number
     if threshold is not None:
-        read = ("rule", "multi_block_add", "gamma_min")
-        common |= {"threshold": threshold, **{name: getattr(chosen, name) for name in read}}
-        # the quota of the published loop holds without a cache only
-        common["dream_steps"] = chosen.dream_steps if cache == "none" else None
+        of_rule = ("rule", "multi_block_add", "pipeline_add", "pipeline_activate", "gamma_min")
+        common |= {"threshold": threshold, **{name: getattr(chosen, name) for name in of_rule}}
+        # the quota of the published loop does not hold with what only approximates
+        common["dream_steps"] = chosen.dream_steps if cache in WITHOUT_ERROR else None
         if chosen.rule in NO_BLOCKS:
             common["block_length"] = chosen.gen_length
     return CellSettings(cache=cache, **common)

@@ -230,8 +230,8 @@ def _card(chosen: SweepSettings, summaries: Sequence[Mapping[str, Any]], adapter
     workers = sorted({n for row in summaries for n in row["workers"]})
     about = (
         f"Canvases of {chosen.gen_length} positions in blocks of {chosen.block_length}; decoding {stop}. A"
-        f" forward reveals {MEANINGS[chosen.rule].says} (rule `{chosen.rule}`). Caches other than none"
-        f" approximate. Tokens/s is decoding time alone, {_listed(batches)} sequences per batch,"
+        f" forward reveals {MEANINGS[chosen.rule].says} (rule `{chosen.rule}`). Caches prefix and"
+        f" dual approximate. Tokens/s is decoding time alone, {_listed(batches)} sequences per batch,"
         f" {_listed(workers)} thread(s). Tokens are counted up to and including the first end token."
         " Accuracies are in the grades."
     )

@@ -9,7 +9,8 @@ never proposes [MASK] either, but its confidences keep [MASK] in the denominator
 that p here is p there divided by 1 − p([MASK]).
 
 Covered: every family of trims_core.students; Dream's predictions, one position to the right, are moved by
-`family.align`. Not covered: adapters and weights in 4 bits.
+`family.align`. Not covered: adapters, weights in 4 bits, block-causal
+students (refused).
 
 Shapes: B rows, L padded tokens, D hidden size, N scored positions of a batch
 Source: own derivation; compared with a dense forward per row in tests/teacher/test_student_teacher.py
@@ -22,6 +23,7 @@ from typing import ClassVar
 
 import torch
 
+from trims_core.errors import ConfigError
 from trims_core.students import Student, load_student
 from trims_core.teacher.in_process import InProcessTeacher, nats_of, replies, target_places
 from trims_core.teacher.protocol import Request, Scored
@@ -34,9 +36,16 @@ class StudentTeacher(InProcessTeacher):
 
     def _load(self) -> Student:
         config = self._config
-        return load_student(
+        student = load_student(
             config.model, revision=config.revision, dtype=config.dtype, device=str(self._device)
         )
+        if student.family.block_causal_length is not None:
+            raise ConfigError(
+                f"scores.model: {config.model} attends in blocks of {student.family.block_causal_length}, and"
+                " this teacher masks a completion as a whole; expected a student that attends in both"
+                " directions"
+            )
+        return student
 
     @torch.inference_mode()
     def _score_batch(self, batch: Sequence[Request]) -> list[Scored]:
@@ -49,7 +58,7 @@ class StudentTeacher(InProcessTeacher):
             ids_BL[row, : len(request.prompt_ids)] = torch.tensor(request.prompt_ids)
             attention_BL[row, : request.n_tokens] = 1
         # 2. states at the positions they predict
-        hidden_BLD = student.hidden(ids_BL.to(self._device), attention_mask_BL=attention_BL.to(self._device))
+        hidden_BLD = student.hidden(ids_BL.to(self._device), attention_mask=attention_BL.to(self._device))
         # 3. nll and entropy at the completion's positions, [MASK] left out
         row_N, place_N, target_N = (part.to(self._device) for part in target_places(batch))
         nll_N, entropy_N = nats_of(

@@ -80,27 +80,37 @@ masks; what a teacher's order adds to that is small (TRIMS-Pipeline, docs/masks.
 
 ## Loading
 
-{_load_checkpoint() if whole else _load_adapter(base)}"""
+{_loading(base, whole=whole, blocks=variant.block_causal_length)}"""
 
 
-def _load_adapter(base: str) -> str:
-    return f"""The weights carry the official module names of the base checkpoint, so PEFT loads them onto it:
+def _loading(base: str, *, whole: bool, blocks: int | None) -> str:
+    others, ours = (_CHECKPOINT, _OUR_CHECKPOINT) if whole else (_ADAPTER, _OUR_ADAPTER)
+    if blocks is None:
+        return f"{others}\nor, without remote code:\n{ours}".replace("BASE", base)
+    return (
+        f"Attention is block-causal, in blocks of {blocks} behind the prompt (`block_causal_length`)."
+        " Programs that attend in both directions load the weights and give other answers; this one"
+        f" obeys:\n{ours}"
+    ).replace("BASE", base)
+
+
+_ADAPTER: Final = """\
+The weights carry the official module names of the base checkpoint, so PEFT loads them onto it:
 
 ```python
 from peft import PeftModel
 from transformers import AutoModel
 
-base = AutoModel.from_pretrained("{base}", trust_remote_code=True)
+base = AutoModel.from_pretrained("BASE", trust_remote_code=True)
 model = PeftModel.from_pretrained(base, "path/to/this/folder")
 ```
-
-or, without remote code:
-
+"""
+_OUR_ADAPTER: Final = """
 ```python
 from pathlib import Path
 from trims_core.students import load_student
 
-student = load_student("{base}", adapter=Path("path/to/this/folder"))
+student = load_student("BASE", adapter=Path("path/to/this/folder"))
 ```
 """
 
@@ -119,17 +129,15 @@ def _data(digests: Mapping[str, str]) -> str:
     return ", ".join(f"{text} with content digest `{digest}`" for text, digest in found.items())
 
 
-def _load_checkpoint() -> str:
-    return """A whole checkpoint in the layout of the base checkpoint, under its official names:
+_CHECKPOINT: Final = """A whole checkpoint in the layout of the base checkpoint, under its official names:
 
 ```python
 from transformers import AutoModel
 
 model = AutoModel.from_pretrained("path/to/this/folder", trust_remote_code=True)
 ```
-
-or, without remote code:
-
+"""
+_OUR_CHECKPOINT: Final = """
 ```python
 from trims_core.students import load_student
 

@@ -29,7 +29,8 @@ class RunData:
 
     train: step → its micro-batches of this rank, nothing hidden yet. validation: number of a micro-batch, of
     all ranks together → it under standard masks whose t is spread evenly over the held-out examples, with
-    every end hidden: the same for every method, variant, seed and step. Both are made when asked for.
+    every end hidden: the same for every method, variant, seed and step, seen as the student attends. Both are
+    made when asked for.
     """
 
     n_steps: int
@@ -102,10 +103,13 @@ def run_data(spec: TrainSpec, examples: Examples, context: Context, pad_id: int,
     method = validation_method(context)
 
     def validation(number: int) -> Batch:
-        part = parts[number]
-        return method.batch(
-            gather(examples, part, pad_id=pad_id, seed=spec.seed, hide_end_of_turn=False, strata=strata)
+        sequences = gather(
+            examples, parts[number], pad_id=pad_id, seed=spec.seed, hide_end_of_turn=False, strata=strata
         )
+        batch, length = method.batch(sequences), spec.variant.block_causal_length
+        if length is None:
+            return batch
+        return replace(batch, views=(replace(batch.view, block_BL=sequences.blocks(length)),))
 
     return RunData(
         n_steps=n_steps,

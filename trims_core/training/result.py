@@ -15,7 +15,8 @@ def write_adapter(spec: TrainSpec, adapted: Any) -> None:
     """Write the adapter of a model that PEFT has wrapped into the folder `spec.adapter`."""
     from trims_core.students import save_adapter_official
 
-    save_adapter_official(adapted, spec.adapter, base=base_name(spec.student))
+    length = spec.variant.block_causal_length
+    save_adapter_official(adapted, spec.adapter, base=base_name(spec.student), block_causal_length=length)
 
 
 def write_checkpoint(spec: TrainSpec, student: Any, weights: Mapping[str, Tensor]) -> None:
@@ -32,7 +33,7 @@ def write_checkpoint(spec: TrainSpec, student: Any, weights: Mapping[str, Tensor
     dtype = getattr(torch, spec.student.dtype)
     save_official(
         student.model,
-        student.family.config,
+        student.family.attending_in_blocks(spec.variant.block_causal_length).config,
         student.tokenizer if student.has_tokenizer else None,
         spec.adapter,
         weights={name: weight.to(dtype) for name, weight in weights.items()},

@@ -35,17 +35,29 @@ TENSORS_ALIVE: Final = 6
 
 @dataclass(frozen=True)
 class Rows:
-    """What is predicted at each scored position; float32, in nats, all but `right_M` differentiable.
+    """What is predicted at each scored position; float32, in nats, differentiable but for the last two.
 
     nll_M: −log p of the target. entropies: of the prediction, one [M] for each temperature asked for. kl_M:
     KL(reference ‖ prediction), both at the reference's temperature, or None. right_M: bool, whether the
-    likeliest token is the target.
+    likeliest token is the target. reference_entropy_M: of the reference's own prediction, without gradient,
+    or None.
     """
 
     nll_M: Tensor
     entropies: tuple[Tensor, ...]
     kl_M: Tensor | None
     right_M: Tensor
+    reference_entropy_M: Tensor | None = None
+
+    @property
+    def cross_nats(self) -> Tensor:
+        """The cross-entropy Σ −r·log p of the prediction with the reference: KL and the reference's entropy.
+
+        Raises: ValueError: no reference was asked for.
+        """
+        if self.kl_M is None or self.reference_entropy_M is None:
+            raise ValueError("no reference among these rows; ask for them with reference=True")
+        return self.kl_M + self.reference_entropy_M
 
 
 def head_rows(
@@ -70,9 +82,10 @@ def head_rows(
         weight_VD: Any = head.weight
         chunk = rows or max(1, CHUNK_BYTES // (4 * TENSORS_ALIVE * len(weight_VD)))
         wanted = _Wanted(head, tuple(temperatures), reference_MD, reference_temperature, chunk)
-        *found, right_M = _HeadRows.apply(hidden_MD, weight_VD, head.bias, target_M, wanted)
-    kl_M = found.pop() if reference_MD is not None else None
-    return Rows(found[0], tuple(found[1:]), kl_M, right_M)
+        *found, right_M, entropy_M = _HeadRows.apply(hidden_MD, weight_VD, head.bias, target_M, wanted)
+    if reference_MD is None:
+        return Rows(found[0], tuple(found[1:]), None, right_M)
+    return Rows(found[0], tuple(found[1:-1]), found[-1], right_M, entropy_M)
 
 
 @dataclass(frozen=True)
@@ -106,27 +119,30 @@ class _HeadRows(torch.autograd.Function):
         n_numbers = 1 + len(wanted.temperatures) + (wanted.reference_MD is not None)
         found_NM = hidden_MD.new_empty((n_numbers, len(hidden_MD)), dtype=torch.float32)
         right_M = torch.empty_like(target_M, dtype=torch.bool)
+        entropy_M = hidden_MD.new_zeros(len(hidden_MD), dtype=torch.float32)
         for part in parts_of(len(hidden_MD), wanted.chunk):
             logits_RV = head_logits(hidden_MD[part], weight_VD, bias_V)
             right_M[part] = logits_RV.argmax(1) == target_M[part]
             log_p_RV = logits_RV.log_softmax(1)
             del logits_RV
             log_r_RV = wanted.reference(part)
+            if log_r_RV is not None:
+                entropy_M[part] = _entropy(log_r_RV)[:, 0]
             numbers = _numbers(log_p_RV, log_r_RV, target_M[part, None], wanted)
             found_NM[:, part] = torch.cat(numbers, dim=1).T
         ctx.save_for_backward(hidden_MD, target_M)
         device = hidden_MD.device.type
         precision = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         ctx.wanted, ctx.precision = wanted, precision
-        ctx.mark_non_differentiable(right_M)
-        return (*found_NM.unbind(0), right_M)
+        ctx.mark_non_differentiable(right_M, entropy_M)
+        return (*found_NM.unbind(0), right_M, entropy_M)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden_MD, target_M = ctx.saved_tensors
         wanted, head, (device, dtype, enabled) = ctx.wanted, ctx.wanted.head, ctx.precision
-        relative_NM, largest = relative_to_largest(torch.stack(grads[:-1]))
+        relative_NM, largest = relative_to_largest(torch.stack(grads[:-2]))
         with gathered(head.parameters()), torch.autocast(device, dtype, enabled):
             gradients = HeadGradients(ctx.needs_input_grad, hidden_MD, head.weight)
             for part in parts_of(len(hidden_MD), wanted.chunk):

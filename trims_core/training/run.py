@@ -103,6 +103,7 @@ def train(
     from trims_core.training.loop import Loop
     from trims_core.training.method import Context, build_method
     from trims_core.training.saving import Saver, read_moments
+    from trims_core.training.settings import check_attention
     from trims_core.training.sources import source_of
     from trims_core.training.student import Denoiser, TrainedStudent
     from trims_core.training.trainable import new_trainable
@@ -122,6 +123,7 @@ def train(
     say(n_done, 0, "loading the student", always=True)
     student = _load_student(spec)
     family = student.family
+    check_attention(family.block_causal_length, spec.variant, spec.student.model)
     model = new_trainable(student, spec)
     context = Context(
         spec.train,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trims_core.block_causal import blocks_at
 from trims_core.errors import TrainingError
 from trims_core.keyed import draw_seed
 from trims_core.masking import Draws, draw, end_probability, standard_t
@@ -63,6 +64,10 @@ class Sequences:
     def start_B(self) -> Tensor:
         """int64, first position of the answer."""
         return self.prompt_BL.sum(1)
+
+    def blocks(self, length: int) -> Tensor:
+        """int64 [B, L], the number of each position's block, from 0 where the answer begins; −1 before it."""
+        return blocks_at(torch.arange(self.target_BL.shape[1]) - self.start_B[:, None], length)
 
     def draws(self, purpose: str) -> Draws:
         """Uniform numbers by sequence, and by completion position (0 in the prompt)."""
@@ -153,7 +158,8 @@ class View:
     the weights of their cross-entropies before normalisation, 0 elsewhere. dropout_seed: seeds its dropout,
     so that a resumed or differently split run drops the same units. aligned: whether a token's prediction is
     read where its family decodes it from; a published program reads it at the token itself. reference: what a
-    frozen reference reads instead, its scored positions in the same order; None: this canvas.
+    frozen reference reads instead, its scored positions in the same order; None: this canvas. block_BL:
+    int64, each position's block where attention is block-causal (block_causal.py); None: all see all.
     """
 
     noisy_BL: Tensor
@@ -162,6 +168,7 @@ class View:
     dropout_seed: int
     aligned: bool = True
     reference: Canvas | None = None
+    block_BL: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from trims_core.block_causal import BLOCK_CAUSAL
 from trims_core.config import LoraSettings, StudentConfig, TrainConfig, TrainingConfig, TrimsConfig
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
@@ -128,7 +129,7 @@ def outside_inputs(settings: TrainSettings, digests: Digests) -> dict[str, str]:
     found = {"student": digests.checkpoint(settings.student.model, settings.student.revision)}
     if settings.train.init_adapter is not None:
         folder = Path(settings.train.init_adapter)
-        _check_given(folder, settings.train.lora)
+        _check_given(folder, settings.train.lora, settings.variant)
         found["init_adapter"] = digests.tree(folder, (ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME))
     for field, code in settings.variant.own_code().items():
         where = f"train.variants.{settings.variant_name}.{field}"
@@ -136,8 +137,29 @@ def outside_inputs(settings: TrainSettings, digests: Digests) -> dict[str, str]:
     return found
 
 
-def _check_given(folder: Path, lora: LoraSettings | None) -> None:
-    """Raises ConfigError unless a folder holds an adapter of the rank that is wanted."""
+def check_attention(trained_in: int | None, variant: VariantConfig, student: str) -> None:
+    """Raises ConfigError where a method does not go on from a block-causal student.
+
+    Args:
+        trained_in: positions of the student's blocks; None where it attends in both directions.
+    """
+    if trained_in is None or (trained_in == variant.block_causal_length and not variant.reads_reference):
+        return
+    why = (
+        "this method's teacher attends in both directions"
+        if variant.reads_reference
+        else "this method attends otherwise"
+    )
+    raise ConfigError(
+        f"student.model: {student} was trained to attend in blocks of {trained_in}, and method"
+        f" {variant.method}: {why}. Take a student that attends in both directions, or method d2f with"
+        f" block_length: {trained_in} and self_align: false"
+    )
+
+
+def _check_given(folder: Path, lora: LoraSettings | None, variant: VariantConfig) -> None:
+    """Raises ConfigError unless a folder holds an adapter of the rank that is wanted, for the attention that
+    the method trains."""
     try:
         found = read_adapter_config(folder / ADAPTER_CONFIG_NAME)
         tensor_names(folder / ADAPTER_WEIGHTS_NAME)
@@ -148,6 +170,18 @@ def _check_given(folder: Path, lora: LoraSettings | None) -> None:
             f"train.init_adapter: {folder} has r {found['r']} and alpha {found['lora_alpha']:g}, train.lora"
             f" says r {lora.r} and alpha {lora.alpha:g}; set train.lora to the adapter's"
         )
+    blocks = found.get(BLOCK_CAUSAL)
+    if blocks is not None and blocks != variant.block_causal_length:
+        raise ConfigError(
+            f"train.init_adapter: {folder} was trained to attend in blocks of {blocks}, method"
+            f" {variant.method} trains {_attention(variant)}; expected an adapter of the same attention, or"
+            " one of attention in both directions"
+        )
+
+
+def _attention(variant: VariantConfig) -> str:
+    length = variant.block_causal_length
+    return "attention in both directions" if length is None else f"blocks of {length}"
 
 
 def base_name(student: StudentConfig) -> str:

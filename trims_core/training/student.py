@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trims_core.block_causal import sees
 from trims_core.students import Family
 from trims_core.training.head import head_cross_entropy
 from trims_core.training.rows import Rows, head_rows
@@ -63,7 +64,8 @@ class Denoiser(nn.Module):
         reference_temperature: float = 1.0,
         with_adapter: bool = True,
     ) -> Any:
-        """With weights: (Σ weight·CE, CE_M without gradient). Without: Rows, all differentiable."""
+        """With weights: (Σ weight·CE, CE_M without gradient). Without: Rows, all differentiable. The
+        reference attends in both directions whatever the canvas says."""
         inner: Any = self.model
         causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
         head, at_BL = causal.get_output_embeddings(), view.scored_BL
@@ -76,7 +78,7 @@ class Denoiser(nn.Module):
         if reference:
             with torch.no_grad(), inner.disable_adapter():
                 seen = view.reference or Canvas(view.noisy_BL, at_BL, attention_BL)
-                read = replace(view, noisy_BL=seen.noisy_BL, scored_BL=seen.scored_BL)
+                read = replace(view, noisy_BL=seen.noisy_BL, scored_BL=seen.scored_BL, block_BL=None)
                 reference_MD = self._hidden(causal, read, seen.attention_BL)
         return head_rows(
             head,
@@ -89,11 +91,18 @@ class Denoiser(nn.Module):
 
     def _hidden(self, causal: Any, view: View, attention_BL: Tensor | None) -> Tensor:
         """Last hidden states of the scored positions [M, D]."""
+        mask = attention_BL if view.block_BL is None else _seen(view.block_BL, attention_BL)
         hidden_BLD = causal.base_model(
-            input_ids=view.noisy_BL, attention_mask=attention_BL, use_cache=False
+            input_ids=view.noisy_BL, attention_mask=mask, use_cache=False
         ).last_hidden_state
         aligned_BLD = self.family.align(hidden_BLD) if view.aligned else hidden_BLD
         return aligned_BLD[view.scored_BL]
+
+
+def _seen(block_BL: Tensor, attention_BL: Tensor | None) -> Tensor:
+    """bool [B, 1, L, L]: which columns each position sees in a block-causal student, dead ones never."""
+    seen_BLL = sees(block_BL, block_BL)
+    return (seen_BLL if attention_BL is None else seen_BLL & attention_BL.bool()[:, None])[:, None]
 
 
 class TrainedStudent:

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Tag
 
 from trims_core.variants.base import Answers, EndsConfig, Order, Pads, Role, RolloutVariant, VariantConfig
 from trims_core.variants.cj_grpo import CjGrpoVariant
+from trims_core.variants.d2f import D2fVariant
 from trims_core.variants.d3llm import D3llmVariant
 from trims_core.variants.dparallel import DParallelVariant
 from trims_core.variants.lift import GiftVariant, LiftVariant
@@ -33,6 +34,7 @@ Variant: TypeAlias = Annotated[
     | Annotated[TabomVariant, Tag("tabom")]
     | Annotated[DParallelVariant, Tag("dparallel")]
     | Annotated[CjGrpoVariant, Tag("cj_grpo")]
+    | Annotated[D2fVariant, Tag("d2f")]
     | Annotated[D3llmVariant, Tag("d3llm")]
     | Annotated[TadVariant, Tag("tad")],
     Discriminator(_method),
@@ -41,6 +43,7 @@ Variant: TypeAlias = Annotated[
 __all__ = [
     "Answers",
     "CjGrpoVariant",
+    "D2fVariant",
     "D3llmVariant",
     "DParallelVariant",
     "EndsConfig",

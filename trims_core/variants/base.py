@@ -80,6 +80,11 @@ class VariantConfig(Section):
         """Prompts beside the plain ones that it is trained with: their role, and what they show."""
         return {}
 
+    @property
+    def block_causal_length(self) -> int | None:
+        """Positions of a block where the student is trained to attend block by block; None: all see all."""
+        return None
+
     def own_code(self) -> dict[str, str]:
         """Fields that name code of the user's, `package.module:function`, and what they name."""
         return {}

@@ -111,26 +111,34 @@ def masked_loss(
     variant: VariantConfig,
     terms: Sequence[EntropyTerm] = (),
     divergence: DivergenceTerm | None = None,
+    *,
+    soft: bool = False,
 ) -> Loss:
     """Σ weight·CE over the scored positions of a canvas, a method's own terms, and the certainty term if the
-    variant has one: one forward for all of them, and one of the reference where there is a divergence."""
+    variant has one: one forward for all of them, and one of the reference where it is asked.
+
+    Args:
+        divergence: from the student without its adapter. soft: CE is with its predictions, not with the
+            tokens.
+    """
     if variant.certainty:
         ramp = min(1.0, batch.progress / variant.certainty_ramp) if variant.certainty_ramp else 1.0
         weight = variant.certainty * ramp
         per_canvas = weight / len(batch.views)
         terms = (*terms, certainty_term("certainty", per_canvas, CERTAINTY_TEMPERATURE, totals))
-    if not terms and divergence is None:
+    if not terms and divergence is None and not soft:
         loss, nll_M = student.cross_entropy(batch, view, weight_BL)
         return Loss(loss, content_and_ends(batch, view, weight_BL, nll_M))
     rows = student.rows(
         batch,
         view,
         [term.temperature for term in terms],
-        reference=divergence is not None,
+        reference=soft or divergence is not None,
         reference_temperature=1.0 if divergence is None else divergence.temperature,
     )
-    loss = (weight_BL[view.scored_BL] * rows.nll_M).sum()
-    parts = content_and_ends(batch, view, weight_BL, rows.nll_M)
+    cost_M = rows.cross_nats if soft else rows.nll_M
+    loss = (weight_BL[view.scored_BL] * cost_M).sum()
+    parts = content_and_ends(batch, view, weight_BL, cost_M)
     for term, entropy_M in zip(terms, rows.entropies, strict=True):
         value = term.of(entropy_M, rows.right_M)
         loss, parts[term.name] = loss + value, value.detach()
