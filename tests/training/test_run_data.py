@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from fakes.training_student import EOS_ID, MASK_ID, tiny_spec, tiny_train
@@ -10,6 +13,7 @@ from trims_core.errors import ConfigError
 from trims_core.training.data import run_data
 from trims_core.training.examples import load_examples
 from trims_core.training.method import Context
+from trims_core.training.sequences import View
 from trims_core.training.sources import source_of
 from trims_core.training.world import World
 
@@ -39,6 +43,23 @@ def test_micro_batches_know_how_far_the_run_is(data_of):
     assert [data.train(step)[0].progress for step in range(data.n_steps)] == [
         step / data.n_steps for step in range(data.n_steps)
     ]
+
+
+def test_ends_leave_what_a_reference_reads_within_max_length(tmp_path):
+    spec = tiny_spec(tmp_path, train=tiny_train())
+    examples = load_examples(source_of(spec), "descending", 0, 64, tmp_path)
+    behind = examples.lengths - examples.prompt_lengths
+    told = replace(examples, references=[np.ones(63 - n, np.int32) for n in behind])
+    context = Context(spec.train, spec.ends, spec.n_buckets, MASK_ID, "llada")
+    n_ends = []
+    for given in (examples, told):
+        data = run_data(spec, given, context, EOS_ID, World(0, 1, torch.device("cpu")))
+        sequences = [one for step in range(data.n_steps) for one in data.train(step)]
+        n_ends.append(max(int(one.end_BL.sum(1).max()) for one in sequences))
+    assert n_ends[0] > 1 == n_ends[1]
+    for one in sequences:
+        canvas = one.behind_reference(View(one.target_BL, one.end_BL, one.end_BL.float(), 0), EOS_ID)
+        assert canvas.noisy_BL.shape[1] <= 64
 
 
 def test_held_out_examples_are_never_trained_on_and_all_ranks_know_all_of_them(data_of):
