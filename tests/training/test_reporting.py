@@ -113,10 +113,10 @@ def test_tokens_are_those_that_are_attended(monkeypatch):
     reporter._last = 8.0
     monkeypatch.setattr("trims_core.training.reporting.time.monotonic", lambda: next(clock))
     counts = {"n_columns": 100.0, "n_dead": 20.0, "n_content": 50.0, "n_masked_content": 10.0}
-    reporter.step(1, 2.0, {"content": 1.5, "ends": 0.5}, 0.1, 1.0, Totals(counts, 8, 4))
+    reporter.step(1, 2.0, {"content": 1.5, "ends": 0.5}, {"kl": 0.25}, 0.1, 1.0, Totals(counts, 8, 4))
     ((step, kind, values),) = told
     assert (step, kind) == (1, "train")
-    assert values["tokens_per_second"] == 40.0
+    assert values["tokens_per_second"] == 40.0 and values["measures"] == {"kl": 0.25}
     assert (values["masked_fraction"], values["dead_columns"], values["end_loss_share"]) == (0.2, 0.2, 0.25)
 
 
