@@ -20,6 +20,7 @@ from trims_core.benchmarks.expressions import Expression, read_expression
         ("8/4/2", (8, 4, 2), Fraction(1)),
         ("-2--3", (2, 3), Fraction(1)),
         ("2*-3", (2, 3), Fraction(-6)),
+        ("--2", (2,), Fraction(2)),
         ("\\(2 \\times 4\\) − 3", (2, 4, 3), Fraction(5)),
         ("\\dfrac{1}{\\frac{2}{3}}", (1, 2, 3), Fraction(3, 2)),
         ("08+2", (8, 2), Fraction(10)),

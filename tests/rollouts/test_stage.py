@@ -158,6 +158,15 @@ def test_log_probabilities_are_those_of_the_reveal(
         ({"block_length": 5}, "gen_length 12 is not a multiple of block_length 5"),
         ({"grader": "a:b:c"}, "expected package.module:Name"),
         ({"cache": "dual", "rule": "multi_block", "threshold": 0.1}, "several blocks are open"),
+        (
+            {"rule": "steps", "threshold": 2.5},
+            "threshold 2.5 with rule steps: expected a whole number",
+        ),
+        (
+            {"rule": "eoser", "threshold": 3, "block_length": 6},
+            "3 forwards with rule eoser on 12 positions",
+        ),
+        ({"rule": "eoser_ass", "threshold": 4}, "4 forwards with rule eoser_ass on 12 positions: expected 3"),
         ({"gen_length": 40000, "block_length": 40000}, "rollouts.gen_length"),
     ],
 )
@@ -166,6 +175,18 @@ def test_what_is_not_defined_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(ConfigError, match=expected):
         RolloutWorld(tmp_path).config(**settings)
+
+
+def test_ascending_steps_take_their_forwards_and_read_no_block_length(world: RolloutWorld) -> None:
+    chosen = {"rule": "eoser_ass", "threshold": 3, "stop_at_end": False, "samples": 1}
+    done = world.run(ROLLOUTS, store="ass", block_length=5, **chosen)[ROLLOUTS]
+    found = columns(done.artifact, schema.ROLLOUTS, "/rollouts.parquet")
+    assert set(found["n_forwards"]) == {3}
+    counts = {tuple(row.count(step) for step in range(3)) for row in found["reveal_step"]}
+    assert counts == {(1, 2, 9)}
+    assert "3 forwards" in (done.artifact.path / "card.md").read_text()
+    assert world.run(ROLLOUTS, store="ass", block_length=12, **chosen)[ROLLOUTS].how == "cached"
+    assert world.run(ROLLOUTS, store="ass", gamma_min=0.5, **chosen)[ROLLOUTS].how == "made"
 
 
 def test_a_grader_that_is_not_there_costs_no_decoding(
