@@ -33,7 +33,7 @@ from trims_core.sections import (
     as_tuple,
     plain,
 )
-from trims_core.variants import CjGrpoVariant, EndsConfig, Pads, Role, TrimsVariant, Variant, VariantConfig
+from trims_core.variants import EndsConfig, Pads, Role, RoundsVariant, TrimsVariant, Variant, VariantConfig
 
 StageName = Literal[
     "corpus",
@@ -387,7 +387,7 @@ class TrainConfig(TrainingConfig):
             f" not a multiple of train.micro_batch_size {self.micro_batch_size} × launch.processes"
             f" {self.launch.processes}; choose one that is"
             for name, variant in self.variants.items()
-            if isinstance(variant, CjGrpoVariant) and variant.batch_size % per_pass
+            if isinstance(variant, RoundsVariant) and variant.batch_size % per_pass
         ]
         if wrong and self.launch.hostfile is None:
             raise ValueError("; ".join(wrong))

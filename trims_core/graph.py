@@ -24,7 +24,7 @@ from trims_core.config import STAGES, StageName, TrimsConfig
 from trims_core.decoding_sections import RolloutsConfig
 from trims_core.errors import ConfigError, nearest_name
 from trims_core.fingerprint import Json
-from trims_core.variants import CjGrpoVariant, VariantConfig
+from trims_core.variants import RoundsVariant, VariantConfig
 
 UNTUNED: Final = "untuned"
 ROLLOUT_GRADES: Final = "grades/rollouts"
@@ -64,7 +64,7 @@ def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
         for seed in dict.fromkeys(config.train.seeds):
             model = f"{name}-s{seed}"
             params = {"variant": name, "seed": seed}
-            if isinstance(variant, CjGrpoVariant):
+            if isinstance(variant, RoundsVariant):
                 trains += _rounds(variant, model, params)
             else:
                 trains.append(Node(f"train/{model}", "train", _trained_on(config, variant), params))
@@ -102,7 +102,7 @@ def _data_nodes(config: TrimsConfig) -> list[Node]:
     return nodes
 
 
-def _rounds(variant: CjGrpoVariant, model: str, params: Mapping[str, Json]) -> list[Node]:
+def _rounds(variant: RoundsVariant, model: str, params: Mapping[str, Json]) -> list[Node]:
     """A round's rollouts are those of the student that the round before trained."""
     nodes: list[Node] = []
     before: dict[str, str] = {}
@@ -129,10 +129,10 @@ def _trained_on(config: TrimsConfig, variant: VariantConfig) -> dict[str, str]:
     return {role: role}
 
 
-def round_variant(config: TrimsConfig, node: Node) -> CjGrpoVariant:
+def round_variant(config: TrimsConfig, node: Node) -> RoundsVariant:
     """The variant that a node of a round belongs to."""
     variant = config.train.variants[str(node.params["variant"])]
-    assert isinstance(variant, CjGrpoVariant)
+    assert isinstance(variant, RoundsVariant)
     return variant
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trims_core.config import TrimsConfig
 from trims_core.report.rounds import round_roles
 from trims_core.report.text_table import DASH, TextTable
-from trims_core.variants import CjGrpoVariant
+from trims_core.variants import RoundsVariant
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
@@ -34,7 +34,7 @@ def costs_of(config: TrimsConfig, parents: Mapping[str, Artifact]) -> list[dict[
         batch_size, rolled = config.train.batch_size, []
         if variant.needs == "rollouts":
             rolled = [parents["rollouts/untuned"]]
-        if isinstance(variant, CjGrpoVariant):
+        if isinstance(variant, RoundsVariant):
             n_steps, batch_size = variant.rounds * variant.inner_steps, variant.batch_size
             roles = round_roles(variant, f"{name}-s{config.train.seeds[0]}")
             rolled = [parents[rollouts] for rollouts, *_ in roles]

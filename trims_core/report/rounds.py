@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trims_core.config import TrimsConfig
 from trims_core.report.intervals import rounded
 from trims_core.report.text_table import DASH, TextTable
-from trims_core.variants import CjGrpoVariant
+from trims_core.variants import RoundsVariant
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
@@ -23,12 +23,12 @@ def trained_once(config: TrimsConfig, parents: Mapping[str, Artifact]) -> dict[s
         f"train/{name}-s{seed}"
         for name, variant in config.train.variants.items()
         for seed in config.train.seeds
-        if not isinstance(variant, CjGrpoVariant)
+        if not isinstance(variant, RoundsVariant)
     ]
     return {role: artifact for role, artifact in parents.items() if role in models}
 
 
-def round_roles(variant: CjGrpoVariant, model: str) -> list[tuple[str, str, str]]:
+def round_roles(variant: RoundsVariant, model: str) -> list[tuple[str, str, str]]:
     """Of each round the roles of its rollouts, grades and training."""
     names = [f"{model}-r{number}" for number in range(variant.rounds)]
     trains = [f"train/{name}" for name in (*names[:-1], model)]
@@ -45,7 +45,7 @@ def rounds_of(config: TrimsConfig, parents: Mapping[str, Artifact]) -> list[dict
     """
     rows = []
     for name, variant in config.train.variants.items():
-        if not isinstance(variant, CjGrpoVariant):
+        if not isinstance(variant, RoundsVariant):
             continue
         by_seed = [
             [_round(*(parents[role] for role in roles)) for roles in round_roles(variant, f"{name}-s{seed}")]

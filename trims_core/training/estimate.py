@@ -27,7 +27,7 @@ from trims_core.training.plan import count_held_out, count_steps
 from trims_core.training.settings import check_trainable, shared_settings
 from trims_core.training.stage import GPU_NODES
 from trims_core.training.zero import deepspeed_settings, zero_stage
-from trims_core.variants import CjGrpoVariant
+from trims_core.variants import RoundsVariant
 
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 _HEAD_CHUNK_BYTES: Final = 256 * 2**20
@@ -105,7 +105,7 @@ def estimate(family: Family, config: TrimsConfig, n_examples: int | None, machin
     stage = zero_stage(deepspeed)
     flops = passes * _step_flops(family, counts, train)
     steps = train.max_steps
-    if isinstance(variant, CjGrpoVariant):
+    if isinstance(variant, RoundsVariant):
         steps = variant.rounds * variant.inner_steps
     elif n_examples is not None or train.max_forwards is not None:
         n_trained = (n_examples or 0) - count_held_out(n_examples or 0, train.validation_fraction)

@@ -23,7 +23,7 @@ from trims_core.students.adapter_config import (
 from trims_core.students.tensor_files import tensor_names
 from trims_core.training.zero import deepspeed_settings, zero_stage
 from trims_core.user_code import source_file
-from trims_core.variants import CjGrpoVariant, EndsConfig, Variant, VariantConfig
+from trims_core.variants import EndsConfig, RoundsVariant, Variant, VariantConfig
 
 
 class TrainSettings(Section):
@@ -51,7 +51,7 @@ class TrainSettings(Section):
     @property
     def carries_optimizer(self) -> bool:
         """Whether a further round goes on with this one's optimizer."""
-        return isinstance(self.variant, CjGrpoVariant) and self.variant.carry_optimizer
+        return isinstance(self.variant, RoundsVariant) and self.variant.carry_optimizer
 
 
 def train_settings(config: TrimsConfig, node: Node) -> TrainSettings:
@@ -110,7 +110,7 @@ def shared_settings(train: TrainConfig, variant: VariantConfig) -> TrainingConfi
     if not variant.reads_loss_norm:
         unread.add("loss_norm")
     read = {name: getattr(train, name) for name in TrainingConfig.model_fields if name not in unread}
-    if isinstance(variant, CjGrpoVariant):
+    if isinstance(variant, RoundsVariant):
         read |= {"max_steps": variant.inner_steps, "batch_size": variant.batch_size}
         read |= {"lr": variant.lr or train.lr, "scheduler": "constant", "warmup_ratio": 0.0}
         read |= {"validation_fraction": 0.0, "keep": "last", "length_window": 1}

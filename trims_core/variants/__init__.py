@@ -15,6 +15,7 @@ from trims_core.variants.d2f import D2fVariant
 from trims_core.variants.d3llm import D3llmVariant
 from trims_core.variants.dparallel import DParallelVariant
 from trims_core.variants.lift import GiftVariant, LiftVariant
+from trims_core.variants.rounds import RoundsVariant
 from trims_core.variants.tabom import TabomVariant
 from trims_core.variants.tad import TadVariant
 from trims_core.variants.trims import LossWeight, StandardVariant, TrimsVariant
@@ -54,6 +55,7 @@ __all__ = [
     "Pads",
     "Role",
     "RolloutVariant",
+    "RoundsVariant",
     "StandardVariant",
     "TabomVariant",
     "TadVariant",
