@@ -38,6 +38,7 @@ def costs_of(config: TrimsConfig, parents: Mapping[str, Artifact]) -> list[dict[
             n_steps, batch_size = variant.rounds * variant.inner_steps, variant.batch_size
             roles = round_roles(variant, f"{name}-s{config.train.seeds[0]}")
             rolled = [parents[rollouts] for rollouts, *_ in roles]
+        forwards: list[Any] = [one.info.get("forwards") for one in rolled]
         rows.append(
             {
                 "variant": name,
@@ -45,7 +46,7 @@ def costs_of(config: TrimsConfig, parents: Mapping[str, Artifact]) -> list[dict[
                 "passes": variant.passes,
                 "forwards": n_steps and n_steps * batch_size * variant.passes,
                 "teacher_tokens": buckets.manifest.counts.get("n_tokens") if buckets and is_scored else 0,
-                "rollout_forwards": sum(one.info["forwards"] for one in rolled),
+                "rollout_forwards": None if None in forwards else sum(forwards),
             }
         )
     return rows
