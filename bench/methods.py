@@ -154,15 +154,16 @@ class MadeUpStudent:
         nll_M = self._random_N[: int(view.scored_BL.sum())]
         return nll_M.sum(), nll_M.detach()
 
-    def rows(self, batch: Any, view: Any, temperatures: Any = (), *, reference: bool = False) -> Any:
+    def rows(
+        self, batch: Any, view: Any, temperatures: Any = (), *, reference: bool = False, **tempered: float
+    ) -> Any:
         """As TrainedStudent's."""
         from trims_core.training.rows import Rows
 
-        del batch
+        del batch, tempered
         random_M = self._random_N[: int(view.scored_BL.sum())]
-        return Rows(
-            random_M, tuple(random_M for _ in temperatures), random_M if reference else None, random_M > 0.5
-        )
+        entropies, of_reference = tuple(random_M for _ in temperatures), random_M if reference else None
+        return Rows(random_M, entropies, of_reference, random_M > 0.5, of_reference)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

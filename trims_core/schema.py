@@ -187,7 +187,7 @@ SAMPLES: Final = Table(
         ]
     ),
     {
-        "cache": "keys and values that are kept: none, exact (what is final), prefix or dual (approximate)",
+        "cache": "none (exact), prefix or dual (approximate): which keys and values are kept",
         "threshold": "what the reveal rule in the provenance compares with: a probability, a factor, or nats;"
         " null: one token per forward",
         "n_tokens": "generated tokens up to and including the first end token",

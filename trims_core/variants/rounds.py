@@ -43,9 +43,9 @@ class RoundsVariant(VariantConfig):
         return int(self.rollouts.threshold or self.rollouts.gen_length)
 
     def card_rows(self) -> dict[str, str]:
-        """The rollouts setting by setting."""
+        """The rollouts setting by setting; not how many rounds there are, which a round does not know."""
         rows = super().card_rows()
-        del rows["rollouts"]
+        del rows["rollouts"], rows["rounds"]
         return {**rows, **{f"rollouts, {k}": str(v) for k, v in self.rollouts.result_fields().items()}}
 
     def unread(self) -> frozenset[str]:
