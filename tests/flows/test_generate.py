@@ -107,9 +107,9 @@ def test_ctrl_c_ends_with_a_word_and_no_traceback(student: str, monkeypatch: pyt
     running = forking.start(main, told=f"/stats\n{QUESTION}\n")
     running.wait_until(lambda: bool(running.said("err")))  # the student is loaded, the question is next
     time.sleep(0.5)
-    for _ in range(3):  # a library that is being imported may swallow one; whoever waits presses again
+    for _ in range(20):  # a library that is being imported may swallow one; whoever waits presses again
         os.kill(running.pid, signal.SIGINT)
-        running.process.join(15)
+        running.process.join(6)
         if running.process.exitcode is not None:
             break
     assert running.ended(1) == (130, "", "no turns yet\ninterrupted\n")
