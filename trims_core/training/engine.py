@@ -90,7 +90,7 @@ class PlainEngine:
 
     def __init__(self, spec: TrainSpec, denoiser: nn.Module) -> None:
         self.device = torch.device(spec.device)
-        self._named = _trained(denoiser)
+        self._named = trainable(denoiser)
         self._optimizer = _adamw(spec, denoiser)
         self._max_norm = spec.train.max_grad_norm
         dtype = _DTYPES.get(spec.student.dtype)
@@ -153,7 +153,7 @@ class DeepSpeedEngine:
             model=denoiser, optimizer=_adamw(spec, denoiser), config=deepspeed_config(spec)
         )
         self.module: nn.Module = self._engine
-        self._named = _trained(denoiser)
+        self._named = trainable(denoiser)
         self.device = torch.device(self._engine.device)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
@@ -250,8 +250,9 @@ def deepspeed_config(spec: TrainSpec) -> dict[str, Any]:
     return {**spec.deepspeed, **decided}
 
 
-def _trained(denoiser: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: weight for name, weight in denoiser.named_parameters() if weight.requires_grad}
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trained parameters by name; under ZeRO-3 see `gathered` for their values."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def _n_updates(optimizer: Any) -> int:

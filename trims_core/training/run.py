@@ -220,9 +220,10 @@ def _finish(
     moments: Moments | None,
 ) -> None:
     """Write the result under the official module names, and what the stage wants to know."""
+    from trims_core.training.engine import trainable
     from trims_core.training.partitions import gathered
     from trims_core.training.result import write_adapter, write_checkpoint
-    from trims_core.training.saving import count_trainable, trainable, write_moments
+    from trims_core.training.saving import count_trainable, write_moments
 
     best_step = saver.keep_best()
     weights = saver.finite_weights(data.n_steps)

@@ -27,7 +27,7 @@ from trims_core.training.checkpoint import (
     mark_complete,
     prune,
 )
-from trims_core.training.engine import ADAM_KEYS, Engine, Moments
+from trims_core.training.engine import ADAM_KEYS, Engine, Moments, trainable
 from trims_core.training.partitions import gathered
 from trims_core.training.spec import TrainSpec
 from trims_core.training.world import World
@@ -142,11 +142,6 @@ def read_moments(path: Path) -> Moments:
         key, _, weight = name.partition(".")
         of[key][weight] = tensor
     return Moments(n_updates, of)
-
-
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trained parameters by name; under ZeRO-3 see `gathered` for their values."""
-    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def count_trainable(model: nn.Module) -> int:
