@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from trims_core.benchmarks import get_benchmark
-from trims_core.config import TaskConfig
 from trims_core.errors import CorpusError
+from trims_core.sweep_sections import TaskConfig
 
 DEMO = get_benchmark("demo")
 

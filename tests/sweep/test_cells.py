@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from trims_core.config import StudentConfig, SweepConfig
+from trims_core.config import StudentConfig
 from trims_core.points import CacheName, RuleName
 from trims_core.sweep.cells import Cell, chunk_notes, grid, summarise, table
 from trims_core.sweep.settings import SweepSettings, sweep_settings
+from trims_core.sweep_sections import SweepConfig
 
 SAMPLES = {
     "finished": [True, True, False, True],

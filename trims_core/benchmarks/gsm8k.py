@@ -36,8 +36,9 @@ class Gsm8k(Benchmark):
             raise UnusableRowError(
                 f"'answer' ends in {answer[-40:]!r}", f'expected a number behind "{_MARK}"'
             )
-        message = {"role": "user", "content": text_in(row, "question", blank=False)}
-        return Problem(id_in(row, "id") or f"gsm8k-{number:05d}", (message,), gold)
+        question = text_in(row, "question", blank=False)
+        message = {"role": "user", "content": question}
+        return Problem(id_in(row, "id") or f"gsm8k-{number:05d}", (message,), gold, {"question": question})
 
     def extract(self, text: str) -> str | None:
         _, mark, behind = text.rpartition(_MARK)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from trims_core.benchmarks.benchmark import Problem
 from trims_core.benchmarks.registry import get_benchmark
-from trims_core.config import TaskConfig
 from trims_core.fingerprint import Digests
+from trims_core.sweep_sections import TaskConfig
 
 
 def task_digests(tasks: Mapping[str, TaskConfig], digests: Digests) -> dict[str, str]:
@@ -18,7 +19,7 @@ def task_digests(tasks: Mapping[str, TaskConfig], digests: Digests) -> dict[str,
     """
     found = {}
     for name, task in tasks.items():
-        source = get_benchmark(task.benchmark).source(task)
+        source = get_benchmark(task.benchmark_name).source(task)
         found[f"benchmark.{name}"] = digests.dataset(
             source.path, source.hub, source.hub_config, source.split, source.revision
         )
@@ -26,5 +27,24 @@ def task_digests(tasks: Mapping[str, TaskConfig], digests: Digests) -> dict[str,
 
 
 def load_tasks(tasks: Mapping[str, TaskConfig]) -> dict[str, list[Problem]]:
-    """Task → its problems. Raises: InputError, ConfigError: as `Benchmark.load`."""
-    return {name: get_benchmark(task.benchmark).load(task) for name, task in tasks.items()}
+    """Task → its problems, asked in the words of its profile.
+
+    Raises: InputError, ConfigError: as `Benchmark.load`; a placeholder that a problem does not fill.
+    """
+    return {name: _asked(task, get_benchmark(task.benchmark_name).load(task)) for name, task in tasks.items()}
+
+
+def _asked(task: TaskConfig, problems: list[Problem]) -> list[Problem]:
+    profile = task.protocol
+    if profile is None:
+        return problems
+    prompt = profile.prompt
+    return [
+        replace(
+            problem,
+            messages=prompt.messages(problem.facts, f"profile {task.profile}, problem {problem.id!r}"),
+            answer_prefix=prompt.answer_prefix,
+            chat=prompt.chat,
+        )
+        for problem in problems
+    ]

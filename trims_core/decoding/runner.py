@@ -37,6 +37,10 @@ class Prompt:
     id: str
     messages: Sequence[Mapping[str, str]]
     """Without the runner's system prompt; the last message is the user's."""
+    answer_prefix: str = ""
+    """What the answer has already begun with."""
+    chat: bool = True
+    """Whether the chat template is applied; else the one message is the whole text."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,12 @@ class Runner:
             CorpusError: the chat template refuses a conversation.
         """
         names = [prompt.id for prompt in prompts]
-        found = self._renderer.prompts([(*self._system, *prompt.messages) for prompt in prompts], names)
+        found = self._renderer.prompts(
+            [(*self._system, *prompt.messages) if prompt.chat else prompt.messages for prompt in prompts],
+            names,
+            [prompt.answer_prefix for prompt in prompts],
+            [prompt.chat for prompt in prompts],
+        )
         self.check_lengths(names, found, gen_length, f"{about}: the prompt of problem")
         return found
 

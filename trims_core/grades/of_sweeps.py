@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from trims_core._faults import fault_point
 from trims_core.benchmarks import Benchmark, get_benchmark, load_tasks, task_digests
-from trims_core.config import TaskConfig, TrimsConfig
+from trims_core.config import TrimsConfig
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests, sha256_json
 from trims_core.grades.cells import n_ungraded, summarise, table, text
@@ -26,6 +26,7 @@ from trims_core.schema import GRADES, SAMPLES, read_table, write_table
 from trims_core.sections import Name, Section
 from trims_core.stage import Make, Outcome, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
+from trims_core.sweep_sections import TaskConfig
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def units(work: Work) -> list[Unit]:
                 unit.name,
                 {"grader": _grader(chosen.tasks[task])},
                 {"samples": unit.content_digest, "golds": sha256_json(right)},
-                Chunk(samples, get_benchmark(chosen.tasks[task].benchmark), golds[task]),
+                Chunk(samples, get_benchmark(chosen.tasks[task].benchmark_name), golds[task]),
             )
         )
     return found
@@ -146,7 +147,7 @@ def finish(work: Work, done: Mapping[str, UnitRecord]) -> Outcome:
 
 def _grader(task: TaskConfig) -> str:
     """`gsm8k_number 1`: name and version."""
-    benchmark = get_benchmark(task.benchmark)
+    benchmark = get_benchmark(task.benchmark_name)
     return f"{benchmark.grader} {benchmark.grader_version}"
 
 

@@ -26,6 +26,7 @@ from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
 from trims_core.sweep.cells import Cell, chunk_notes, grid, summarise, table
 from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, settings
+from trims_core.sweep_sections import TaskDecoding
 from trims_core.trained import trained_model
 
 VERSION: Final = 3
@@ -74,7 +75,7 @@ def units(work: Work, _facts: None) -> list[Unit]:
     found = []
     for cell in grid(chosen):
         for number, (start, problems) in enumerate(chunks[cell.task]):
-            decoding = cell_settings(chosen, cell.cache, cell.threshold, start)
+            decoding = cell_settings(chosen, cell.task, cell.cache, cell.threshold, start)
             found.append(
                 Unit(
                     f"{cell.name}/{number:04d}",
@@ -107,14 +108,20 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         sum(len(u.source.problems) for u in waiting),
     )
     tell = DecodingProgress(work.node_id, work.progress, n_done, n_waiting)
-    runner = load_runner(*_model(work), chosen.system_prompt)
-    sampling = sampling_for(chosen.sampling, runner.student, "sweep")
+    runner = load_runner(*_model(work), None)
     prompts: dict[str, list[list[int]]] = {}
+    samplings = {}
     for unit in waiting:
         chunk: Chunk = unit.source
+        task, decoding = chunk.cell.task, chunk.decoding
+        if task not in samplings:
+            samplings[task] = sampling_for(decoding.sampling, runner.student, f"sweep, task {task}")
         if unit.inputs["problems"] not in prompts:
-            wanted = [Prompt(problem.id, problem.messages) for problem in chunk.problems]
-            rendered = runner.render(wanted, chosen.gen_length, f"task {chunk.cell.task}")
+            wanted = [
+                Prompt(problem.id, _conversation(problem, decoding), problem.answer_prefix, problem.chat)
+                for problem in chunk.problems
+            ]
+            rendered = runner.render(wanted, decoding.gen_length, f"task {task}")
             prompts[unit.inputs["problems"]] = rendered
 
     def make(unit: Unit, attempt: Attempt) -> Made:
@@ -129,7 +136,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         try:
             answers = runner.answer(
                 prompts[unit.inputs["problems"]],
-                decode_settings(chunk.decoding, sampling),
+                decode_settings(chunk.decoding, samplings[chunk.cell.task]),
                 on_step,
                 range(first, first + len(chunk.problems)),
             )
@@ -164,8 +171,10 @@ def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
     of_cell: dict[str, dict[str, Any]] = {cell.name: {} for cell in cells}
     for name, record in done.items():
         of_cell[name.rpartition("/")[0]][name] = record.notes
-    conditions = {"stop_at_end": chosen.stop_at_end}
-    summaries = [summarise(cell, of_cell[cell.name], conditions) for cell in cells]
+    summaries = [
+        summarise(cell, of_cell[cell.name], {"stop_at_end": chosen.decodings[cell.task].stop_at_end})
+        for cell in cells
+    ]
     fault_point("sweep.before_summary")
     (work.folder / "cells.json").write_text(json.dumps(summaries, indent=1), encoding="utf-8")
     n_samples = sum(row["n"] for row in summaries)
@@ -201,7 +210,16 @@ SPEC: Final = StageSpec(
 
 def _digest(problems: Sequence[Problem]) -> str:
     """Of what is decoded; the right answers are not."""
-    return sha256_json([[problem.id, problem.messages] for problem in problems])
+    plain = [[problem.id, problem.messages] for problem in problems]
+    forms = [[problem.chat, problem.answer_prefix] for problem in problems]
+    return sha256_json(plain if all(form == [True, ""] for form in forms) else [plain, forms])
+
+
+def _conversation(problem: Problem, decoding: CellSettings) -> Sequence[Mapping[str, str]]:
+    """The problem's, behind the run's system prompt."""
+    if decoding.system_prompt is None:
+        return problem.messages
+    return ({"role": "system", "content": decoding.system_prompt}, *problem.messages)
 
 
 def _model(work: Work) -> tuple[StudentConfig, Path | None]:
@@ -225,18 +243,25 @@ def _provenance(unit: Unit, conditions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _card(chosen: SweepSettings, summaries: Sequence[Mapping[str, Any]], adapters: Sequence[str]) -> str:
-    stop = "stops at the end token" if chosen.stop_at_end else "fills the whole canvas"
     batches = sorted({size for row in summaries for size in row["batch_sizes"]})
     workers = sorted({n for row in summaries for n in row["workers"]})
-    about = (
-        f"Canvases of {chosen.gen_length} positions in blocks of {chosen.block_length}; decoding {stop}. A"
-        f" forward reveals {MEANINGS[chosen.rule].says} (rule `{chosen.rule}`). Caches prefix and"
+    about = "".join(_task_line(task, one) for task, one in chosen.decodings.items())
+    about += (
+        f"A forward reveals {MEANINGS[chosen.rule].says} (rule `{chosen.rule}`). Caches prefix and"
         f" dual approximate. Tokens/s is decoding time alone, {_listed(batches)} sequences per batch,"
         f" {_listed(workers)} thread(s). Tokens are counted up to and including the first end token."
         " Accuracies are in the grades."
     )
     about += "".join(f"\n\n{text[0].upper()}{text[1:]}." for text in adapters)
     return f"{about}\n\n{table(summaries)}\n"
+
+
+def _task_line(task: str, decoding: TaskDecoding) -> str:
+    stop = "stops at the end token" if decoding.stop_at_end else "fills the whole canvas"
+    return (
+        f"{task}: canvases of {decoding.gen_length} positions in blocks of {decoding.block_length}; decoding"
+        f" {stop}. "
+    )
 
 
 def _listed(numbers: Sequence[int]) -> str:
