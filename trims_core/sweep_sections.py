@@ -120,6 +120,9 @@ class SweepConfig(Section):
     untuned: bool = True
     """Sweep the student as it was before training too."""
     batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
+    check_problems: Annotated[int, Field(ge=0, le=200), LATER] = 0
+    """The first so many problems of each task are decoded once more, one at a time, at the first threshold:
+    how many answers batching changes, and the latency of one."""
 
     def decoding(self, task: str) -> TaskDecoding:
         """How a task is decoded: by itself, its profile, or what all tasks have in common."""

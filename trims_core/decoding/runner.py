@@ -137,10 +137,12 @@ class Runner:
         settings: DecodeSettings,
         on_step: OnStep | None = None,
         names: Names | None = None,
+        workers: int | None = None,
     ) -> Answers:
         """The answers to rendered prompts.
 
         Args:
+            workers: threads; default: this runner's.
             names: one per prompt; noise above temperature 0 is drawn by these, so that prompts decoded in
                 parts get what they would get together. Default: numbers from 0.
 
@@ -151,7 +153,8 @@ class Runner:
             if not self._is_warm:
                 self._warm_up(prompts[0], settings)
             started = time.perf_counter()
-            decoded = decode_parallel(self.student, prompts, settings, self.workers, on_step, names)
+            threads = workers or self.workers
+            decoded = decode_parallel(self.student, prompts, settings, threads, on_step, names)
             seconds = time.perf_counter() - started
         except RuntimeError as error:  # torch's own, out of memory among them
             raise SweepError(str(error)) from error

@@ -55,6 +55,7 @@ class SweepSettings(Decoding):
     pipeline_add: Annotated[float | None, LATER] = None
     pipeline_activate: Annotated[float | None, LATER] = None
     gamma_min: Annotated[float | None, LATER] = None
+    check_problems: Annotated[int, LATER] = 0
 
 
 class CellSettings(Decoding):
@@ -71,6 +72,8 @@ class CellSettings(Decoding):
     gamma_min: Annotated[float | None, LATER] = None
     first_number: int = 0
     """The first prompt's number, by which noise is drawn; 0 where none is."""
+    alone: Annotated[bool, LATER] = False
+    """Decoded one at a time, on one thread: a check."""
 
 
 def settings(config: TrimsConfig, node: Node) -> SweepSettings:
@@ -120,6 +123,7 @@ def sweep_settings(
         block_length=sweep.block_length,
         stop_at_end=sweep.stop_at_end,
         batch_size=sweep.batch_size,
+        check_problems=sweep.check_problems,
         student=student,
         system_prompt=system_prompt,
         merge_rule=MERGE_RULE if adapted and student.dtype != "float32" else None,
