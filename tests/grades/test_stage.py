@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from fakes.decoding_world import (
     write_sweep_world,
 )
 
-from trims_core.benchmarks import BENCHMARKS, Problem
-from trims_core.benchmarks.demo import Demo
+from trims_core.benchmarks import GRADERS
+from trims_core.benchmarks.graders.numbers import LastAnswerSentence
 from trims_core.config import TrimsConfig
 from trims_core.curves import wilson_interval
 from trims_core.graph import build_graph, node_named
@@ -65,11 +64,8 @@ def world(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copied(swept, tmp_path)
 
 
-class Lenient(Demo):
+class Lenient(LastAnswerSentence):
     """Finds the length of a text modulo 4 in it, so that some answers of a random student are right."""
-
-    def problem(self, row: Mapping[str, Any], number: int) -> Problem:
-        return Demo().problem(row, number)
 
     def extract(self, text: str) -> str | None:
         return str(len(text) % 4)
@@ -78,7 +74,7 @@ class Lenient(Demo):
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo's grader finds an answer in every text."""
-    monkeypatch.setitem(BENCHMARKS, "demo", Lenient())
+    monkeypatch.setitem(GRADERS, Lenient.name, Lenient())
 
 
 @pytest.mark.usefixtures("lenient")
@@ -96,7 +92,7 @@ def test_every_sample_gets_the_verdict_on_its_own_gold(world: Path) -> None:
         assert [one["extracted"] for one in found] == [str(len(text) % 4) for text in texts]
         for one in found:
             assert one["verdict"] == ("right" if one["extracted"] == one["gold"] else "wrong")
-            assert one["grader"] == Demo.grader
+            assert one["grader"] == LastAnswerSentence.name
             seen.add(one["verdict"])
         n_right = sum(one["verdict"] == "right" for one in found)
         assert (row["n"], row["n_correct"], row["accuracy"]) == (N_PROBLEMS, n_right, n_right / N_PROBLEMS)
@@ -104,7 +100,7 @@ def test_every_sample_gets_the_verdict_on_its_own_gold(world: Path) -> None:
         assert (row["wilson_low"], row["wilson_high"]) == pytest.approx((low, high))
     assert seen == {"right", "wrong"}
     about = provenance(grades.file(f"{CELLS[0]}/0000/grades.parquet"))["provenance"]
-    assert about["grader"] == f"{Demo.grader} {Demo.grader_version}"
+    assert about["grader"] == "last_answer_sentence 1"
 
 
 def test_cells_json_keeps_the_sweeps_numbers_and_the_card_shows_both(
@@ -134,8 +130,8 @@ def test_another_version_of_the_grader_decodes_nothing_and_grades_everything_aga
     _run(config_of(world))
     before = unit_bytes(world, "grades")
     decoded = Decoded(monkeypatch)
-    monkeypatch.setattr(Lenient, "grader_version", Demo.grader_version + 1)
-    monkeypatch.setitem(BENCHMARKS, "demo", Lenient())
+    monkeypatch.setattr(Lenient, "version", LastAnswerSentence.version + 1)
+    monkeypatch.setitem(GRADERS, Lenient.name, Lenient())
     sweep, result = _run(config_of(world))
     assert (decoded.taken(), result.how) == ([], "made")
     assert len(unit_bytes(world, "grades").keys() - before.keys()) == len(sweep.units) == 6
@@ -167,15 +163,15 @@ def test_one_more_threshold_grades_its_cell_alone(world: Path) -> None:
 def test_a_grader_that_raises_loses_no_sample_and_is_counted_where_people_look(
     world: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Brittle(Demo):
-        def grade(self, text: str, gold: str) -> bool:
+    class Brittle(LastAnswerSentence):
+        def is_right(self, text: str, gold: str) -> bool:
             if gold == "1":
                 raise ZeroDivisionError("no remainder")
             if gold == "2":
                 raise TimeoutError("too long")
-            return super().grade(text, gold)
+            return super().is_right(text, gold)
 
-    monkeypatch.setitem(BENCHMARKS, "demo", Brittle())
+    monkeypatch.setitem(GRADERS, Brittle.name, Brittle())
     _, result = _run(config_of(world))
     (row, *_) = _cells(result.artifact)
     assert row["verdicts"] == {"right": 0, "wrong": 4, "timeout": 1, "error": 1}

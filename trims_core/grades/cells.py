@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trims_core.benchmarks.graders import UNGRADED, VERDICTS
 from trims_core.curves import wilson_interval
 from trims_core.errors import SweepError
-from trims_core.grades.grading import UNGRADED, VERDICTS
 from trims_core.points import point_text
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from trims_core._faults import fault_point
-from trims_core.benchmarks import Benchmark, get_benchmark, load_tasks, task_digests
+from trims_core.benchmarks import Grader, load_tasks, main_grader, task_digests
+from trims_core.benchmarks.graders import VERDICTS
 from trims_core.config import TaskConfig, TrimsConfig
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests, sha256_json
 from trims_core.grades.cells import n_ungraded, summarise, table, text
-from trims_core.grades.grading import VERDICTS, judge, tell_failures
+from trims_core.grades.grading import tell_failures
 from trims_core.schema import GRADES, SAMPLES, read_table, write_table
 from trims_core.sections import Name, Section
 from trims_core.stage import Make, Outcome, Unit, Work
@@ -44,7 +45,7 @@ class Chunk:
     """One unit of the sweep."""
 
     samples: Path
-    benchmark: Benchmark
+    grader: Grader
     golds: Mapping[str, str]
     """Problem id → right answer, of the whole task."""
 
@@ -82,7 +83,7 @@ def units(work: Work) -> list[Unit]:
                 unit.name,
                 {"grader": _grader(chosen.tasks[task])},
                 {"samples": unit.content_digest, "golds": sha256_json(right)},
-                Chunk(samples, get_benchmark(chosen.tasks[task].benchmark), golds[task]),
+                Chunk(samples, main_grader(chosen.tasks[task].benchmark), golds[task]),
             )
         )
     return found
@@ -99,12 +100,10 @@ def maker(work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> It
         samples = read_table(chunk.samples, SAMPLES).select(["sample_id", "text"]).to_pydict()
         ids = samples["sample_id"]
         golds = [chunk.golds[name] for name in ids]
-        grades = [
-            judge(chunk.benchmark, answer, gold) for answer, gold in zip(samples["text"], golds, strict=True)
-        ]
+        grades = chunk.grader.grades(samples["text"], golds)
         columns = {
             "sample_id": ids,
-            "grader": [chunk.benchmark.grader] * len(ids),
+            "grader": [chunk.grader.name] * len(ids),
             "verdict": [grade.verdict for grade in grades],
             "extracted": [grade.extracted for grade in grades],
             "gold": golds,
@@ -146,8 +145,7 @@ def finish(work: Work, done: Mapping[str, UnitRecord]) -> Outcome:
 
 def _grader(task: TaskConfig) -> str:
     """`gsm8k_number 1`: name and version."""
-    benchmark = get_benchmark(task.benchmark)
-    return f"{benchmark.grader} {benchmark.grader_version}"
+    return main_grader(task.benchmark).key
 
 
 def _cells(work: Work) -> list[dict[str, Any]]:
