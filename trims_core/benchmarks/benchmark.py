@@ -1,4 +1,4 @@
-"""What a benchmark is: where its rows come from, how a row becomes a problem, and how a text is graded."""
+"""What a benchmark is: where its rows come from, how a row becomes a problem, and who grades answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Problem:
     messages: tuple[Mapping[str, str], ...]
     """The conversation so far; the last message is the user's."""
     gold: str
-    """Normalised: what `Benchmark.extract` gives for a right answer."""
+    """As its graders take it: what `extract` of the main one gives for a right answer, or JSON of what is
+    more than one value."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What the words of a profile may name."""
     answer_prefix: str = ""
@@ -31,15 +32,11 @@ class Problem:
 
 
 class Benchmark(ABC):
-    """A set of problems and their grading. Subclasses say how a row reads and how an answer looks."""
+    """A set of problems. Subclasses say how a row reads."""
 
     name: ClassVar[str]
-    grader: ClassVar[str]
-    """What judges its answers, by name; benchmarks that share a grader give it the same name."""
-    grader_version: ClassVar[int]
-    """Raised whenever `extract` or `grade` may judge an answer differently."""
-    finds_gold: ClassVar[bool] = True
-    """Whether `extract` finds the right answer in a worked one, as in a corpus' completions."""
+    graders: ClassVar[tuple[str, ...]]
+    """Who judges its answers, by name; the main one first."""
     columns: ClassVar[Columns]
     """What is read of a row."""
     default_source: ClassVar[Source]
@@ -85,11 +82,3 @@ class Benchmark(ABC):
     @abstractmethod
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:
         """One row as a problem; `number` counts the rows from 0. Raises: UnusableRowError."""
-
-    @abstractmethod
-    def extract(self, text: str) -> str | None:
-        """The answer a text gives, normalised; None where it gives none."""
-
-    def grade(self, text: str, gold: str) -> bool:
-        """Whether the text's answer is exactly the normalised gold answer."""
-        return self.extract(text) == gold

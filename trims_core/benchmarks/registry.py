@@ -6,6 +6,7 @@ from typing import Final
 
 from trims_core.benchmarks.benchmark import Benchmark
 from trims_core.benchmarks.demo import Demo
+from trims_core.benchmarks.graders import Grader, get_grader
 from trims_core.benchmarks.gsm8k import Gsm8k
 from trims_core.errors import ConfigError, nearest_name
 
@@ -17,3 +18,8 @@ def get_benchmark(name: str) -> Benchmark:
     if name not in BENCHMARKS:
         raise ConfigError(f"benchmark {name!r} is not known; {nearest_name(name, BENCHMARKS)}")
     return BENCHMARKS[name]
+
+
+def main_grader(name: str) -> Grader:
+    """The grader that a benchmark names first. Raises: ConfigError: as `get_benchmark`."""
+    return get_grader(get_benchmark(name).graders[0])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from trims_core.benchmarks.benchmark import Problem
+from trims_core.benchmarks.graders import Grader, get_grader
 from trims_core.benchmarks.registry import get_benchmark
 from trims_core.fingerprint import Digests
 from trims_core.sweep_sections import TaskConfig
@@ -24,6 +25,17 @@ def task_digests(tasks: Mapping[str, TaskConfig], digests: Digests) -> dict[str,
             source.path, source.hub, source.hub_config, source.split, source.revision
         )
     return found
+
+
+def graders_of(task: TaskConfig) -> tuple[Grader, ...]:
+    """Who judges a task's answers, the main one first: its own, its profile's, or its benchmark's.
+
+    Raises: ConfigError: an unknown benchmark or grader.
+    """
+    profile = task.protocol
+    of_profile = () if profile is None else profile.graders
+    names = task.graders or of_profile or get_benchmark(task.benchmark_name).graders
+    return tuple(get_grader(name) for name in dict.fromkeys(names))
 
 
 def load_tasks(tasks: Mapping[str, TaskConfig]) -> dict[str, list[Problem]]:

@@ -10,9 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from trims_core.benchmarks.demo import Demo
 from trims_core.benchmarks.expressions import read_expression
-from trims_core.benchmarks.gsm8k import Gsm8k
+from trims_core.benchmarks.graders.numbers import Gsm8kNumber, LastAnswerSentence
 from trims_core.benchmarks.numbers import last_number
 from trims_core.benchmarks.rewards.maths import equal_as_meant
 from trims_core.benchmarks.rewards.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
@@ -28,7 +27,8 @@ _TAIL: Final = 40
 
 def demo(_messages: Messages, completion: str, answer: str) -> float:
     """Whether the number in the last sentence "The answer is N." is the corpus'."""
-    return float(Demo().extract(completion) == _found(Demo().extract(answer), "The answer is N.", answer))
+    extract = LastAnswerSentence().extract
+    return float(extract(completion) == _found(extract(answer), "The answer is N.", answer))
 
 
 def gsm8k(_messages: Messages, completion: str, answer: str) -> float:
@@ -87,7 +87,7 @@ def sudoku_cells(messages: Messages, completion: str, answer: str) -> float:
 
 def _number(text: str) -> str | None:
     stated = stated_answer(text)
-    return Gsm8k().extract(text) if stated is None else last_number(stated)
+    return Gsm8kNumber().extract(text) if stated is None else last_number(stated)
 
 
 def _grid(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Who judges answers to the corpus' own prompts: a benchmark's grader, or a function of the user's."""
+"""Who judges answers to the corpus' own prompts: a named grader, or a function of the user's."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from trims_core import user_code
-from trims_core.benchmarks.benchmark import Benchmark
-from trims_core.benchmarks.registry import BENCHMARKS, get_benchmark
-from trims_core.errors import ConfigError
+from trims_core.benchmarks.graders.grader import Grader
+from trims_core.benchmarks.graders.registry import GRADERS
+from trims_core.benchmarks.registry import BENCHMARKS, main_grader
+from trims_core.errors import ConfigError, nearest_name
 from trims_core.fingerprint import Digests
 
 OwnGrader: TypeAlias = Callable[[Sequence[Mapping[str, str]], str, str], bool | float]
@@ -16,25 +17,22 @@ OwnGrader: TypeAlias = Callable[[Sequence[Mapping[str, str]], str, str], bool | 
 whether the text is right, or a reward."""
 
 
-def find_grader(text: str, setting: str) -> Benchmark | OwnGrader:
-    """The grader of this name, or at this `package.module:function`.
+def find_grader(text: str, setting: str) -> Grader | OwnGrader:
+    """The grader of this name, the main one of the benchmark of this name, or the function at this
+    `package.module:function`.
 
     Raises:
         ConfigError: there is none, it is no function, or it takes more than a completion to know the answer.
     """
     if ":" in text:
         return own_function(text, setting)
-    try:
-        benchmark = get_benchmark(text)
-    except ConfigError as error:
-        raise ConfigError(f"{setting}: {error}, or your own package.module:function") from None
-    if not benchmark.finds_gold:
-        able = ", ".join(name for name, one in BENCHMARKS.items() if one.finds_gold)
+    grader = _named(text, setting)
+    if not grader.finds_gold:
         raise ConfigError(
             f"{setting}: {text} cannot take a right answer from a completion: its problems bring more than"
-            f" one. Expected one of {able}, or your own package.module:function"
+            f" one. Expected one of {', '.join(_able())}, or your own package.module:function"
         )
-    return benchmark
+    return grader
 
 
 def own_function(text: str, setting: str) -> OwnGrader:
@@ -49,5 +47,21 @@ def grader_version(text: str, setting: str, digests: Digests) -> str:
     """What a grader's verdicts depend on: name and version, or the digest of the user's code."""
     if ":" in text:
         return f"{text} {user_code.source_digest(text, setting, digests)}"
-    benchmark = get_benchmark(text)
-    return f"{benchmark.grader} {benchmark.grader_version}"
+    return _named(text, setting).key
+
+
+def _named(text: str, setting: str) -> Grader:
+    if text in BENCHMARKS:
+        return main_grader(text)
+    if text not in GRADERS:
+        nearest = nearest_name(text, (*BENCHMARKS, *GRADERS))
+        raise ConfigError(
+            f"{setting}: grader {text!r} is not known; {nearest}, or your own package.module:function"
+        )
+    return GRADERS[text]
+
+
+def _able() -> list[str]:
+    """Benchmarks and graders that find a right answer in a completion."""
+    benchmarks = [name for name in BENCHMARKS if main_grader(name).finds_gold]
+    return benchmarks + [name for name, grader in GRADERS.items() if grader.finds_gold]

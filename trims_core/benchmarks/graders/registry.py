@@ -1,0 +1,19 @@
+"""Graders by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trims_core.benchmarks.graders.grader import Grader
+from trims_core.benchmarks.graders.numbers import Gsm8kNumber, LastAnswerSentence
+from trims_core.errors import ConfigError, nearest_name
+
+_ALL: Final[tuple[Grader, ...]] = (LastAnswerSentence(), Gsm8kNumber())
+GRADERS: Final[dict[str, Grader]] = {grader.name: grader for grader in _ALL}
+
+
+def get_grader(name: str) -> Grader:
+    """The grader of this name. Raises: ConfigError naming the known ones."""
+    if name not in GRADERS:
+        raise ConfigError(f"grader {name!r} is not known; {nearest_name(name, GRADERS)}")
+    return GRADERS[name]
