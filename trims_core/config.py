@@ -425,6 +425,8 @@ class ReportConfig(Section):
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
     partial: bool = False
     """Draw what is there although cells are missing or hold other problems; the report then says n of N."""
+    mixed: bool = False
+    """Compare cells of different machines, number formats or versions, and say so."""
     levels: Annotated[tuple[Level, ...], BeforeValidator(as_tuple)] = (2.5, 4.0, 6.0)
     """Tokens per forward at which methods are compared; one that a method's thresholds do not reach is left
     out and named. If all are, or none is given: round numbers inside the range that all methods share."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +35,9 @@ Files = tuple[Path, Path]
 
 _SHOWN_AT_MOST: Final = 12
 _COUNTED: Final = ("cache", "threshold", "sample_id", "finished", "n_tokens", "n_forwards")
+_ABOUT: Final = ("grader", "graders", "tpf_as", "machines", "check", "latency")
+_OF_ALL: Final = ("graders", "tpf_as")
+"""Of these, what counts all problems of the cell."""
 _UNGRADED: Final = ("timeout", "error")
 
 
@@ -74,6 +77,8 @@ class Cell:
     stop_at_end: bool
     files: tuple[Files, ...] = ()
     """Per unit."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What else the grades' cells.json says: grader, graders, tpf_as, machines, check, latency."""
 
     @property
     def key(self) -> CellKey:
@@ -253,6 +258,7 @@ def _cell(model: Model, summary: Mapping[str, Any], files: Sequence[Files]) -> C
         workers=tuple(summary["workers"]),
         stop_at_end=bool(summary["stop_at_end"]),
         files=tuple(files),
+        about={name: summary[name] for name in _ABOUT if name in summary},
     )
     points = set(zip(columns["cache"], columns["threshold"], strict=True))
     if points != {(cell.cache, cell.threshold)}:
@@ -343,6 +349,7 @@ def _restrict(cell: Cell, shared: set[str]) -> Cell:
         tokens_N=cell.tokens_N[kept],
         forwards_N=cell.forwards_N[kept],
         finished_N=cell.finished_N[kept],
+        about={name: value for name, value in cell.about.items() if name not in _OF_ALL},
     )
 
 
