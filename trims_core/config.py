@@ -286,6 +286,8 @@ class TrainingConfig(Section):
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: Fraction = 0.03
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    adam_beta2: Annotated[Annotated[float, Field(ge=0, lt=1)], LATER] = 0.999
+    """How slowly AdamW forgets squared gradients (the first beta is 0.9)."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     lora: LoraSettings | None = Field(default_factory=LoraSettings)
     """null: every weight is trained, and the result is a whole checkpoint in `student.dtype`."""
