@@ -1,8 +1,8 @@
 """Profiles: everything a benchmark's number depends on beside the weights, by name (`gsm8k@d3llm-cot0`).
 
-A profile is a YAML file, in `benchmarks/profiles/` or of the user's own: the words put to the student, how its
-answer is decoded, and who judges it. Placeholders such as `{{question}}` stand for what a problem brings (its
-facts); all other braces are text.
+A profile is a YAML file, in `benchmarks/profiles/` or of the user's own: the words put to the student, how
+its answer is decoded, and who judges it. Placeholders such as `{{question}}` stand for what a problem brings
+(its facts); all other braces are text.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from trims_core.decoding_sections import SamplingConfig, undefined_pairs
 from trims_core.errors import ConfigError, nearest_name
@@ -52,6 +53,11 @@ class PromptText(Section):
     """Examples stand in front of the question, or are earlier turns of the conversation."""
     answer_prefix: str = ""
     """What the student's answer has already begun with; it is shown to the student and is not graded."""
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """What a problem's facts have to fill, each once."""
+        return tuple(dict.fromkeys(_PLACEHOLDER.findall(self.question + self.answer_prefix)))
 
     def prefix(self, facts: Mapping[str, str], place: str) -> str:
         """What the answer to a problem has already begun with. Raises: ConfigError, as `messages`."""
@@ -136,8 +142,8 @@ def get_profile(name: str) -> Profile:
         ConfigError: there is none, or its file is wrong.
     """
     if "/" in name or name.endswith(_SUFFIXES):
-        path = Path(path_given(name, "profile"))
-        return _profile_in(text_of(path, "a profile's YAML file, or one of the names of `trims benchmarks`"), name)
+        expected = "a profile's YAML file, or one of the names of `trims benchmarks`"
+        return _profile_in(text_of(Path(path_given(name, "profile")), expected), name)
     if name not in profile_names():
         raise ConfigError(f"profile {name!r} is not known; {nearest_name(name, profile_names())}")
     profile = _profile_in((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), name)
@@ -149,11 +155,24 @@ def get_profile(name: str) -> Profile:
 @lru_cache
 def _profile_in(text: str, name: str) -> Profile:
     """The profile that a YAML text says. Raises: ConfigError with every wrong key."""
+    raw = yaml_of(text, f"profile {name}")
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"profile {name}: expected keys such as benchmark and prompt, found {type(raw).__name__}"
+        )
     try:
-        return Profile.model_validate(yaml_of(text, f"profile {name}"))
+        return Profile.model_validate(raw)
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}" for one in error.errors()]
-        raise ConfigError(f"profile {name}: {'; '.join(wrong)} (docs/evaluation.md lists the keys)") from error
+        wrong = "; ".join(_explain(problem) for problem in error.errors())
+        raise ConfigError(f"profile {name}: {wrong} (docs/evaluation.md lists the keys)") from error
+
+
+def _explain(problem: ErrorDetails) -> str:
+    place = ".".join(map(str, problem["loc"])) or "the whole"
+    if problem["type"] != "extra_forbidden":
+        return f"{place}: {problem['msg']}"
+    fields = {"prompt": PromptText, "sampling": SamplingConfig}.get(str(problem["loc"][0]), Profile)
+    return f"{place}: not a key; {nearest_name(str(problem['loc'][-1]), fields.model_fields)}"
 
 
 def _filled(template: str, facts: Mapping[str, str], place: str) -> str:

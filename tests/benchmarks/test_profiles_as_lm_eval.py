@@ -32,7 +32,7 @@ MBPP = {"text": FACTS["mbpp"]["text"], "test_list": FACTS["mbpp"]["tests"].split
 
 
 @pytest.fixture(autouse=True)
-def harness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def harness(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The harness' task modules load offline: they fetch a metric, and ask for one version of a parser."""
     import evaluate
 
@@ -41,24 +41,19 @@ def harness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "4.11" if name.startswith("antlr4") else found(name)
     )
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
     yield
 
 
-def task_of(name: str, folder: Path, rows: Sequence[Row], train: Sequence[Row] = ()) -> Any:
+def task_of(name: str, rows: Sequence[Row], train: Sequence[Row] = ()) -> Any:
     """A task of the harness on these rows."""
     import lm_eval
+    from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.tasks._yaml_loader import load_yaml
 
     config = load_yaml(Path(str(lm_eval.__file__)).parent / "tasks" / f"{name}.yaml")
-    files = {}
-    for split, content in (("test", rows), ("train", train or rows)):
-        path = folder / f"{split}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
-        files[split] = str(path)
-    config |= {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
-    task = ConfigurableTask(config=config)
+    splits = {"test": Dataset.from_list(list(rows)), "train": Dataset.from_list(list(train or rows))}
+    task = ConfigurableTask(config={**config, "custom_dataset": lambda **_rest: splits})
     task.set_fewshot_seed(SEED)
     return task
 
@@ -69,7 +64,7 @@ def as_text(task: Any, n_shots: int) -> str:
 
 
 def as_messages(task: Any, n_shots: int) -> list[dict[str, str]]:
-    """The conversation that the harness puts through a chat template, its own beginning of the answer last."""
+    """The conversation that the harness puts through a chat template; the answer's beginning is its last."""
     seen: list[dict[str, str]] = []
 
     def template(messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
@@ -111,7 +106,7 @@ def asked(profile: str) -> tuple[str, list[dict[str, str]], str]:
 def test_a_prompt_is_the_harness_own_text(
     profile: str, task: str, row: Row, n_shots: int, tmp_path: Path
 ) -> None:
-    expected = as_text(task_of(task, tmp_path, [row]), n_shots)
+    expected = as_text(task_of(task, [row]), n_shots)
     text, messages, prefix = asked(profile)
     assert (text, len(messages), prefix) == (expected, 1, "")
 
@@ -128,23 +123,23 @@ def test_a_prompt_is_the_harness_own_text(
 def test_a_conversation_is_the_harness_own(
     profile: str, task: str, row: Row, n_shots: int, tmp_path: Path
 ) -> None:
-    expected = as_messages(task_of(task, tmp_path, [row]), n_shots)
+    expected = as_messages(task_of(task, [row]), n_shots)
     _, messages, prefix = asked(profile)
     begun = [{"role": "assistant", "content": prefix}] if prefix else []
     assert messages + begun == expected
 
 
-def test_the_five_examples_of_gsm8k_are_those_the_harness_draws_first(tmp_path: Path) -> None:
+def test_the_five_examples_of_gsm8k_are_those_the_harness_draws_first() -> None:
     train = [{"question": f"?{row}", "answer": f"!{row}"} for row in range(N_TRAIN)]
     for row, shot in zip(DRAWN, get_profile("gsm8k@fastdllm-5shot").prompt.shots, strict=True):
         train[row] = dict(shot)
-    expected = as_text(task_of("gsm8k/gsm8k", tmp_path, [GSM8K], train), 5)
+    expected = as_text(task_of("gsm8k/gsm8k", [GSM8K], train), 5)
     text, messages, prefix = asked("gsm8k@fastdllm-5shot")
     assert (text, len(messages), prefix) == (expected, 1, "")
 
 
-def test_dparallel_adds_its_request_to_the_harness_text(tmp_path: Path) -> None:
-    expected = as_text(task_of("gsm8k/gsm8k", tmp_path, [GSM8K]), 0)
+def test_dparallel_adds_its_request_to_the_harness_text() -> None:
+    expected = as_text(task_of("gsm8k/gsm8k", [GSM8K]), 0)
     tail = r" Please reason step by step, and put your final answer within \boxed{}."
     assert asked("gsm8k@dparallel-boxed")[0] == expected + tail
 
@@ -164,8 +159,8 @@ def test_dparallel_adds_its_request_to_the_harness_text(tmp_path: Path) -> None:
         ("mbpp@instruct", "mbpp/mbpp_instruct", MBPP),
     ],
 )
-def test_answers_stop_where_the_task_says(profile: str, task: str, row: Row, tmp_path: Path) -> None:
-    until = task_of(task, tmp_path, [row]).config.generation_kwargs["until"]
+def test_answers_stop_where_the_task_says(profile: str, task: str, row: Row) -> None:
+    until = task_of(task, [row]).config.generation_kwargs["until"]
     assert get_profile(profile).stop_strings == tuple(until)
 
 
