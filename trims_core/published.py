@@ -50,7 +50,7 @@ _POINTS: Final = TypeAdapter(tuple[PublishedPoint, ...])
 
 
 def points_of(profile: str) -> tuple[PublishedPoint, ...]:
-    """What is published under exactly this profile, in the file's order; nothing for a profile of one's own."""
+    """What is published under exactly this profile, in the file's order; under one's own file nothing."""
     return tuple(point for point in all_points() if point.profile == profile)
 
 
