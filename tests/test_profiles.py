@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from fakes.profile_facts import FACTS
 from trims_core.benchmarks.tasks import load_tasks
 from trims_core.errors import ConfigError, CorpusError
 from trims_core.fingerprint import sha256_json
-from trims_core.profiles import get_profile, profile_names
+from trims_core.profiles import Profile, PromptText, get_profile, profile_names
 from trims_core.sweep_sections import SweepConfig, TaskConfig
 
 PINNED: Final = json.loads(Path(__file__).with_name("profile_digests.json").read_text(encoding="utf-8"))
@@ -162,3 +163,25 @@ def test_a_wrong_profile_is_refused_by_name(
         load_tasks({"t": TaskConfig(profile=name, path=(str(rows),))})
     assert message in str(caught.value)
     assert name.removeprefix("./") in str(caught.value)
+
+
+@pytest.fixture
+def documents(project_root: Path) -> str:
+    """What is written about evaluation."""
+    found = sorted((project_root / "docs").glob("evaluation*.md"))
+    return "".join(path.read_text(encoding="utf-8") for path in found)
+
+
+def test_every_profile_stands_in_the_documents(documents: str) -> None:
+    assert [name for name in profile_names() if f"`{name}`" not in documents] == []
+
+
+def test_the_profile_of_the_documents_is_one_with_all_keys(documents: str, tmp_path: Path) -> None:
+    [shown] = [
+        block for block in re.findall(r"```yaml\n(.*?)```", documents, re.DOTALL) if "n_samples" in block
+    ]
+    path = tmp_path / "shown.yaml"
+    path.write_text(shown, encoding="utf-8")
+    profile = get_profile(str(path))
+    assert set(Profile.model_fields) == profile.model_fields_set
+    assert set(PromptText.model_fields) == profile.prompt.model_fields_set
