@@ -16,6 +16,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from flows import (
+    cli_benchmarks,
     cli_chat,
     cli_demo,
     cli_doctor,
@@ -96,6 +97,7 @@ app.command("verify", epilog="Example:  trims verify data/store --deep")(cli_sto
 app.command("ls", epilog="Example:  trims ls data/store --stage scores")(cli_store.ls)
 app.command("du", epilog="Example:  trims du data/store")(cli_store.du)
 app.command("clean", epilog="Example:  trims clean data/store --staging --older-than 1d")(cli_store.clean)
+app.command("benchmarks", epilog=cli_benchmarks.EXAMPLES)(cli_benchmarks.benchmarks)
 app.command("export", epilog=cli_export.EXAMPLES)(cli_export.export)
 app.command("generate", epilog=cli_generate.EXAMPLES)(cli_generate.generate)
 app.command("chat", epilog=cli_chat.EXAMPLES)(cli_chat.chat)

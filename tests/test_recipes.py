@@ -41,3 +41,20 @@ def test_the_study_is_the_demo_with_more_variants_seeds_and_problems() -> None:
     # takes fewer steps, so that ten minutes hold on a slow machine
     same = {"variants", "seeds", "micro_batch_size", "max_steps"}
     assert study.train.model_dump(exclude=same) == demo.train.model_dump(exclude=same)
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "math500", "humaneval", "mbpp", "planning"])
+def test_a_benchmark_recipe_runs_a_few_problems_of_named_protocols_on_the_demo(name: str) -> None:
+    config = load_config(ROOT / f"configs/{name}.yaml", env={})
+    assert config.student.model == "data/demo/student"
+    for task, chosen in config.sweep.tasks.items():
+        assert chosen.profile is not None
+        assert (chosen.limit, config.sweep.decoding(task).gen_length) == (20, 64)
+
+
+@pytest.mark.parametrize("name", ["llada-s1k", "dream-s1k"])
+def test_the_papers_runs_decode_its_four_benchmarks_as_published_with_and_without_a_cache(name: str) -> None:
+    sweep = load_config(ROOT / f"configs/{name}.yaml", env={}).sweep
+    assert {task.benchmark_name for task in sweep.tasks.values()} == {"gsm8k", "math", "mbpp", "humaneval"}
+    assert [sweep.departures(task) for task in sweep.tasks] == [[]] * 4
+    assert sweep.caches(tuned=False) == ("none", "dual")

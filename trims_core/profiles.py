@@ -1,8 +1,8 @@
 """Profiles: everything a benchmark's number depends on beside the weights, by name (`gsm8k@d3llm-cot0`).
 
-A profile is a YAML file in `benchmarks/profiles/`: the words put to the student, how its answer is decoded,
-and who judges it. Placeholders such as `{{question}}` stand for what a problem brings (its facts); all other
-braces are text.
+A profile is a YAML file, in `benchmarks/profiles/` or of the user's own: the words put to the student, how
+its answer is decoded, and who judges it. Placeholders such as `{{question}}` stand for what a problem brings
+(its facts); all other braces are text.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from trims_core.decoding_sections import SamplingConfig, undefined_pairs
 from trims_core.errors import ConfigError, nearest_name
+from trims_core.paths import path_given
 from trims_core.points import CacheName
 from trims_core.sections import OPERATIONAL, Section, as_tuple
+from trims_core.text_files import text_of
 from trims_core.yaml_text import yaml_of
 
 FOLDER: Final = Path(__file__).with_name("benchmarks") / "profiles"
+_SUFFIXES: Final = (".yaml", ".yml")
 _PLACEHOLDER: Final = re.compile(r"\{\{(\w+)\}\}")
 
 Messages = tuple[dict[str, str], ...]
@@ -48,7 +52,16 @@ class PromptText(Section):
     shots_as: Literal["text", "turns"] = "text"
     """Examples stand in front of the question, or are earlier turns of the conversation."""
     answer_prefix: str = ""
-    """What the student's answer has already begun with."""
+    """What the student's answer has already begun with; it is shown to the student and is not graded."""
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """What a problem's facts have to fill, each once."""
+        return tuple(dict.fromkeys(_PLACEHOLDER.findall(self.question + self.answer_prefix)))
+
+    def prefix(self, facts: Mapping[str, str], place: str) -> str:
+        """What the answer to a problem has already begun with. Raises: ConfigError, as `messages`."""
+        return _filled(self.answer_prefix, facts, place)
 
     def messages(self, facts: Mapping[str, str], place: str) -> Messages:
         """The conversation that a problem is asked in; without `chat` its one message is the whole text.
@@ -90,6 +103,8 @@ class Profile(Section):
     unknown: Annotated[str | None, OPERATIONAL] = None
     """Which part of the published protocol is not known, or not followed."""
     prompt: PromptText
+    skip: Annotated[int, Field(ge=0)] = 0
+    """The first so many rows are not asked, since the prompt shows them as examples."""
     gen_length: Annotated[int, Field(ge=1)]
     block_length: Annotated[int, Field(ge=1)]
     stop_strings: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_tuple)] = ()
@@ -98,6 +113,8 @@ class Profile(Section):
     """A sequence is finished once an end token and everything before it are revealed."""
     cache: Annotated[CacheName, OPERATIONAL] = "none"
     """That of the published numbers; the sweep's own is what counts, and another one is told."""
+    decoded: Annotated[str | None, OPERATIONAL] = None
+    """By which rules and with how many forwards its numbers are published; a sweep sets its own."""
     graders: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     """Who judges, the one that tables name first."""
     samples: Annotated[str, OPERATIONAL]
@@ -118,25 +135,44 @@ def profile_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.iterdir() if path.suffix == ".yaml"))
 
 
-@lru_cache
 def get_profile(name: str) -> Profile:
-    """The profile of this name.
+    """The profile of this name, or in this YAML file: what holds a `/` or ends in `.yaml` is a path.
 
     Raises:
         ConfigError: there is none, or its file is wrong.
     """
+    if "/" in name or name.endswith(_SUFFIXES):
+        expected = "a profile's YAML file, or one of the names of `trims benchmarks`"
+        return _profile_in(text_of(Path(path_given(name, "profile")), expected), name)
     if name not in profile_names():
         raise ConfigError(f"profile {name!r} is not known; {nearest_name(name, profile_names())}")
-    path = FOLDER / f"{name}.yaml"
-    try:
-        profile = Profile.model_validate(yaml_of(path.read_text(encoding="utf-8"), path.name))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"profile {name}, {place or 'the whole'}: {first['msg']}") from error
-    if profile.benchmark != name.partition("@")[0] and not name.startswith(f"{profile.benchmark}"):
+    profile = _profile_in((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), name)
+    if not name.startswith(profile.benchmark):
         raise ConfigError(f"profile {name}: its benchmark is {profile.benchmark}; expected that of its name")
     return profile
+
+
+@lru_cache
+def _profile_in(text: str, name: str) -> Profile:
+    """The profile that a YAML text says. Raises: ConfigError with every wrong key."""
+    raw = yaml_of(text, f"profile {name}")
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"profile {name}: expected keys such as benchmark and prompt, found {type(raw).__name__}"
+        )
+    try:
+        return Profile.model_validate(raw)
+    except ValidationError as error:
+        wrong = "; ".join(_explain(problem) for problem in error.errors())
+        raise ConfigError(f"profile {name}: {wrong} (docs/evaluation.md lists the keys)") from error
+
+
+def _explain(problem: ErrorDetails) -> str:
+    place = ".".join(map(str, problem["loc"])) or "the whole"
+    if problem["type"] != "extra_forbidden":
+        return f"{place}: {problem['msg']}"
+    fields = {"prompt": PromptText, "sampling": SamplingConfig}.get(str(problem["loc"][0]), Profile)
+    return f"{place}: not a key; {nearest_name(str(problem['loc'][-1]), fields.model_fields)}"
 
 
 def _filled(template: str, facts: Mapping[str, str], place: str) -> str:

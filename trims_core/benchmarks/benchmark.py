@@ -50,7 +50,7 @@ class Benchmark(ABC):
         return Source(task.path, hub, task.hub_config, task.split, task.revision)
 
     def load(self, task: TaskConfig) -> list[Problem]:
-        """The task's problems in the order of its source, at most `task.limit`.
+        """The task's problems in the order of its source, at most `task.limit`, behind what a profile skips.
 
         Raises:
             CorpusError: rows that cannot be used, each with its place; or no rows at all.
@@ -60,8 +60,10 @@ class Benchmark(ABC):
         source = self.source(task)
         problems: list[Problem] = []
         wrong, firsts = Problems(self.name), dict[str, Copy]()
-        rows: Iterator[Row] = islice(read_rows(source, self.columns, wrong), task.limit)
-        for number, row in enumerate(rows):
+        skipped = 0 if task.protocol is None else task.protocol.skip
+        last = None if task.limit is None else skipped + task.limit
+        rows: Iterator[Row] = islice(read_rows(source, self.columns, wrong), skipped, last)
+        for number, row in enumerate(rows, skipped):
             try:
                 problem = self.problem(row.values, number)
             except UnusableRowError as error:
@@ -76,7 +78,8 @@ class Benchmark(ABC):
         if wrong:
             raise wrong.error()
         if not problems:
-            raise CorpusError(f"{self.name}: no problems in {source.text()}; expected at least one")
+            behind = f" behind the first {skipped}, which the prompt shows" if skipped else ""
+            raise CorpusError(f"{self.name}: no problems in {source.text()}{behind}; expected at least one")
         return problems
 
     @abstractmethod

@@ -51,12 +51,9 @@ def _asked(task: TaskConfig, problems: list[Problem]) -> list[Problem]:
     if profile is None:
         return problems
     prompt = profile.prompt
-    return [
-        replace(
-            problem,
-            messages=prompt.messages(problem.facts, f"profile {task.profile}, problem {problem.id!r}"),
-            answer_prefix=prompt.answer_prefix,
-            chat=prompt.chat,
-        )
-        for problem in problems
-    ]
+    asked = []
+    for problem in problems:
+        facts, place = problem.facts, f"profile {task.profile}, problem {problem.id!r}"
+        messages, prefix = prompt.messages(facts, place), prompt.prefix(facts, place)
+        asked.append(replace(problem, messages=messages, answer_prefix=prefix, chat=prompt.chat))
+    return asked
