@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from trims_core.benchmarks.texts import stated_answer
+
 SIZE: Final = 4
 FLOORS: Final[Mapping[str, float]] = {
     "one digit everywhere": 0.25,
@@ -40,6 +42,11 @@ def grid_of(text: str) -> str | None:
     """The complete grid that a text is, whatever separates its cells; None for anything more or less."""
     cells = _BETWEEN_CELLS.sub("", text)
     return cells if re.fullmatch("[1-4]{16}", cells) else None
+
+
+def stated_grid(text: str) -> str | None:
+    """The complete grid that a text states; without an answer element or box its last word of 16 digits."""
+    return grid_of(stated_answer(text) or puzzle_in(text) or "")
 
 
 def solves(grid: str, puzzle: str) -> bool:
