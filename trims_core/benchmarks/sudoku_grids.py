@@ -55,10 +55,16 @@ def solves(grid: str, puzzle: str) -> bool:
     return kept and all(len({grid[cell] for cell in group}) == SIZE for group in _GROUPS)
 
 
+def share_of_empty(grid: str, puzzle: str, solution: str) -> tuple[int, int]:
+    """In how many of the puzzle's empty cells a grid is the solution, and how many are empty."""
+    empty = [cell for cell in _CELLS if puzzle[cell] == "0"]
+    return sum(grid[cell] == solution[cell] for cell in empty), len(empty)
+
+
 def right_share(grid: str, puzzle: str, solution: str) -> float:
     """Share of the puzzle's empty cells in which a grid is the solution; 0 where none is empty."""
-    empty = [cell for cell in _CELLS if puzzle[cell] == "0"]
-    return sum(grid[cell] == solution[cell] for cell in empty) / len(empty) if empty else 0.0
+    n_right, n_empty = share_of_empty(grid, puzzle, solution)
+    return n_right / n_empty if n_empty else 0.0
 
 
 def floors_text() -> str:

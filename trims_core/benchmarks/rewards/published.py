@@ -13,6 +13,7 @@ from typing import Final
 from trims_core.benchmarks.as_published import CHARACTERS, boxed_last, python_value
 from trims_core.benchmarks.maths import equal_as_published
 from trims_core.benchmarks.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
+from trims_core.benchmarks.sudoku_grids import right_share
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -77,11 +78,7 @@ def sudoku(messages: Messages, completion: str, answer: str) -> float:
     puzzle, solution = sudoku_puzzle(messages, answer), sudoku_solution(answer)
     elements = _ELEMENT.findall(completion)
     digits = "".join(filter(str.isdigit, elements[-1])) if elements else ""
-    empty = [cell for cell in range(16) if puzzle[cell] == "0"]
-    if not digits or not empty:
-        return 0.0
-    filled = digits.ljust(16, "0")
-    return sum(filled[cell] == solution[cell] for cell in empty) / len(empty)
+    return right_share(digits.ljust(16, "0"), puzzle, solution) if digits else 0.0
 
 
 def math_correct(_messages: Messages, completion: str, answer: str) -> float:
