@@ -102,7 +102,7 @@ class CorpusConfig(Section):
     """Where the examples come from: local files (`path`) or a hub data set (`hub`); `path` wins."""
 
     path: Annotated[Paths | None, BY_DIGEST] = None
-    """Local .jsonl, .jsonl.gz or .parquet files, read in this order; their bytes enter the fingerprint."""
+    """Local .jsonl, .csv (both also .gz) or .parquet files, read in this order; their bytes enter the fingerprint."""
     hub: Annotated[str | None, BY_DIGEST] = None
     hub_config: Annotated[str | None, BY_DIGEST] = None
     split: Annotated[str, BY_DIGEST] = "train"
@@ -421,7 +421,7 @@ class TaskConfig(Section):
     """One benchmark: its problems and how many of them."""
 
     benchmark: str
-    """`demo` or `gsm8k`."""
+    """`demo`, `gsm8k`, `math`, `countdown`, `sudoku`, or `qa` for rows with a question and an answer."""
     path: Annotated[Paths | None, BY_DIGEST] = None
     hub: Annotated[str | None, BY_DIGEST] = None
     hub_config: Annotated[str | None, BY_DIGEST] = None
@@ -429,6 +429,23 @@ class TaskConfig(Section):
     revision: Annotated[str | None, BY_DIGEST] = None
     limit: Annotated[int, Field(ge=1)] | None = None
     """The first so many problems; default: all."""
+    graders: Annotated[tuple[str, ...] | None, Field(min_length=1), BeforeValidator(as_tuple), BY_DIGEST] = (
+        None
+    )
+    """By name, the main one first (docs/evaluation.md); default: the benchmark's. They enter the keys of
+    grades by name and version: naming others decodes nothing."""
+    question: Annotated[str | None, LATER] = None
+    """The column of the question; read with benchmark: qa (default: question)."""
+    answer: Annotated[str | None, LATER] = None
+    """The column of the answer; read with benchmark: qa (default: answer)."""
+
+    @model_validator(mode="after")
+    def _useful(self) -> TaskConfig:
+        from trims_core.benchmarks import problems_with
+
+        if problems := problems_with(self):
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class SweepConfig(Section):

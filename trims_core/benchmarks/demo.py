@@ -20,7 +20,7 @@ class Demo(Benchmark):
     name: ClassVar[str] = "demo"
     graders: ClassVar[tuple[str, ...]] = ("last_answer_sentence",)
     columns: ClassVar[Columns] = Columns(("question", "answer"), ("id",))
-    default_source: ClassVar[Source] = Source(path=(str(_SHIPPED),))
+    default_source: ClassVar[Source | None] = Source(path=(str(_SHIPPED),))
 
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:
         answer = text_in(row, "answer", blank=False)
@@ -29,5 +29,5 @@ class Demo(Benchmark):
             raise UnusableRowError(
                 f"'answer' is {answer!r:.60}", 'expected a number, or a text that ends in "The answer is N."'
             )
-        message = {"role": "user", "content": text_in(row, "question", blank=False)}
-        return Problem(id_in(row, "id") or f"demo-{number:05d}", (message,), gold)
+        question = text_in(row, "question", blank=False)
+        return Problem.asking(id_in(row, "id") or f"demo-{number:05d}", question, gold)

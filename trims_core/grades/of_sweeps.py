@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trims_core._faults import fault_point
-from trims_core.benchmarks import Grader, load_tasks, main_grader, task_digests
+from trims_core.benchmarks import Grader, graders_of, load_tasks, task_digests
 from trims_core.benchmarks.graders import VERDICTS
 from trims_core.config import TaskConfig, TrimsConfig
 from trims_core.errors import SweepError
@@ -83,7 +83,7 @@ def units(work: Work) -> list[Unit]:
                 unit.name,
                 {"grader": _grader(chosen.tasks[task])},
                 {"samples": unit.content_digest, "golds": sha256_json(right)},
-                Chunk(samples, main_grader(chosen.tasks[task].benchmark), golds[task]),
+                Chunk(samples, graders_of(chosen.tasks[task])[0], golds[task]),
             )
         )
     return found
@@ -145,7 +145,7 @@ def finish(work: Work, done: Mapping[str, UnitRecord]) -> Outcome:
 
 def _grader(task: TaskConfig) -> str:
     """`gsm8k_number 1`: name and version."""
-    return main_grader(task.benchmark).key
+    return graders_of(task)[0].key
 
 
 def _cells(work: Work) -> list[dict[str, Any]]:

@@ -11,11 +11,11 @@ import re
 from typing import ClassVar, Final
 
 from trims_core.benchmarks.as_published import CHARACTERS, boxed_last, python_value
+from trims_core.benchmarks.equal_answers import equal_as_published
 from trims_core.benchmarks.expressions import TOLERANCE
 from trims_core.benchmarks.graders.grader import Grader
 from trims_core.benchmarks.graders.numbers import Number
 from trims_core.benchmarks.graders.puzzles import CountdownGold, SudokuGold
-from trims_core.benchmarks.maths import equal_as_published
 from trims_core.benchmarks.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
 from trims_core.benchmarks.sudoku_grids import floors_text, share_of_empty
 

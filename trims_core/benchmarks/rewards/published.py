@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from trims_core.benchmarks.as_published import CHARACTERS, boxed_last, python_value
-from trims_core.benchmarks.maths import equal_as_published
+from trims_core.benchmarks.equal_answers import equal_as_published
 from trims_core.benchmarks.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
 from trims_core.benchmarks.sudoku_grids import right_share
 

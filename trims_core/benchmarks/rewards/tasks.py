@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from trims_core.benchmarks.equal_answers import equal_as_meant
 from trims_core.benchmarks.expressions import read_expression
 from trims_core.benchmarks.graders.numbers import Gsm8kNumber, LastAnswerSentence
-from trims_core.benchmarks.maths import equal_as_meant
 from trims_core.benchmarks.numbers import last_number
 from trims_core.benchmarks.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
 from trims_core.benchmarks.sudoku_grids import right_share, solves, stated_grid
