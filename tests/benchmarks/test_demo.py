@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from trims_core.benchmarks import get_benchmark, main_grader
+from trims_core.benchmarks import get_benchmark, get_grader
 from trims_core.errors import CorpusError
 from trims_core.sweep_sections import TaskConfig
 
-DEMO, GRADER = get_benchmark("demo"), main_grader("demo")
+DEMO, GRADER = get_benchmark("demo"), get_grader("last_answer_sentence")
 
 
 @pytest.mark.parametrize(

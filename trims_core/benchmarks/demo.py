@@ -20,7 +20,7 @@ class Demo(Benchmark):
     name: ClassVar[str] = "demo"
     graders: ClassVar[tuple[str, ...]] = ("last_answer_sentence",)
     columns: ClassVar[Columns] = Columns(("question", "answer"), ("id",))
-    default_source: ClassVar[Source] = Source(path=(str(_SHIPPED),))
+    default_source: ClassVar[Source | None] = Source(path=(str(_SHIPPED),))
 
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:
         answer = text_in(row, "answer", blank=False)
@@ -30,5 +30,4 @@ class Demo(Benchmark):
                 f"'answer' is {answer!r:.60}", 'expected a number, or a text that ends in "The answer is N."'
             )
         question = text_in(row, "question", blank=False)
-        message = {"role": "user", "content": question}
-        return Problem(id_in(row, "id") or f"demo-{number:05d}", (message,), gold, {"question": question})
+        return Problem.asking(id_in(row, "id") or f"demo-{number:05d}", question, gold)

@@ -17,9 +17,21 @@ class Gsm8k(Benchmark):
     """Right means: the answer's number equals the gold one exactly, after `1,234.0` → `1234`."""
 
     name: ClassVar[str] = "gsm8k"
-    graders: ClassVar[tuple[str, ...]] = ("gsm8k_number",)
+    graders: ClassVar[tuple[str, ...]] = (
+        "gsm8k_number",
+        "number_flexible",
+        "number_flexible_no_commas",
+        "number_flexible_text",
+        "number_strict",
+        "number_strict_no_commas",
+        "number_first_box",
+        "number_first_box_no_commas",
+        "number_last_box",
+        "number_last_box_no_commas",
+        "d1_gsm8k",
+    )
     columns: ClassVar[Columns] = Columns(("question", "answer"), ("id",))
-    default_source: ClassVar[Source] = Source(hub="openai/gsm8k", hub_config="main")
+    default_source: ClassVar[Source | None] = Source(hub="openai/gsm8k", hub_config="main")
 
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:
         answer = text_in(row, "answer", blank=False)
@@ -27,5 +39,4 @@ class Gsm8k(Benchmark):
         if gold is None:
             raise UnusableRowError(f"'answer' ends in {answer[-40:]!r}", f'expected a number behind "{MARK}"')
         question = text_in(row, "question", blank=False)
-        message = {"role": "user", "content": question}
-        return Problem(id_in(row, "id") or f"gsm8k-{number:05d}", (message,), gold, {"question": question})
+        return Problem.asking(id_in(row, "id") or f"gsm8k-{number:05d}", question, gold)

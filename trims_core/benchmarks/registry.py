@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from trims_core.benchmarks.benchmark import Benchmark
+from trims_core.benchmarks.countdown import Countdown
 from trims_core.benchmarks.demo import Demo
-from trims_core.benchmarks.graders import Grader, get_grader
 from trims_core.benchmarks.gsm8k import Gsm8k
+from trims_core.benchmarks.math import Math
+from trims_core.benchmarks.qa import Qa
+from trims_core.benchmarks.sudoku import Sudoku
 from trims_core.errors import ConfigError, nearest_name
 
-BENCHMARKS: Final[dict[str, Benchmark]] = {benchmark.name: benchmark for benchmark in (Demo(), Gsm8k())}
+_ALL: Final = (Demo(), Gsm8k(), Math(), Countdown(), Sudoku(), Qa())
+BENCHMARKS: Final[dict[str, Benchmark]] = {benchmark.name: benchmark for benchmark in _ALL}
 
 
 def get_benchmark(name: str) -> Benchmark:
@@ -18,8 +22,3 @@ def get_benchmark(name: str) -> Benchmark:
     if name not in BENCHMARKS:
         raise ConfigError(f"benchmark {name!r} is not known; {nearest_name(name, BENCHMARKS)}")
     return BENCHMARKS[name]
-
-
-def main_grader(name: str) -> Grader:
-    """The grader that a benchmark names first. Raises: ConfigError: as `get_benchmark`."""
-    return get_grader(get_benchmark(name).graders[0])

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from trims_core import user_code
 from trims_core.benchmarks.graders.grader import Grader
 from trims_core.benchmarks.graders.registry import GRADERS
-from trims_core.benchmarks.registry import BENCHMARKS, main_grader
+from trims_core.benchmarks.registry import BENCHMARKS
 from trims_core.errors import ConfigError, nearest_name
 from trims_core.fingerprint import Digests
 
@@ -51,8 +51,8 @@ def grader_version(text: str, setting: str, digests: Digests) -> str:
 
 
 def _named(text: str, setting: str) -> Grader:
-    if text in BENCHMARKS:
-        return main_grader(text)
+    if text in BENCHMARKS and BENCHMARKS[text].graders:
+        text = BENCHMARKS[text].graders[0]
     if text not in GRADERS:
         nearest = nearest_name(text, (*BENCHMARKS, *GRADERS))
         raise ConfigError(
@@ -63,5 +63,5 @@ def _named(text: str, setting: str) -> Grader:
 
 def _able() -> list[str]:
     """Benchmarks and graders that find a right answer in a completion."""
-    benchmarks = [name for name in BENCHMARKS if main_grader(name).finds_gold]
-    return benchmarks + [name for name, grader in GRADERS.items() if grader.finds_gold]
+    able = [name for name, grader in GRADERS.items() if grader.finds_gold]
+    return [name for name, one in BENCHMARKS.items() if one.graders[:1] and one.graders[0] in able] + able
