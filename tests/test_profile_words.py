@@ -74,13 +74,13 @@ def sweep(task: dict[str, Any], **fields: Any) -> SweepConfig:
 def test_a_profile_decides_how_its_task_is_decoded_and_the_task_may_depart_from_it() -> None:
     plain = sweep({"profile": "demo@demo"}, cache="dual")
     assert plain.decoding("demo")[:2] == (64, 32)
-    assert plain.departures("demo") == ["cache dual (profile: none)"]
+    assert plain.departures("demo") == {"cache": "cache dual (profile: none)"}
     shorter = sweep({"profile": "demo@demo", "gen_length": 32, "limit": 20})
     assert shorter.decoding("demo")[:2] == (32, 32)
-    assert shorter.departures("demo") == [
-        "gen_length 32 (profile: 64)",
-        "the first 20 problems (profile: 1200)",
-    ]
+    assert shorter.departures("demo") == {
+        "gen_length": "gen_length 32 (profile: 64)",
+        "limit": "the first 20 problems (profile: 1200)",
+    }
     assert sweep({"benchmark": "demo"}, gen_length=96).decoding("demo").gen_length == 96
 
 

@@ -144,23 +144,23 @@ class SweepConfig(Section):
 
         return TaskDecoding(*map(said, BY_TASK))
 
-    def departures(self, task: str) -> list[str]:
-        """Where a task's numbers are not its profile's, one text each: `gen_length 64 (profile: 256)`."""
+    def departures(self, task: str) -> dict[str, str]:
+        """Where a task's numbers are not its profile's, by setting: `gen_length 64 (profile: 256)`."""
         chosen = self.tasks[task]
         protocol = chosen.protocol
         if protocol is None:
-            return []
+            return {}
         found = {**self.decoding(task)._asdict(), "cache": self.cache}
         if chosen.graders:
             found["graders"] = chosen.graders
-        texts = [
-            f"{name} {_shown(value)} (profile: {_shown(getattr(protocol, name))})"
+        texts = {
+            name: f"{name} {_shown(value)} (profile: {_shown(getattr(protocol, name))})"
             for name, value in found.items()
             if value != getattr(protocol, name)
-        ]
+        }
         n = chosen.limit
         if n is not None and n < protocol.n_samples:
-            texts.append(f"the first {n} problems (profile: {protocol.n_samples})")
+            texts["limit"] = f"the first {n} problems (profile: {protocol.n_samples})"
         return texts
 
     def caches(self, *, tuned: bool) -> tuple[CacheName, ...]:

@@ -9,9 +9,13 @@ import pytest
 from fakes.report_world import ReportWorld, Row
 
 from trims_core.errors import ReportError
+from trims_core.published import PublishedPoint
 from trims_core.rendering import load_tokenizer
+from trims_core.report import protocols
+from trims_core.report.protocols import protocol_of, published_table
 from trims_core.report.results import collect
 from trims_core.report.tables import table_markdown
+from trims_core.settings import parse_config
 
 HERE = {"device": "CPU x", "dtype": "float32", "torch": "2.13.0", "cuda": None, "masks_pads": True}
 COUNTED = {"canvas": 9.5, "text": 3.25, "prompt": 7.75, "text_after_ten": None}
@@ -76,5 +80,50 @@ def test_a_run_without_a_profile_says_so_and_one_with_a_profile_names_it_and_its
     task = {"profile": "demo@demo", "gen_length": 32, "block_length": 32}
     world = ReportWorld(tmp_path / "b", sweep={"tasks": {"demo": task}})
     raw = world.config().sweep
-    assert raw.departures("demo") == ["gen_length 32 (profile: 64)"]
+    assert raw.departures("demo") == {"gen_length": "gen_length 32 (profile: 64)"}
     assert "Profile demo@demo, but for gen_length 32 (profile: 64)." in table_markdown(results_of(world))
+
+
+POINT = {
+    "method": "Fast",
+    "model": "m",
+    "profile": "demo@demo",
+    "accuracy": 71.25,
+    "tokens_per_forward": 2.5,
+    "counting": None,
+    "hardware": "an A100",
+    "cache": "dual",
+    "source": "their table",
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "sweep", "is_shown"),
+    [
+        ({}, {"cache": "dual"}, True),
+        ({}, {"cache": "none"}, False),
+        ({"gen_length": 32}, {"cache": "dual"}, False),
+        ({"limit": 40}, {"cache": "dual"}, False),
+        ({"graders": ["gsm8k_number"]}, {"cache": "dual"}, False),
+    ],
+)
+def test_published_points_stand_beside_the_same_protocol_with_the_same_cache_alone(
+    task: dict[str, Any], sweep: dict[str, Any], is_shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = PublishedPoint.model_validate(POINT)
+    monkeypatch.setattr(protocols, "points_of", lambda name: (point,) if name == "demo@demo" else ())
+    raw = {
+        "name": "x",
+        "corpus": {"path": "x.jsonl"},
+        "student": {"model": "m"},
+        "train": {"variants": {"standard": {"method": "standard"}}},
+        "sweep": {"tasks": {"demo": {"profile": "demo@demo", **task}}, **sweep},
+    }
+    protocol = protocol_of(parse_config(raw), "demo")
+    assert [one["method"] for one in protocol["published"]] == (["Fast"] if is_shown else [])
+    found = {"protocol": protocol, "cache": sweep["cache"]}
+    table = published_table("demo", found)
+    assert (table is not None) is is_shown
+    if table is not None:
+        row = "| Fast (m) | 71.2 | 2.50 | – | not stated | an A100 | their table |"
+        assert row in table.markdown()

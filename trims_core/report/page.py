@@ -20,7 +20,7 @@ from trims_core.report.appearance import VARIANTS, bucket_colours
 from trims_core.report.cell_tables import cells_table, further_tables
 from trims_core.report.contrast_tables import MEANINGS_OF_INTERVALS, range_text, sentences
 from trims_core.report.costs import costs_table
-from trims_core.report.protocols import protocol_text
+from trims_core.report.protocols import protocol_text, published_table
 from trims_core.report.rounds import rounds_table
 from trims_core.report.tables import (
     caches_table,
@@ -118,6 +118,7 @@ def _task(results: Mapping[str, Any], task: str, figures: Path) -> dict[str, Any
         if found["caches"]
         else None,
         "answers_at": point_text(found["rule"], found["answers"]["threshold"]),
+        "published": published_table(task, found),
         "cells": [cells_table(task, found), *further_tables(task, found)],
     }
 

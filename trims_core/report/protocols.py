@@ -7,8 +7,11 @@ from typing import Any, Final
 
 from trims_core.config import TrimsConfig
 from trims_core.errors import ReportError
+from trims_core.published import points_of
 from trims_core.report.cells import Cell, describe
+from trims_core.report.text_table import DASH, TextTable
 
+_SPEEDS: Final = ("tokens_per_forward", "tokens_per_second")
 _COMPARED: Final = ("device", "dtype", "torch", "cuda")
 
 
@@ -45,14 +48,23 @@ def check_machines(cells: Sequence[Cell], *, mixed: bool) -> list[str]:
 
 
 def protocol_of(config: TrimsConfig, task: str) -> dict[str, Any]:
-    """profile, departures from it, its source, what is not known of it, the problems it is published on."""
+    """profile, departures from it, its source, what is not known of it, the problems it is published on, and
+    what others published under it.
+
+    Of the published points those alone that may stand beside this task's: of a profile that is followed, with
+    the same cache. Another one is refused, not marked.
+    """
     chosen = config.sweep.tasks[task]
     protocol = chosen.protocol
     if protocol is None:
-        return {"profile": None, "departures": []}
+        return {"profile": None, "departures": [], "published": []}
+    departures = config.sweep.departures(task)
+    is_followed = departures.keys() <= {"cache"}
+    points = points_of(str(chosen.profile)) if is_followed else ()
     return {
         "profile": chosen.profile,
-        "departures": config.sweep.departures(task),
+        "departures": list(departures.values()),
+        "published": [point.model_dump() for point in points if point.cache == config.sweep.cache],
         "source": protocol.source,
         "unknown": protocol.unknown,
         "samples": protocol.samples,
@@ -67,6 +79,29 @@ def protocol_text(found: Mapping[str, Any]) -> str:
     departs = f", but for {'; '.join(protocol['departures'])}" if protocol["departures"] else ""
     unknown = f" Not known of the published protocol: {protocol['unknown']}" if protocol["unknown"] else ""
     return f"Profile {protocol['profile']}{departs}.{unknown}"
+
+
+def published_table(task: str, found: Mapping[str, Any]) -> TextTable | None:
+    """What others published under the task's profile; None where nothing may stand beside it."""
+    rows = [
+        (
+            f"{point['method']} ({point['model']})",
+            f"{point['accuracy']:.1f}",
+            *(DASH if point[name] is None else f"{point[name]:.2f}" for name in _SPEEDS),
+            point["counting"] or "not stated",
+            point["hardware"],
+            point["source"] + (f"; {point['remark']}" if point["remark"] else ""),
+        )
+        for point in found["protocol"]["published"]
+    ]
+    if not rows:
+        return None
+    return TextTable(
+        f"{task}: published under profile {found['protocol']['profile']} with cache {found['cache']},"
+        " on other machines and by other programs",
+        ("method", "accuracy, %", "tokens per forward", "tokens/s", "tokens counted", "hardware", "source"),
+        tuple(rows),
+    )
 
 
 def warnings_of(results: Mapping[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from trims_core.report.contrast_tables import (
     sentences,
 )
 from trims_core.report.costs import costs_table
-from trims_core.report.protocols import protocol_text
+from trims_core.report.protocols import protocol_text, published_table
 from trims_core.report.rounds import rounds_table
 from trims_core.report.text_table import DASH, TextTable
 
@@ -135,6 +135,8 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         tables = [*contrasts(task, found), points_table(task, found)]
         tables += [caches_table(task, found)] if found["caches"] else []
         tables += [cells_table(task, found), *further_tables(task, found)]
+        published = published_table(task, found)
+        tables += [] if published is None else [published]
         says = [protocol_text(found), decoding_text(found), *MEANINGS_OF_INTERVALS]
         parts.append(f"## {task}\n\n{' '.join(says)}\n\n" + "\n".join(table.markdown() for table in tables))
     parts.append("## Training\n\n" + costs_table(results).markdown())
