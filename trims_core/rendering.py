@@ -158,6 +158,16 @@ class Renderer:
         self, conversations: Sequence[Sequence[Message]], names: Sequence[str] = ()
     ) -> list[list[int]]:
         """`prompt_ids` of many conversations at once; `names` are the example ids for error messages."""
+        return self.text_ids(self.prompt_texts(conversations, names))
+
+    def prompt_texts(
+        self, conversations: Sequence[Sequence[Message]], names: Sequence[str] = ()
+    ) -> list[str]:
+        """Conversations with the header that asks for an answer, as `prompts` encodes them.
+
+        Raises:
+            CorpusError: the chat template refuses a conversation.
+        """
         texts, refused = [], {}
         for row, messages in enumerate(conversations):
             try:
@@ -169,7 +179,27 @@ class Renderer:
                 f"{_named(refused, names)}: the chat template of {self._template.name} refuses"
                 f" {next(iter(refused.values())).detail}. Change what it refuses, or use another template"
             )
-        return _ids_of(self._prompt_backend, texts)
+        return texts
+
+    def begun_text(self, messages: Sequence[Message]) -> str:
+        """The conversation up to an answer that is already begun: the last message.
+
+        Raises:
+            CorpusError: the chat template refuses the conversation.
+        """
+        *before, answer = messages
+        (header,) = self.prompt_texts([before])
+        try:
+            return self._template.form(before, answer["content"]).prompt(header) + answer["content"]
+        except RefusedByTemplateError as error:
+            raise CorpusError(
+                f"an answer begun with {answer['content'][:40]!r}: the chat template of"
+                f" {self._template.name} refuses {error}. Leave the beginning out, or use another template"
+            ) from error
+
+    def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts that are prompts as they stand: special tokens keep their meaning, none is added."""
+        return _ids_of(self._prompt_backend, list(texts))
 
     def rows(
         self,

@@ -87,7 +87,8 @@ class Runner:
         self._is_warm = False
 
     @cached_property
-    def _renderer(self) -> Renderer:
+    def renderer(self) -> Renderer:
+        """What makes its prompts."""
         return Renderer(self.student.tokenizer, self._template, "student")
 
     def render(self, prompts: Sequence[Prompt], gen_length: int, about: str) -> list[list[int]]:
@@ -101,7 +102,7 @@ class Runner:
             CorpusError: the chat template refuses a conversation.
         """
         names = [prompt.id for prompt in prompts]
-        found = self._renderer.prompts([(*self._system, *prompt.messages) for prompt in prompts], names)
+        found = self.renderer.prompts([(*self._system, *prompt.messages) for prompt in prompts], names)
         self.check_lengths(names, found, gen_length, f"{about}: the prompt of problem")
         return found
 
