@@ -142,6 +142,11 @@ class Renderer:
         """The end of turn as text."""
         return str(self._tokenizer.decode(list(self.end_ids), clean_up_tokenization_spaces=False))
 
+    @property
+    def template_source(self) -> str:
+        """The chat template itself."""
+        return self._template.source
+
     def own_system(self) -> str:
         """As `ChatTemplate.own_system`. Raises: ConfigError: the chat template shows no system message."""
         return self._template.own_system()
