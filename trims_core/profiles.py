@@ -171,9 +171,10 @@ def _explain(problem: ErrorDetails) -> str:
     place = ".".join(map(str, problem["loc"])) or "the whole"
     if problem["type"] != "extra_forbidden":
         return f"{place}: {problem['msg']}"
-    sections: dict[str, type[Section]] = {"prompt": PromptText, "sampling": SamplingConfig}
-    fields = sections.get(str(problem["loc"][0]), Profile)
-    return f"{place}: not a key; {nearest_name(str(problem['loc'][-1]), fields.model_fields)}"
+    inside: dict[object, type[Section]] = {"prompt": PromptText, "sampling": SamplingConfig}
+    *outer, key = problem["loc"]
+    section = inside.get(outer[0], Profile) if outer else Profile
+    return f"{place}: not a key; {nearest_name(str(key), section.model_fields)}"
 
 
 def _filled(template: str, facts: Mapping[str, str], place: str) -> str:
