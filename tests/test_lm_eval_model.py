@@ -6,7 +6,8 @@ Needs the extra eval, which `make test` installs. The tasks lie in tests/lm_eval
 from __future__ import annotations
 
 import json
-import logging
+import logging.handlers
+import queue
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,15 +192,14 @@ def test_a_tasks_wish_is_the_canvas_where_model_args_name_none(
     assert (line["gen_length"], line["max_gen_toks"], line["answers"]) == (16, 16, 2)
 
 
-def test_another_canvas_than_the_task_asks_for_is_told(
-    model: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("lm_eval"), "propagate", True)
-    with caplog.at_level(logging.INFO, "lm_eval.trims"):
-        model.generate_until([_request("Hi", {"max_gen_toks": 100})], disable_tqdm=True)
-    warning, summary = caplog.records
-    assert "asks for max_gen_toks 100; it is decoded on a canvas of 16" in warning.getMessage()
-    assert "tokens per forward" in summary.getMessage()
+def test_another_canvas_than_the_task_asks_for_is_told(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = logging.handlers.QueueHandler(queue.SimpleQueue())
+    monkeypatch.setattr(logging.getLogger("lm_eval.trims"), "handlers", [heard])
+    monkeypatch.setattr(logging.getLogger("lm_eval.trims"), "level", logging.INFO)
+    model.generate_until([_request("Hi", {"max_gen_toks": 100})], disable_tqdm=True)
+    warning, summary = (heard.queue.get_nowait().getMessage() for _ in range(2))
+    assert "asks for max_gen_toks 100; it is decoded on a canvas of 16" in warning
+    assert "1 answers, 16 tokens in 16 forwards, 1.00 tokens per forward" in summary
 
 
 def test_requests_come_back_in_their_order_whatever_they_wish(model: Any) -> None:
