@@ -93,6 +93,9 @@ READERS: Mapping[str, Mapping[str, Any]] = {
     },
     "rounds of a grader of one's own": in_rounds(grader="own.module:function"),
     "rounds by rewards": in_rounds(grader=None, rewards={"demo": 1.0}),
+    "question and answer": {
+        "sweep": {"tasks": {"demo": {"benchmark": "qa", "path": "b.jsonl", "graders": "number_last_box"}}}
+    },
     "columns": {"corpus": {"prompt_column": "q", "completion_column": "a"}},
 }
 """Settings under which some field is read that others ignore."""
@@ -117,6 +120,7 @@ POOL = (
     "other",
     "2030-01-02",
     "bfloat16",
+    "number_flexible",
     ["other"],
     [0.3],
     [3],

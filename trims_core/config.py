@@ -102,7 +102,8 @@ class CorpusConfig(Section):
     """Where the examples come from: local files (`path`) or a hub data set (`hub`); `path` wins."""
 
     path: Annotated[Paths | None, BY_DIGEST] = None
-    """Local .jsonl, .csv (both also .gz) or .parquet files, read in this order; their bytes enter the fingerprint."""
+    """Local .jsonl, .csv (both also .gz) or .parquet files, read in this order; their bytes enter the
+    fingerprint."""
     hub: Annotated[str | None, BY_DIGEST] = None
     hub_config: Annotated[str | None, BY_DIGEST] = None
     split: Annotated[str, BY_DIGEST] = "train"

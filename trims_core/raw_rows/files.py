@@ -2,8 +2,8 @@
 
 What cannot be read (a broken line, a torn file) is noted as a problem and reading goes on, so that one error
 names them all. Only the columns that are asked for matter: of Parquet no other one is read, of a line of JSON
-no other one can make it unusable, as long as it is JSON. Blank lines and a byte order mark are skipped. CSV has
-its columns' names in the first line; all its values are text.
+no other one can make it unusable, as long as it is JSON. Blank lines and a byte order mark are skipped. CSV
+has its columns' names in the first line; all its values are text.
 """
 
 from __future__ import annotations
