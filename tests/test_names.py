@@ -94,8 +94,8 @@ READERS: Mapping[str, Mapping[str, Any]] = {
     "rounds of a grader of one's own": in_rounds(grader="own.module:function"),
     "rounds by rewards": in_rounds(grader=None, rewards={"demo": 1.0}),
     "a profile": {"sweep": {"tasks": {"demo": {"profile": "demo@demo", "path": "b.jsonl"}}}},
-    "rows of one's own": {
-        "sweep": {"tasks": {"demo": {"benchmark": "qa", "path": "b.jsonl", "graders": ["number_flexible"]}}}
+    "question and answer": {
+        "sweep": {"tasks": {"demo": {"benchmark": "qa", "path": "b.jsonl", "graders": "number_last_box"}}}
     },
     "columns": {"corpus": {"prompt_column": "q", "completion_column": "a"}},
 }
@@ -122,8 +122,8 @@ POOL = (
     "gsm8k@d3llm-cot0",
     "2030-01-02",
     "bfloat16",
+    "number_flexible",
     ["other"],
-    ["gsm8k_number"],
     [0.3],
     [3],
     {"x": 1},

@@ -40,8 +40,8 @@ class Limits:
 
     cpu_s: float = 10.0
     """What decides: CPU time is the same on a busy machine."""
-    wall_s: float = 60.0
-    """For what waits instead of computing."""
+    wall_s: float = 300.0
+    """For what waits instead of computing; large, as a busy machine makes everything wait."""
     memory_mib: int = 1024
     """Of a whole process."""
     idle_s: float = 60.0
