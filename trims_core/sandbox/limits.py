@@ -1,0 +1,28 @@
+"""What one program may use."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one program and, apart from it, of the process that judges it. They hold for root, too."""
+
+    time_s: float = 3.0
+    """From its start to its verdict, tests included."""
+    memory_mib: int = 1024
+    """Address space of each of the two processes."""
+    threads: int = 16
+    """Of program and judge together. Processes: the program has one, which starts no other."""
+    file_mib: int = 1
+    """One file's size. No folder can be written to; this bounds files in memory."""
+    open_files: int = 64
+    start_s: float = 30.0
+    """Until the sandbox stands, which is no time of the program's; longer is the sandbox' own trouble."""
+
+    @property
+    def cpu_s(self) -> int:
+        """CPU seconds of each process, above `time_s`: for what several threads use."""
+        return math.ceil(self.time_s) + 1
