@@ -13,11 +13,11 @@ import pytest
 from fakes.hub import FakeHub
 
 from trims_core.benchmarks import get_benchmark
-from trims_core.config import TaskConfig
 from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
 from trims_core.hub_data import HubData
 from trims_core.raw_rows import Columns, Problems, Source, read_rows
+from trims_core.sweep_sections import TaskConfig
 
 DATA = "datasets/org/data"
 PAIR = ("question", "answer")

@@ -15,7 +15,7 @@ from fakes.teacher import write_tokenizer
 from fakes.tiny_teacher import write_tiny_qwen3
 
 from trims_core.benchmarks import get_benchmark
-from trims_core.config import CorpusConfig, ScoresConfig, TaskConfig, TrainConfig, TrimsConfig
+from trims_core.config import CorpusConfig, ScoresConfig, TrainConfig, TrimsConfig
 from trims_core.corpus.stage import corpus_rows
 from trims_core.decoding_sections import RolloutsConfig
 from trims_core.errors import ConfigError
@@ -29,6 +29,7 @@ from trims_core.schema import CORPUS, read_table
 from trims_core.settings import parse_config
 from trims_core.stage import Result, load_spec, main, run_node
 from trims_core.store import Store
+from trims_core.sweep_sections import TaskConfig
 from trims_core.variants import TabomVariant, TrimsVariant
 
 STUDENT, TEACHER, DATA = "models/org/student", "models/org/teacher", "datasets/org/data"

@@ -18,9 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from trims_core.decoding_sections import RolloutsConfig, SamplingConfig, undefined_pairs
+from trims_core.decoding_sections import RolloutsConfig
 from trims_core.errors import ConfigError, nearest_name
-from trims_core.points import MEANINGS, CacheName, RuleName
 from trims_core.sections import (
     BY_DIGEST,
     LATER,
@@ -33,6 +32,7 @@ from trims_core.sections import (
     as_tuple,
     plain,
 )
+from trims_core.sweep_sections import SweepConfig
 from trims_core.variants import EndsConfig, Pads, Role, RoundsVariant, TrimsVariant, Variant, VariantConfig
 
 StageName = Literal[
@@ -417,92 +417,6 @@ class TrainConfig(TrainingConfig):
         return EndsConfig(pads=pads, tokens=self.end_tokens, **read)
 
 
-class TaskConfig(Section):
-    """One benchmark: its problems and how many of them."""
-
-    benchmark: str
-    """`demo` or `gsm8k`."""
-    path: Annotated[Paths | None, BY_DIGEST] = None
-    hub: Annotated[str | None, BY_DIGEST] = None
-    hub_config: Annotated[str | None, BY_DIGEST] = None
-    split: Annotated[str, BY_DIGEST] = "test"
-    revision: Annotated[str | None, BY_DIGEST] = None
-    limit: Annotated[int, Field(ge=1)] | None = None
-    """The first so many problems; default: all."""
-
-
-class SweepConfig(Section):
-    """Decoding at several thresholds; a point with one token per forward is always added."""
-
-    tasks: dict[Name, TaskConfig] = Field(min_length=1)
-    rule: RuleName = "threshold"
-    """The reveal rule that `thresholds` belong to: a confidence (threshold, pipelined, dream_official), a
-    factor (factor, factor_compat), an entropy in nats (entropy, multi_block), or a number of forwards (steps,
-    eoser, ass, eoser_ass; the last two take ⌊log2 gen_length⌋ and no other)."""
-    thresholds: Annotated[tuple[float, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (
-        0.9,
-        0.8,
-        0.7,
-        0.6,
-        0.5,
-    )
-    multi_block_add: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Revealed share of the newest block from which on the next is worked on; read with rule: multi_block."""
-    dream_steps: Annotated[int, Field(ge=1)] | None = None
-    """gen_length / dream_steps is the quota per forward (default: 32, as published); read with rule:
-    dream_official and cache: none."""
-    pipeline_add: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """The same for rule: pipelined; a program's published values go by task, 0.1 to 0.9."""
-    pipeline_activate: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """Revealed share of a block from which on the next reveals at least one position per forward; read with
-    rule: pipelined."""
-    gamma_min: Annotated[Fraction | None, LATER] = None
-    """What the confidence of end tokens is first multiplied by (default: as published for decoding, 0.4 with
-    eoser, 0.01 with eoser_ass); read with these."""
-    cache: CacheName = "none"
-    """Keys and values kept between forwards: none (exact), those before the block (prefix), or on both sides
-    of it (dual), which both approximate, or all that is final (exact: for block-causal students alone, which
-    method d2f trains). All methods are compared with this one."""
-    compare_caches: Annotated[tuple[CacheName, ...], BeforeValidator(as_tuple)] = ()
-    """Further caches with which the untuned student alone is swept, for the report's grid."""
-    sampling: SamplingConfig = SamplingConfig()
-    stop_strings: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_tuple)] = ()
-    """An answer ends before the first of them."""
-    gen_length: Annotated[int, Field(ge=1)] = 256
-    block_length: Annotated[int, Field(ge=1)] = 32
-    stop_at_end: bool = True
-    """A sequence is finished once an end token and everything before it are revealed."""
-    untuned: bool = True
-    """Sweep the student as it was before training too."""
-    batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
-
-    def caches(self, *, tuned: bool) -> tuple[CacheName, ...]:
-        """The caches a model is swept with, each once, `cache` first."""
-        return (self.cache,) if tuned else tuple(dict.fromkeys((self.cache, *self.compare_caches)))
-
-    @model_validator(mode="after")
-    def _defined(self) -> Self:
-        caches = self.caches(tuned=False)
-        wrong = self._wrong_thresholds()
-        points = () if wrong else self.thresholds
-        undefined = undefined_pairs(
-            self.rule, points, caches, self.sampling, self.gen_length, self.block_length
-        )
-        problems = [*wrong, *undefined]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-    def _wrong_thresholds(self) -> list[str]:
-        meaning = MEANINGS[self.rule]
-        if self.rule != "threshold" and "thresholds" not in self.model_fields_set:
-            return [f"rule {self.rule} without thresholds: set them, the default ones are rule threshold's"]
-        wrong = [f"{value:g}" for value in self.thresholds if not meaning.holds(value)]
-        if wrong:
-            return [f"thresholds {', '.join(wrong)} with rule {self.rule}: expected {meaning.expected}"]
-        return []
-
-
 class ReportConfig(Section):
     """What the report shows."""
 
@@ -647,11 +561,15 @@ class TrimsConfig(Section):
                     " revealed token changes keys and values before it; use another cache, or sweep"
                     " block-causal students (method d2f) in a run of their own"
                 )
-            if length is not None and length != sweep.block_length:
-                yield (
-                    f"{method} attends in blocks of {length}, and sweep.block_length is"
-                    f" {sweep.block_length}: set both to the same"
-                )
+            if length is None:
+                continue
+            for task in sweep.tasks:
+                other = sweep.decoding(task).block_length
+                if length != other:
+                    yield (
+                        f"{method} attends in blocks of {length}, and task {task} is decoded in blocks of"
+                        f" {other} (sweep.block_length, its profile's, or its own): set both to the same"
+                    )
 
     def _wrong_pairs(self) -> list[str]:
         """What report.compare names that this run does not have."""

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
 from trims_core.benchmarks import get_benchmark
-from trims_core.config import CorpusConfig, ScoresConfig, StageName, StudentConfig, TaskConfig, TrimsConfig
+from trims_core.config import CorpusConfig, ScoresConfig, StageName, StudentConfig, TrimsConfig
 from trims_core.fingerprint import Digests
 from trims_core.graph import Node
 from trims_core.hub import Kind, is_on_hub
+from trims_core.sweep_sections import TaskConfig
 
 READERS: Final[Mapping[str, frozenset[StageName]]] = {
     "corpus": frozenset({"corpus"}),
@@ -41,7 +42,7 @@ def pinned(config: TrimsConfig, digests: Digests, nodes: Iterable[Node]) -> Trim
         return section.model_copy(update={"revision": digests.commit(kind, name, revision)})
 
     def task_at_commit(task: TaskConfig) -> TaskConfig:
-        source = get_benchmark(task.benchmark).source(task)
+        source = get_benchmark(task.benchmark_name).source(task)
         return at_commit(task, "dataset", source.hub, source.revision)
 
     stages = {node.stage for node in nodes}

@@ -155,13 +155,26 @@ class Renderer:
         return self.prompts([messages], [name])[0]
 
     def prompts(
-        self, conversations: Sequence[Sequence[Message]], names: Sequence[str] = ()
+        self,
+        conversations: Sequence[Sequence[Message]],
+        names: Sequence[str] = (),
+        prefixes: Sequence[str] = (),
+        in_template: Sequence[bool] = (),
     ) -> list[list[int]]:
-        """`prompt_ids` of many conversations at once; `names` are the example ids for error messages."""
+        """`prompt_ids` of many conversations at once.
+
+        Args:
+            names: the example ids, for messages. prefixes: what each answer has already begun with.
+            in_template: False: the text of the one message as it stands, without a special token.
+        """
         texts, refused = [], {}
         for row, messages in enumerate(conversations):
+            prefix = prefixes[row] if prefixes else ""
+            if in_template and not in_template[row]:
+                texts.append(messages[0]["content"] + prefix)
+                continue
             try:
-                texts.append(self._template.header(messages))
+                texts.append(self._template.header(messages) + prefix)
             except RefusedByTemplateError as error:
                 refused[row] = Refusal(TEMPLATE_REFUSES, str(error))
         if refused:

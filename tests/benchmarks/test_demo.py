@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from trims_core.benchmarks import get_benchmark, main_grader
-from trims_core.config import TaskConfig
 from trims_core.errors import CorpusError
+from trims_core.sweep_sections import TaskConfig
 
 DEMO, GRADER = get_benchmark("demo"), main_grader("demo")
 

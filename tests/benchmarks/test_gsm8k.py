@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trims_core.benchmarks import get_benchmark, main_grader
-from trims_core.config import TaskConfig
+from trims_core.sweep_sections import TaskConfig
 
 GSM8K, GRADER = get_benchmark("gsm8k"), main_grader("gsm8k")
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from trims_core.benchmarks import get_benchmark
-from trims_core.config import TaskConfig
 from trims_core.errors import ConfigError, CorpusError, DuplicateIdError, InputError
+from trims_core.sweep_sections import TaskConfig
 
 ROWS: list[dict[str, Any]] = [
     {"id": f"p{i}", "question": f"Q{i}", "answer": f"The answer is {i}."} for i in range(5)

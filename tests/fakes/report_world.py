@@ -381,8 +381,10 @@ def _grades(story: Story) -> Tale:
                 "extracted": [one["answer"] for one in part],
                 "gold": [one["gold"] for one in part],
             }
-            units[name] = {"grades.parquet": Rows(GRADES, columns)}
-        right = {**row, "n_correct": sum(one["correct"] for one in rows)}
+            units[f"{name}/words"] = {"grades.parquet": Rows(GRADES, columns)}
+        n_correct = sum(one["correct"] for one in rows)
+        graders = {"words 1": {"n_correct": n_correct, "accuracy": n_correct / max(len(rows), 1)}}
+        right = {**row, "n_correct": n_correct, "grader": "words 1", "graders": graders}
         summaries.append(story.world.summary({**right, "model": story.params["model"]}))
     return Tale(Outcome({"n_cells": len(summaries)}), units, {"cells.json": json.dumps(summaries)})
 

@@ -26,6 +26,7 @@ from trims_core.benchmarks import GRADERS
 from trims_core.benchmarks.graders.numbers import LastAnswerSentence
 from trims_core.config import TrimsConfig
 from trims_core.curves import wilson_interval
+from trims_core.errors import ConfigError
 from trims_core.graph import build_graph, node_named
 from trims_core.schema import GRADES, provenance, read_table
 from trims_core.stage import Result, run_node
@@ -71,6 +72,9 @@ class Lenient(LastAnswerSentence):
         return str(len(text) % 4)
 
 
+MAIN = LastAnswerSentence.name
+
+
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo's grader finds an answer in every text."""
@@ -81,11 +85,11 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_sample_gets_the_verdict_on_its_own_gold(world: Path) -> None:
     sweep, result = _run(config_of(world))
     grades = result.artifact
-    assert [unit.name for unit in grades.units] == [unit.name for unit in sweep.units]
+    assert [unit.name for unit in grades.units] == [f"{unit.name}/{MAIN}" for unit in sweep.units]
     seen = set()
     for row, cell in zip(_cells(grades), CELLS, strict=True):
         texts = samples_of(sweep, cell)["text"]
-        tables = [read_table(grades.file(f"{unit}/grades.parquet"), GRADES) for unit in row["units"]]
+        tables = [read_table(grades.file(f"{unit}/{MAIN}/grades.parquet"), GRADES) for unit in row["units"]]
         found = [one for table in tables for one in table.to_pylist()]
         assert [one["sample_id"] for one in found] == [f"p{i}" for i in range(N_PROBLEMS)]
         assert [one["gold"] for one in found] == [str(i) for i in range(N_PROBLEMS)]
@@ -99,7 +103,7 @@ def test_every_sample_gets_the_verdict_on_its_own_gold(world: Path) -> None:
         low, high = wilson_interval(n_right, N_PROBLEMS)
         assert (row["wilson_low"], row["wilson_high"]) == pytest.approx((low, high))
     assert seen == {"right", "wrong"}
-    about = provenance(grades.file(f"{CELLS[0]}/0000/grades.parquet"))["provenance"]
+    about = provenance(grades.file(f"{CELLS[0]}/0000/{MAIN}/grades.parquet"))["provenance"]
     assert about["grader"] == "last_answer_sentence 1"
 
 
@@ -114,7 +118,7 @@ def test_cells_json_keeps_the_sweeps_numbers_and_the_card_shows_both(
     counts = result.artifact.manifest.counts
     assert counts == {"n_cells": 3, "n_samples": 3 * N_PROBLEMS, "n_correct": 0, "n_ungraded": 0}
     card = (result.artifact.path / "card.md").read_text()
-    assert "| demo | none | threshold 0.9 | 0.0 % (0.0–39.0) |" in card
+    assert "| demo | none | threshold 0.9 | 0.0 % (0.0–39.0) | – |" in card
     said = [record.message for record in caplog.records]
     assert f"{GRADES_NODE}: demo at threshold 0.9: 0.0 % at {rows[1]['tpf']:.2f} tokens per forward" in said
 
@@ -149,8 +153,28 @@ def test_another_gold_decodes_nothing_and_grades_its_chunks_alone(
     _, result = _run(config_of(world))
     assert (decoded.taken(), result.how) == ([], "made")
     assert len(unit_bytes(world, "grades").keys() - before.keys()) == 3
-    last = read_table(result.artifact.file(f"{CELLS[0]}/0001/grades.parquet"), GRADES)
+    last = read_table(result.artifact.file(f"{CELLS[0]}/0001/{MAIN}/grades.parquet"), GRADES)
     assert last["gold"].to_pylist() == ["4", "55"]
+
+
+def test_one_more_grader_grades_its_own_units_alone(world: Path) -> None:
+    _run(config_of(world))
+    before = unit_bytes(world, "grades")
+    decided = "sweep.tasks.demo.graders=[last_answer_sentence, gsm8k_number]"
+    sweep, result = _run(config_of(world, decided))
+    assert len(unit_bytes(world, "grades").keys() - before.keys()) == len(sweep.units)
+    assert [unit.name for unit in result.artifact.units][:2] == [
+        f"{CELLS[0]}/0000/{name}" for name in (MAIN, "gsm8k_number")
+    ]
+    (row, *_) = _cells(result.artifact)
+    assert list(row["graders"]) == ["last_answer_sentence 1", "gsm8k_number 1"]
+    assert row["grader"] == "last_answer_sentence 1"
+    assert "| gsm8k_number 1: " in (result.artifact.path / "card.md").read_text()
+
+
+def test_a_grader_that_nobody_knows_is_refused_by_name(world: Path) -> None:
+    with pytest.raises(ConfigError, match=r"grader 'gsm8k_numbers' is not known; did you mean"):
+        _run(config_of(world, "sweep.tasks.demo.graders=[gsm8k_numbers]"))
 
 
 def test_one_more_threshold_grades_its_cell_alone(world: Path) -> None:

@@ -147,12 +147,12 @@ def test_an_adapter_of_zeros_merges_into_the_untuned_student(student: Path, tmp_
 
 
 def test_the_rule_is_in_the_keys_of_narrow_tuned_sweeps_alone() -> None:
-    from trims_core.config import SweepConfig
     from trims_core.sweep.settings import cell_settings, sweep_settings
+    from trims_core.sweep_sections import SweepConfig
 
     sweep = SweepConfig(tasks={"demo": {"benchmark": "demo", "path": "x"}})
     wanted = {("bfloat16", True): True, ("bfloat16", False): False, ("float32", True): False}
     for (dtype, tuned), said in wanted.items():
         chosen = sweep_settings(sweep, StudentConfig(model="m", dtype=dtype), None, tuned=tuned)
         assert ("merge_rule" in chosen.result_fields()) is said
-        assert ("merge_rule" in cell_settings(chosen, "none", 0.9).result_fields()) is said
+        assert ("merge_rule" in cell_settings(chosen, "demo", "none", 0.9).result_fields()) is said

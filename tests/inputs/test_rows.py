@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trims_core.benchmarks import get_benchmark
-from trims_core.config import CorpusConfig, TaskConfig
+from trims_core.config import CorpusConfig
 from trims_core.corpus.examples import to_example
 from trims_core.corpus.stage import corpus_rows
 from trims_core.errors import CorpusError, TrimsError
 from trims_core.raw_rows import Problems, Row, UnusableRowError
+from trims_core.sweep_sections import TaskConfig
 
 ROW = {"id": "r0", "question": "1+1?", "answer": "The answer is 2."}
 LONG = "9" * 5000

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from trims_core.config import StudentConfig, SweepConfig
+from trims_core.config import StudentConfig
 from trims_core.points import CacheName, RuleName
 from trims_core.sweep.cells import Cell, chunk_notes, grid, summarise, table
 from trims_core.sweep.settings import SweepSettings, sweep_settings
+from trims_core.sweep_sections import SweepConfig
 
 SAMPLES = {
     "finished": [True, True, False, True],
     "n_tokens": [10, 20, 32, 10],
+    "n_tokens_canvas": [32, 32, 32, 32],
+    "n_tokens_text": [9, 19, 32, 9],
     "n_forwards": [5, 5, 16, 10],
 }
+PROMPTS = [7, 8, 9, 10]
 CONDITIONS = {"stop_at_end": True}
 
 
@@ -29,7 +33,9 @@ def chosen(raw: dict[str, Any], *, tuned: bool = False) -> SweepSettings:
 
 def chunk(seconds: float = 2.0, batch_size: int = 4, **columns: list[Any]) -> dict[str, Any]:
     """What a unit notes."""
-    return {**chunk_notes({**SAMPLES, **columns}, seconds), "batch_size": batch_size, "workers": 1}
+    samples = {**SAMPLES, **columns}
+    notes = chunk_notes(samples, seconds, PROMPTS[: len(samples["finished"])])
+    return {**notes, "batch_size": batch_size, "workers": 1}
 
 
 def test_every_task_has_the_one_token_point_and_each_threshold_once() -> None:

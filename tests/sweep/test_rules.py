@@ -9,7 +9,7 @@ import pytest
 from fakes.decoding_checkpoint import VOCABULARY
 from fakes.parrot import EOS, EOT, Parrot
 
-from trims_core.config import StudentConfig, SweepConfig
+from trims_core.config import StudentConfig
 from trims_core.decoding import (
     Ass,
     DreamThreshold,
@@ -32,6 +32,7 @@ from trims_core.settings import parse_config
 from trims_core.sweep.cells import grid
 from trims_core.sweep.rules import check_settings, decode_settings
 from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, sweep_settings
+from trims_core.sweep_sections import SweepConfig
 
 RAW = {"tasks": {"demo": {"benchmark": "demo"}}, "gen_length": 32, "block_length": 8}
 
@@ -44,7 +45,7 @@ def sweep(**settings: Any) -> SweepSettings:
 
 def cells(chosen: SweepSettings) -> list[CellSettings]:
     """What decoding each of its cells reads."""
-    return [cell_settings(chosen, cell.cache, cell.threshold) for cell in grid(chosen)]
+    return [cell_settings(chosen, cell.task, cell.cache, cell.threshold) for cell in grid(chosen)]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from trims_core.config import StudentConfig, SweepConfig
+from trims_core.config import StudentConfig
 from trims_core.sweep.settings import cell_settings, sweep_settings
+from trims_core.sweep_sections import SweepConfig
 
 RAW = {"tasks": {"demo": {"benchmark": "demo"}}, "gen_length": 32, "block_length": 32, "thresholds": [0.5]}
 
@@ -18,7 +19,7 @@ def fields(
     """The result fields of a cell."""
     config = SweepConfig.model_validate({**RAW, **settings})
     chosen = sweep_settings(config, StudentConfig(model="x"), None, tuned=True)
-    return cell_settings(chosen, cache, threshold, first_number).result_fields()
+    return cell_settings(chosen, next(iter(config.tasks)), cache, threshold, first_number).result_fields()
 
 
 @pytest.mark.parametrize(

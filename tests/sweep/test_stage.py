@@ -25,7 +25,7 @@ from fakes.decoding_world import (
 )
 
 from trims_core import _faults
-from trims_core.config import StudentConfig, SweepConfig, TrimsConfig
+from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.errors import SweepError
 from trims_core.graph import build_graph, node_named
 from trims_core.schema import SAMPLES, provenance, read_table
@@ -35,6 +35,7 @@ from trims_core.students.merging import MERGE_RULE
 from trims_core.sweep import stage
 from trims_core.sweep.settings import sweep_settings
 from trims_core.sweep.stage import SPEC
+from trims_core.sweep_sections import SweepConfig
 
 TUNED = "sweep/trims-s0"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, ClassVar
 
-from trims_core.config import TaskConfig
 from trims_core.errors import CorpusError
 from trims_core.raw_rows import Columns, Copy, Problems, Row, Source, UnusableRowError, read_rows
+from trims_core.sweep_sections import TaskConfig
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,12 @@ class Problem:
     gold: str
     """As its graders take it: what `extract` of the main one gives for a right answer, or JSON of what is
     more than one value."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the words of a profile may name."""
+    answer_prefix: str = ""
+    """What the answer has already begun with."""
+    chat: bool = True
+    """Whether the student's chat template is applied; else the one message is the whole text."""
 
 
 class Benchmark(ABC):

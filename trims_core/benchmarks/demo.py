@@ -29,5 +29,6 @@ class Demo(Benchmark):
             raise UnusableRowError(
                 f"'answer' is {answer!r:.60}", 'expected a number, or a text that ends in "The answer is N."'
             )
-        message = {"role": "user", "content": text_in(row, "question", blank=False)}
-        return Problem(id_in(row, "id") or f"demo-{number:05d}", (message,), gold)
+        question = text_in(row, "question", blank=False)
+        message = {"role": "user", "content": question}
+        return Problem(id_in(row, "id") or f"demo-{number:05d}", (message,), gold, {"question": question})

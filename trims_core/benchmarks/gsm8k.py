@@ -26,5 +26,6 @@ class Gsm8k(Benchmark):
         gold = Gsm8kNumber().extract(answer) if MARK in answer else None
         if gold is None:
             raise UnusableRowError(f"'answer' ends in {answer[-40:]!r}", f'expected a number behind "{MARK}"')
-        message = {"role": "user", "content": text_in(row, "question", blank=False)}
-        return Problem(id_in(row, "id") or f"gsm8k-{number:05d}", (message,), gold)
+        question = text_in(row, "question", blank=False)
+        message = {"role": "user", "content": question}
+        return Problem(id_in(row, "id") or f"gsm8k-{number:05d}", (message,), gold, {"question": question})

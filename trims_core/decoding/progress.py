@@ -26,6 +26,7 @@ class DecodingProgress:
     ) -> None:
         self._node, self._tell = node_id, tell
         self._done, self._total = n_done, n_done + n_waiting
+        self._decoded, self._began = 0, time.monotonic()
         self._last = 0.0
         self._tell(self._done, self._total, f"loading the student of {node_id}")
 
@@ -43,6 +44,17 @@ class DecodingProgress:
     def finished(self, unit: str, notes: Mapping[str, Any]) -> None:
         """Tells how fast a unit was. Args: notes: n, tokens, forwards, seconds."""
         self._done += notes["n"]
+        self._decoded += notes["n"]
+        left = (time.monotonic() - self._began) / self._decoded * (self._total - self._done)
         note = f"{unit}: {notes['tokens'] / notes['forwards']:.2f} tokens per forward"
-        self._tell(self._done, self._total, note)
-        logger.info("%s: %s, %.0f tokens/s", self._node, note, notes["tokens"] / notes["seconds"])
+        speed = f"{notes['tokens'] / notes['seconds']:.0f} tokens/s"
+        later = f", about {_duration(left)} left" if self._done < self._total else ""
+        self._tell(self._done, self._total, f"{note}, {speed}{later}")
+        logger.info("%s: %s, %s%s", self._node, note, speed, later)
+
+
+def _duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.4 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

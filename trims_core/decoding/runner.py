@@ -37,6 +37,10 @@ class Prompt:
     id: str
     messages: Sequence[Mapping[str, str]]
     """Without the runner's system prompt; the last message is the user's."""
+    answer_prefix: str = ""
+    """What the answer has already begun with."""
+    chat: bool = True
+    """Whether the chat template is applied; else the one message is the whole text."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,12 @@ class Runner:
             CorpusError: the chat template refuses a conversation.
         """
         names = [prompt.id for prompt in prompts]
-        found = self._renderer.prompts([(*self._system, *prompt.messages) for prompt in prompts], names)
+        found = self._renderer.prompts(
+            [(*self._system, *prompt.messages) if prompt.chat else prompt.messages for prompt in prompts],
+            names,
+            [prompt.answer_prefix for prompt in prompts],
+            [prompt.chat for prompt in prompts],
+        )
         self.check_lengths(names, found, gen_length, f"{about}: the prompt of problem")
         return found
 
@@ -128,10 +137,12 @@ class Runner:
         settings: DecodeSettings,
         on_step: OnStep | None = None,
         names: Names | None = None,
+        workers: int | None = None,
     ) -> Answers:
         """The answers to rendered prompts.
 
         Args:
+            workers: threads; default: this runner's.
             names: one per prompt; noise above temperature 0 is drawn by these, so that prompts decoded in
                 parts get what they would get together. Default: numbers from 0.
 
@@ -142,7 +153,8 @@ class Runner:
             if not self._is_warm:
                 self._warm_up(prompts[0], settings)
             started = time.perf_counter()
-            decoded = decode_parallel(self.student, prompts, settings, self.workers, on_step, names)
+            threads = workers or self.workers
+            decoded = decode_parallel(self.student, prompts, settings, threads, on_step, names)
             seconds = time.perf_counter() - started
         except RuntimeError as error:  # torch's own, out of memory among them
             raise SweepError(str(error)) from error

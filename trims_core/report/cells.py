@@ -195,18 +195,25 @@ def read_cells(model: Model, sweep: Artifact, grades: Artifact) -> list[Cell]:
         return [_cell(model, row, [(sweep.file(name),) * 2 for name in row["units"]]) for row in summaries]
     rows = json.loads(grades.file("cells.json").read_text(encoding="utf-8"))
     listed = {name for row in rows for name in row["units"]}
-    for artifact in (sweep, grades):
-        other = listed.symmetric_difference(unit.name for unit in artifact.units)
+    graded = {f"{n}/{one.rpartition(' ')[0]}" for row in rows for n in row["units"] for one in row["graders"]}
+    decoded = {unit.name for unit in sweep.units if not unit.name.endswith("/check")}
+    found = {unit.name for unit in grades.units}
+    for artifact, other in ((sweep, listed ^ decoded), (grades, graded ^ found)):
         if other:
             raise ReportError(
                 f"{artifact.path}: its units are not those that the grades' cells.json lists"
                 f" ({_some(sorted(other))}); expected the same. Redo it with --refresh grades"
             )
-    return [_cell(model, row, [_files(name, sweep, grades) for name in row["units"]]) for row in rows]
+    return [
+        _cell(model, row, [_files(name, row["grader"], sweep, grades) for name in row["units"]])
+        for row in rows
+    ]
 
 
-def _files(unit: str, sweep: Artifact, grades: Artifact) -> Files:
-    return sweep.file(f"{unit}/samples.parquet"), grades.file(f"{unit}/grades.parquet")
+def _files(unit: str, grader: str, sweep: Artifact, grades: Artifact) -> Files:
+    """Args: grader: name and version."""
+    name = grader.rpartition(" ")[0]
+    return sweep.file(f"{unit}/samples.parquet"), grades.file(f"{unit}/{name}/grades.parquet")
 
 
 def _cell(model: Model, summary: Mapping[str, Any], files: Sequence[Files]) -> Cell:

@@ -39,6 +39,6 @@ def check_settings(chosen: SweepSettings) -> None:
     sampling = sampling_without_tokens(chosen.sampling)
     for cell in grid(chosen):
         try:
-            decode_settings(cell_settings(chosen, cell.cache, cell.threshold), sampling).check()
+            decode_settings(cell_settings(chosen, cell.task, cell.cache, cell.threshold), sampling).check()
         except ConfigError as error:
             raise ConfigError(f"sweep, {cell.text()}: {error}") from error

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from trims_core.block_causal import check_exact_cache
-from trims_core.config import StudentConfig, SweepConfig, TaskConfig, TrimsConfig
+from trims_core.config import StudentConfig, TrimsConfig
 from trims_core.decoding_sections import SamplingConfig
 from trims_core.generation.named_rules import RULES
 from trims_core.graph import Node
 from trims_core.points import NO_BLOCKS, READS_GAMMA, WITHOUT_ERROR, CacheName, RuleName
+from trims_core.profiles import Profile
 from trims_core.sections import LATER, OPERATIONAL, Name, Section
 from trims_core.students.merging import MERGE_RULE
+from trims_core.sweep_sections import SweepConfig, TaskConfig, TaskDecoding
 
 
 class Decoding(Section):
@@ -39,6 +41,10 @@ class SweepSettings(Decoding):
     """All that the sweep of one model reads."""
 
     tasks: dict[Name, TaskConfig]
+    profiles: Annotated[dict[Name, Profile] | None, LATER] = None
+    """Of the tasks that have one, as it stands: a changed one decodes again."""
+    decodings: Annotated[dict[Name, TaskDecoding], OPERATIONAL]
+    """Of every task; what they are made from stands in the tasks, their profiles and here."""
     rule: RuleName
     thresholds: tuple[float, ...]
     """Each once."""
@@ -49,6 +55,7 @@ class SweepSettings(Decoding):
     pipeline_add: Annotated[float | None, LATER] = None
     pipeline_activate: Annotated[float | None, LATER] = None
     gamma_min: Annotated[float | None, LATER] = None
+    check_problems: Annotated[int, LATER] = 0
 
 
 class CellSettings(Decoding):
@@ -65,6 +72,8 @@ class CellSettings(Decoding):
     gamma_min: Annotated[float | None, LATER] = None
     first_number: int = 0
     """The first prompt's number, by which noise is drawn; 0 where none is."""
+    alone: Annotated[bool, LATER] = False
+    """Decoded one at a time, on one thread: a check."""
 
 
 def settings(config: TrimsConfig, node: Node) -> SweepSettings:
@@ -98,6 +107,8 @@ def sweep_settings(
     adapted = tuned if adapted is None else adapted
     return SweepSettings(
         tasks=sweep.tasks,
+        profiles={name: found for name, task in sweep.tasks.items() if (found := task.protocol)} or None,
+        decodings={name: sweep.decoding(name) for name in sweep.tasks},
         rule=sweep.rule,
         thresholds=tuple(dict.fromkeys(sweep.thresholds)),
         caches=sweep.caches(tuned=tuned),
@@ -112,6 +123,7 @@ def sweep_settings(
         block_length=sweep.block_length,
         stop_at_end=sweep.stop_at_end,
         batch_size=sweep.batch_size,
+        check_problems=sweep.check_problems,
         student=student,
         system_prompt=system_prompt,
         merge_rule=MERGE_RULE if adapted and student.dtype != "float32" else None,
@@ -126,12 +138,16 @@ def _gamma_min(sweep: SweepConfig) -> float | None:
 
 
 def cell_settings(
-    chosen: SweepSettings, cache: CacheName, threshold: float | None, first_number: int = 0
+    chosen: SweepSettings, task: str, cache: CacheName, threshold: float | None, first_number: int = 0
 ) -> CellSettings:
     """Of a cell's prompts from some number on. A threshold of None is the point with one token per forward,
     which no rule's settings touch."""
     common = {name: getattr(chosen, name) for name in Decoding.model_fields}
-    if chosen.sampling.temperature > 0:
+    common |= chosen.decodings[task]._asdict()
+    common["sampling"] = common["sampling"].as_read()
+    if task in (chosen.profiles or ()):
+        common["system_prompt"] = None  # the profile's stands in its messages
+    if common["sampling"].temperature > 0:
         common["first_number"] = first_number
     if threshold is not None:
         of_rule = ("rule", "multi_block_add", "pipeline_add", "pipeline_activate", "gamma_min")
@@ -139,5 +155,5 @@ def cell_settings(
         # the quota of the published loop does not hold with what only approximates
         common["dream_steps"] = chosen.dream_steps if cache in WITHOUT_ERROR else None
         if chosen.rule in NO_BLOCKS:
-            common["block_length"] = chosen.gen_length
+            common["block_length"] = common["gen_length"]
     return CellSettings(cache=cache, **common)

@@ -25,20 +25,23 @@ from trims_core.schema import SAMPLES, TIMES, write_table
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
 from trims_core.sweep.cells import Cell, chunk_notes, grid, summarise, table
+from trims_core.sweep.checks import ALONE, check_of, latency_of
 from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, settings
+from trims_core.sweep_sections import TaskDecoding
 from trims_core.trained import trained_model
 
 VERSION: Final = 3
 CHUNK: Final = 200
 """Problems per unit: what a crash may cost, and the grain in which `limit` grows without decoding again."""
 TABLE_FILE: Final = "samples.parquet"
+CHECK: Final = "check"
 TIMES_FILE: Final = "times.parquet"
 """Apart from the samples, which are the same whenever they are decoded."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive problems of a cell."""
+    """Consecutive problems of a cell, or those of its check."""
 
     cell: Cell
     problems: Sequence[Problem]
@@ -74,7 +77,7 @@ def units(work: Work, _facts: None) -> list[Unit]:
     found = []
     for cell in grid(chosen):
         for number, (start, problems) in enumerate(chunks[cell.task]):
-            decoding = cell_settings(chosen, cell.cache, cell.threshold, start)
+            decoding = cell_settings(chosen, cell.task, cell.cache, cell.threshold, start)
             found.append(
                 Unit(
                     f"{cell.name}/{number:04d}",
@@ -83,6 +86,13 @@ def units(work: Work, _facts: None) -> list[Unit]:
                     Chunk(cell, problems, decoding),
                 )
             )
+        if _is_checked(cell, chosen):
+            problems = tasks[cell.task][: chosen.check_problems]
+            decoding = cell_settings(chosen, cell.task, cell.cache, cell.threshold)
+            decoding = decoding.model_copy(update={"alone": True, "batch_size": ALONE})
+            inputs = {**model, "problems": _digest(problems)}
+            alone = Chunk(cell, problems, decoding)
+            found.append(Unit(f"{cell.name}/{CHECK}", decoding.result_fields(), inputs, alone))
     return found
 
 
@@ -95,6 +105,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
             student does not have, or a prompt that does not fit (before anything is decoded).
         SweepError: decoding failed; names the cell.
     """
+    from trims_core.decoding.conditions import conditions_of
     from trims_core.decoding.from_settings import sampling_for
     from trims_core.decoding.progress import DecodingProgress
     from trims_core.decoding.runner import Prompt, load_runner
@@ -107,14 +118,21 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         sum(len(u.source.problems) for u in waiting),
     )
     tell = DecodingProgress(work.node_id, work.progress, n_done, n_waiting)
-    runner = load_runner(*_model(work), chosen.system_prompt)
-    sampling = sampling_for(chosen.sampling, runner.student, "sweep")
+    runner = load_runner(*_model(work), None)
+    machine = conditions_of(runner.student)
     prompts: dict[str, list[list[int]]] = {}
+    samplings = {}
     for unit in waiting:
         chunk: Chunk = unit.source
+        task, decoding = chunk.cell.task, chunk.decoding
+        if task not in samplings:
+            samplings[task] = sampling_for(decoding.sampling, runner.student, f"sweep, task {task}")
         if unit.inputs["problems"] not in prompts:
-            wanted = [Prompt(problem.id, problem.messages) for problem in chunk.problems]
-            rendered = runner.render(wanted, chosen.gen_length, f"task {chunk.cell.task}")
+            wanted = [
+                Prompt(problem.id, _conversation(problem, decoding), problem.answer_prefix, problem.chat)
+                for problem in chunk.problems
+            ]
+            rendered = runner.render(wanted, decoding.gen_length, f"task {task}")
             prompts[unit.inputs["problems"]] = rendered
 
     def make(unit: Unit, attempt: Attempt) -> Made:
@@ -129,9 +147,10 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         try:
             answers = runner.answer(
                 prompts[unit.inputs["problems"]],
-                decode_settings(chunk.decoding, sampling),
+                decode_settings(chunk.decoding, samplings[chunk.cell.task]),
                 on_step,
                 range(first, first + len(chunk.problems)),
+                workers=1 if chunk.decoding.alone else None,
             )
         except SweepError as error:
             raise SweepError(f"cell {chunk.cell.text()}: {error}") from error
@@ -143,14 +162,18 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
             "prompt": [problem.messages[-1]["content"] for problem in chunk.problems],
             **answers.columns(),
         }
-        conditions: dict[str, Any] = {"batch_size": chosen.batch_size, "workers": runner.workers}
+        conditions: dict[str, Any] = {
+            "batch_size": chunk.decoding.batch_size,
+            "workers": 1 if chunk.decoding.alone else runner.workers,
+        }
         if runner.merge is not None:
             conditions["adapter"] = str(runner.merge)
         about = _provenance(unit, conditions)
         n_rows = write_table(attempt.path / TABLE_FILE, SAMPLES, columns, about)
         write_table(attempt.path / TIMES_FILE, TIMES, columns, about)
         fault_point("sweep.before_record")
-        notes = {**chunk_notes(columns, answers.seconds), **conditions}
+        lengths = [len(ids) for ids in prompts[unit.inputs["problems"]]]
+        notes = {**chunk_notes(columns, answers.seconds, lengths), **conditions, **machine}
         tell.finished(chunk.cell.text(), notes)
         return Made({TABLE_FILE: n_rows, TIMES_FILE: n_rows}, notes, aside=(TIMES_FILE,))
 
@@ -161,11 +184,23 @@ def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:
     """cells.json: per cell its point, counts, speed, and the units its samples are in."""
     chosen: SweepSettings = work.settings
     cells = grid(chosen)
-    of_cell: dict[str, dict[str, Any]] = {cell.name: {} for cell in cells}
+    of_cell: dict[str, dict[str, UnitRecord]] = {cell.name: {} for cell in cells}
+    checks: dict[str, UnitRecord] = {}
     for name, record in done.items():
-        of_cell[name.rpartition("/")[0]][name] = record.notes
-    conditions = {"stop_at_end": chosen.stop_at_end}
-    summaries = [summarise(cell, of_cell[cell.name], conditions) for cell in cells]
+        cell_name, _, part = name.rpartition("/")
+        if part == CHECK:
+            checks[cell_name] = record
+        else:
+            of_cell[cell_name][name] = record
+    summaries = []
+    for cell in cells:
+        chunks = of_cell[cell.name]
+        about: dict[str, Any] = {"stop_at_end": chosen.decodings[cell.task].stop_at_end}
+        if cell.name in checks:
+            about["check"] = check_of(checks[cell.name], list(chunks.values()))
+        notes = {name: record.notes for name, record in chunks.items()}
+        row = summarise(cell, notes, about)
+        summaries.append(row | _latency(row, chunks))
     fault_point("sweep.before_summary")
     (work.folder / "cells.json").write_text(json.dumps(summaries, indent=1), encoding="utf-8")
     n_samples = sum(row["n"] for row in summaries)
@@ -199,9 +234,29 @@ SPEC: Final = StageSpec(
 )
 
 
+def _is_checked(cell: Cell, chosen: SweepSettings) -> bool:
+    first = (chosen.caches[0], chosen.thresholds[0])
+    return bool(chosen.check_problems) and (cell.cache, cell.threshold) == first
+
+
+def _latency(row: Mapping[str, Any], chunks: Mapping[str, UnitRecord]) -> dict[str, Any]:
+    """Of a cell that was decoded one at a time."""
+    alone = row["batch_sizes"] == [ALONE] and row["workers"] == [1]
+    return {"latency": latency_of(list(chunks.values()))} if alone else {}
+
+
 def _digest(problems: Sequence[Problem]) -> str:
     """Of what is decoded; the right answers are not."""
-    return sha256_json([[problem.id, problem.messages] for problem in problems])
+    plain = [[problem.id, problem.messages] for problem in problems]
+    forms = [[problem.chat, problem.answer_prefix] for problem in problems]
+    return sha256_json(plain if all(form == [True, ""] for form in forms) else [plain, forms])
+
+
+def _conversation(problem: Problem, decoding: CellSettings) -> Sequence[Mapping[str, str]]:
+    """The problem's, behind the run's system prompt."""
+    if decoding.system_prompt is None:
+        return problem.messages
+    return ({"role": "system", "content": decoding.system_prompt}, *problem.messages)
 
 
 def _model(work: Work) -> tuple[StudentConfig, Path | None]:
@@ -225,18 +280,25 @@ def _provenance(unit: Unit, conditions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _card(chosen: SweepSettings, summaries: Sequence[Mapping[str, Any]], adapters: Sequence[str]) -> str:
-    stop = "stops at the end token" if chosen.stop_at_end else "fills the whole canvas"
     batches = sorted({size for row in summaries for size in row["batch_sizes"]})
     workers = sorted({n for row in summaries for n in row["workers"]})
-    about = (
-        f"Canvases of {chosen.gen_length} positions in blocks of {chosen.block_length}; decoding {stop}. A"
-        f" forward reveals {MEANINGS[chosen.rule].says} (rule `{chosen.rule}`). Caches prefix and"
+    about = "".join(_task_line(task, one) for task, one in chosen.decodings.items())
+    about += (
+        f"A forward reveals {MEANINGS[chosen.rule].says} (rule `{chosen.rule}`). Caches prefix and"
         f" dual approximate. Tokens/s is decoding time alone, {_listed(batches)} sequences per batch,"
         f" {_listed(workers)} thread(s). Tokens are counted up to and including the first end token."
         " Accuracies are in the grades."
     )
     about += "".join(f"\n\n{text[0].upper()}{text[1:]}." for text in adapters)
     return f"{about}\n\n{table(summaries)}\n"
+
+
+def _task_line(task: str, decoding: TaskDecoding) -> str:
+    stop = "stops at the end token" if decoding.stop_at_end else "fills the whole canvas"
+    return (
+        f"{task}: canvases of {decoding.gen_length} positions in blocks of {decoding.block_length}; decoding"
+        f" {stop}. "
+    )
 
 
 def _listed(numbers: Sequence[int]) -> str:
