@@ -25,7 +25,7 @@ from trims_core.errors import SandboxError
 _INSIDE: Final = Path(__file__).with_name("inside")
 _CODE: Final = "/code"
 ENVIRONMENT: Final = {"PYTHONHASHSEED": "0", "PYTHONPATH": _CODE, "LC_ALL": "C.UTF-8"}
-"""All of it, so that nothing of ours is in it. Sets have one order, so that a verdict is the same whenever it is asked for."""
+"""All of it, so that nothing of ours is in it. Sets have one order, so that a verdict stays the same."""
 _START: Final = "from inside.main import main; main()"
 _CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN = 6, 7, 21
 _FIRST_IDENTITY: Final = 2_000_000_000
@@ -75,7 +75,9 @@ def _bytecode() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="trims-sandbox-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for source in _INSIDE.glob("*.py"):
-        py_compile.compile(str(source), str(folder / "inside" / f"{source.stem}.pyc"), source.name, doraise=True)
+        py_compile.compile(
+            str(source), str(folder / "inside" / f"{source.stem}.pyc"), source.name, doraise=True
+        )
     return folder
 
 
@@ -136,8 +138,6 @@ def _needed() -> Iterator[str]:
 def _packages() -> Iterator[str]:
     """Installed packages within these folders, which are hidden."""
     for folder in _needed():
-        yield from (
-            str(path)
-            for pattern in ("site-packages", "dist-packages", "python3*/site-packages", "python3*/dist-packages")
-            for path in Path(folder).glob(pattern)
-        )
+        for within in ("", "python3*/"):
+            for name in ("site-packages", "dist-packages"):
+                yield from map(str, Path(folder).glob(within + name))

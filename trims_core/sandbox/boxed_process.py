@@ -1,4 +1,4 @@
-"""A process that speaks over its standard input and output, with a limit on every wait; nothing of it stays."""
+"""A process that speaks over standard input and output, with a limit on every wait; nothing of it stays."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ class BoxedProcess:
         deadline = time.monotonic() + _END_S
         while first is not None and _runs(first):
             if time.monotonic() > deadline:
-                raise SandboxError(f"process {first} of a sandbox still runs {_END_S:g} s after it was killed")
+                raise SandboxError(
+                    f"process {first} of a sandbox still runs {_END_S:g} s after it was killed"
+                )
             time.sleep(_POLL_S)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -44,9 +44,9 @@ class Sandbox:
         if trial.verdict != "right":
             raise SandboxError(
                 f"generated code cannot be contained here: a trial under bubblewrap says {trial.problem}."
-                " It needs Linux on x86_64 or aarch64, and user namespaces or root with CAP_SYS_ADMIN"
-                " (sysctl kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0;"
-                " in a container --privileged, or --security-opt seccomp=unconfined with systempaths=unconfined)"
+                " It needs Linux on x86_64 or aarch64 and user namespaces, or root with CAP_SYS_ADMIN: sysctl"
+                " kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; of a"
+                " container the option --privileged"
             )
 
     @property

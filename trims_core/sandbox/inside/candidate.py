@@ -60,6 +60,8 @@ def _answer(asked: Any, names: dict[str, Any]) -> object:
         return names[name](*arguments, **keywords)
     if what == "get":
         return getattr(*rest)
+    if what == "true":
+        return bool(*rest)
     setattr(*rest)
     return None
 

@@ -2,7 +2,7 @@
 
 A stand-in sends plain arguments to the program's process and gives the plain value that comes back. An object
 that is not plain stays with the program and is a `Remote` here: it may be passed back, and its attributes be
-read and set, as tests that build trees need; whatever compares it fails.
+read and set, as tests that build trees need, and its truth be asked for; whatever compares it fails.
 """
 
 from __future__ import annotations
@@ -71,20 +71,20 @@ class Judge:
             reply = self._channel.receive()
         except EndedError:
             self.has_ended = True
-            self.refuse("the program ended during a test")
+            raise self.refusal("the program ended during a test") from None
         except NotPlainError as error:
-            self.refuse(f"the program's answer: {error}")
+            raise self.refusal(f"the program's answer: {error}") from None
         match reply:
             case ("gave", value):
                 return value
             case ("raised", str(kind), str(text)):
                 raise _error_of(kind, text)
-        self.refuse("the program wrote into the answers' channel")
+        raise self.refusal("the program wrote into the answers' channel")
 
-    def refuse(self, why: str) -> NoReturn:
-        """End the tests, also where a test catches everything."""
+    def refusal(self, why: str) -> UnfitError:
+        """What ends the tests; it counts also where a test catches everything."""
         self.unfit = self.unfit or why
-        raise UnfitError(why)
+        return UnfitError(why)
 
     def _stand_in(self, name: str) -> Callable[..., Any]:
         def call(*arguments: object, **keywords: object) -> Any:
@@ -128,15 +128,15 @@ class Remote:
     def __setattr__(self, name: str, value: object) -> None:
         object.__getattribute__(self, "_judge").ask("set", self, name, value)
 
+    def __bool__(self) -> bool:
+        return bool(object.__getattribute__(self, "_judge").ask("true", self) is True)
+
     def _refuse(self, *_: object) -> NoReturn:
-        object.__getattribute__(self, "_judge").refuse(
+        raise object.__getattribute__(self, "_judge").refusal(
             "the program gave an object that is no plain value, which nothing can be compared with"
         )
 
-    def __hash__(self) -> int:
-        self._refuse()
-
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
-    __bool__ = __len__ = __iter__ = __contains__ = __getitem__ = __str__ = __repr__ = __call__ = _refuse  # type: ignore[assignment]
-    __int__ = __float__ = __index__ = __complex__ = __round__ = __abs__ = __neg__ = _refuse
+    __hash__ = __len__ = __iter__ = __contains__ = __getitem__ = __str__ = __repr__ = _refuse  # type: ignore[assignment]
+    __call__ = __int__ = __float__ = __index__ = __complex__ = __round__ = __abs__ = __neg__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse

@@ -1,6 +1,7 @@
 """Bytes of a plain value, and the value of such bytes: all that a program and its judge exchange.
 
-Plain is None, bool, int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict and range.
+Plain is None, bool, int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict, range, and
+these types themselves.
 A subclass goes as its base, with the base's own contents; anything else as a handle, a number under which its
 owner keeps it. So no method of a program's own class is ever called where values are compared.
 Nothing in the bytes is run: whoever reads gets a value of these types or a `NotPlainError`.
@@ -20,6 +21,13 @@ _LENGTH: Final = struct.Struct("<I")
 _FLOAT: Final = struct.Struct("<d")
 _COMPLEX: Final = struct.Struct("<dd")
 _SINGLETONS: Final = {b"N": None, b"T": True, b"F": False}
+_TYPES: Final[dict[str, type]] = {
+    kind.__name__: kind
+    for kind in (
+        *(type(None), bool, int, float, complex, str, bytes, bytearray),
+        *(list, tuple, set, frozenset, dict, range),
+    )
+}
 _SEQUENCES: Final[dict[bytes, type]] = {b"l": list, b"t": tuple, b"S": set, b"Z": frozenset}
 
 
@@ -64,6 +72,8 @@ def _write(value: Any, handle: Callable[[object], int] | None, parts: list[bytes
         parts.append(b"r")
         for bound in (value.start, value.stop, value.step):
             _write(bound, handle, parts, depth + 1)
+    elif isinstance(value, type) and _TYPES.get(value.__name__) is value:
+        _sized(b"k", value.__name__.encode(), parts)
     elif isinstance(value, dict):
         items = list(dict.items(value))
         parts.append(b"d" + _LENGTH.pack(len(items)))
@@ -148,6 +158,8 @@ class _Reader:
             return data
         if tag == b"y":
             return bytearray(data)
+        if tag == b"k":
+            return _TYPES[data.decode()]
         raise ValueError(f"no type has the mark {tag!r}")
 
     def _take(self, length: int) -> bytes:
