@@ -8,9 +8,12 @@ from trims_core.benchmarks.benchmark import Benchmark
 from trims_core.benchmarks.demo import Demo
 from trims_core.benchmarks.graders import Grader, get_grader
 from trims_core.benchmarks.gsm8k import Gsm8k
+from trims_core.benchmarks.humaneval import HumanEvalTasks
+from trims_core.benchmarks.mbpp import MbppTasks
 from trims_core.errors import ConfigError, nearest_name
 
-BENCHMARKS: Final[dict[str, Benchmark]] = {benchmark.name: benchmark for benchmark in (Demo(), Gsm8k())}
+_ALL: Final[tuple[Benchmark, ...]] = (Demo(), Gsm8k(), HumanEvalTasks(), MbppTasks())
+BENCHMARKS: Final[dict[str, Benchmark]] = {benchmark.name: benchmark for benchmark in _ALL}
 
 
 def get_benchmark(name: str) -> Benchmark:

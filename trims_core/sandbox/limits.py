@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 
@@ -10,10 +9,12 @@ from dataclasses import dataclass
 class Limits:
     """Limits of one program and, apart from it, of the process that judges it. They hold for root, too."""
 
-    time_s: float = 3.0
-    """From its start to its verdict, tests included."""
+    time_s: float = 30.0
+    """From its start to its verdict, tests included, on the clock."""
+    cpu_s: int = 10
+    """CPU seconds of each of the two processes, which a busy machine makes no longer."""
     memory_mib: int = 1024
-    """Address space of each of the two processes."""
+    """Address space of each."""
     threads: int = 16
     """Of program and judge together. Processes: the program has one, which starts no other."""
     file_mib: int = 1
@@ -21,8 +22,3 @@ class Limits:
     open_files: int = 64
     start_s: float = 30.0
     """Until the sandbox stands, which is no time of the program's; longer is the sandbox' own trouble."""
-
-    @property
-    def cpu_s(self) -> int:
-        """CPU seconds of each process, above `time_s`: for what several threads use."""
-        return math.ceil(self.time_s) + 1

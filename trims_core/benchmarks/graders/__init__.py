@@ -1,6 +1,7 @@
 """Graders: how an answer is found in a text and when it is right, each with a name and a version.
 
 grader     the base: verdicts and grades
+code       answers that are programs, run in the sandbox
 numbers    answers that are one number
 of_corpus  who judges answers to the corpus' own prompts
 registry   all of them by name

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from trims_core.benchmarks.graders.code import HumanEval, HumanEvalRaw, Mbpp, MbppRaw
 from trims_core.benchmarks.graders.grader import Grader
 from trims_core.benchmarks.graders.numbers import Gsm8kNumber, LastAnswerSentence
 from trims_core.errors import ConfigError, nearest_name
 
-_ALL: Final[tuple[Grader, ...]] = (LastAnswerSentence(), Gsm8kNumber())
+_CODE: Final = (HumanEval(), HumanEvalRaw(), Mbpp(), MbppRaw())
+_ALL: Final[tuple[Grader, ...]] = (LastAnswerSentence(), Gsm8kNumber(), *_CODE)
 GRADERS: Final[dict[str, Grader]] = {grader.name: grader for grader in _ALL}
 
 
