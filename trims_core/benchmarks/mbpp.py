@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from trims_core.benchmarks.benchmark import Benchmark, Problem
+from trims_core.benchmarks.graders.python_code import tree_of
 from trims_core.raw_rows import Columns, Source, UnusableRowError, id_in, kind_of, text_in
 
 
@@ -34,9 +35,12 @@ class MbppTasks(Benchmark):
         asked = [*([setup] if setup.strip() else []), *tests]
         code = _parsed(text_in(row, "code", blank=False), "'code'")
         used = {name for test in asked for name in _used(_parsed(test, "a test"))}
+        names = sorted(used & set(_defined(code)))
+        if not names:
+            raise UnusableRowError("'code' defines none of the names in 'test_list'", "correct either")
         gold = {
             "tests": asked,
-            "names": sorted(used & set(_defined(code))),
+            "names": names,
             # tests may use what the reference solution imports
             "imports": "\n".join([*_lines(row, "test_imports"), *_imports_of(code, used)]),
         }
@@ -61,8 +65,8 @@ def _lines(row: Mapping[str, Any], column: str) -> Sequence[str]:
 
 def _parsed(code: str, what: str) -> ast.Module:
     try:
-        return ast.parse(code)
-    except (SyntaxError, ValueError) as error:
+        return tree_of(code)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise UnusableRowError(f"{what} is no Python ({error})", "correct it") from error
 
 

@@ -1,9 +1,9 @@
 """The command that starts a process in a box of its own: bubblewrap's, with what Python needs, read-only.
 
-Covered: no network but an empty loopback, a process tree of its own that ends as a whole, no file of the host
-but Python's standard library, the C libraries and the code in `inside`, all read-only; no folder that can be
-written to; no /proc; no variable of the environment; an identity that owns nothing. Not covered: faults of
-the kernel; what the C libraries' folders hold (public packages of the system) can be read.
+Covered: no network but an empty loopback; a process tree of its own that ends as a whole; no file of the host
+but Python's standard library, the C libraries and the code in `inside`, all read-only; nothing that can be
+written to but /dev/null; no /proc; no variable of the environment; an identity that owns nothing. Not
+covered: faults of the kernel; what the C libraries' folders hold (public packages of the system) can be read.
 """
 
 from __future__ import annotations

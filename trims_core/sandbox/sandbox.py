@@ -81,18 +81,20 @@ class Sandbox:
                 return Outcome("error", f"it did not start: {process.last_words() or 'it said nothing'}")
             try:
                 process.limit(limits.time_s)
-                what, *trouble = process.receive()
-                if what == "trouble":
-                    return Outcome("error", trouble[0])
-                process.send((nonce, program.prelude, list(program.names), list(program.tests)))
-                signed, verdict, problem = process.receive()
+                told = process.receive()
+                if told == ("ran",):
+                    process.send((nonce, program.prelude, list(program.names), list(program.tests)))
+                    told = process.receive()
             except TimeoutError:
                 return Outcome("timeout", f"more than {limits.time_s:g} s")
             except EndedError:
                 return Outcome("error", "the judge's process ended without a verdict")
-        if signed != nonce:
-            return Outcome("error", "a verdict that nobody signed")
-        return Outcome(verdict, problem)
+        match told:
+            case (signed, "right" | "wrong" | "timeout" as verdict, problem) if signed == nonce:
+                return Outcome(verdict, problem)
+            case ("trouble", str(problem)):
+                return Outcome("error", problem)
+        return Outcome("error", "a verdict that nobody signed")
 
     def _settings(self) -> dict[str, object]:
         limits = self._limits

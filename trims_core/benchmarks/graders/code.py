@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, Final
 
-from trims_core.benchmarks.graders.grader import Grade, Grader
+from trims_core.benchmarks.graders.grader import Grade, Grader, failure
 from trims_core.benchmarks.graders.python_code import fenced, longest_valid, needed_by
 from trims_core.sandbox import Limits, Outcome, Program, Sandbox
 
@@ -57,10 +57,19 @@ class CodeGrader(Grader):
 
     def grades(self, texts: Sequence[str], golds: Sequence[str]) -> list[Grade]:
         """As many programs at a time as there are CPUs. Raises: SandboxError: they cannot be contained."""
-        pairs = zip(texts, golds, strict=True)
-        programs = [self.program(text, json.loads(gold)) for text, gold in pairs]
-        outcomes = self.sandbox.run_all(programs)
-        return [_grade(program, outcome) for program, outcome in zip(programs, outcomes, strict=True)]
+        found: list[Grade | Program] = [
+            self._program_or_failure(text, gold) for text, gold in zip(texts, golds, strict=True)
+        ]
+        programs = [one for one in found if isinstance(one, Program)]
+        outcomes = iter(self.sandbox.run_all(programs))
+        return [one if isinstance(one, Grade) else _grade(one, next(outcomes)) for one in found]
+
+    def _program_or_failure(self, text: str, gold: str) -> Grade | Program:
+        try:
+            return self.program(text, json.loads(gold))
+        except Exception as error:  # noqa: BLE001 - one over which it stumbles is counted, as in `Grader.grade`
+            verdict, problem = failure(error)
+            return Grade(verdict, None, problem)
 
 
 @cache

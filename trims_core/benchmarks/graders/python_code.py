@@ -8,6 +8,7 @@ evalplus (evalplus/sanitize.py). Where these drop what the names do need (a tabl
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Collection, Iterator
 from typing import Final
 
@@ -93,9 +94,18 @@ def _returns(node: ast.stmt) -> bool:
     )
 
 
-def _parsed(code: str) -> ast.Module | None:
-    """The tree; None where the text is no Python, or none that Python's parser can hold."""
-    try:
+def tree_of(code: str) -> ast.Module:
+    """What Python reads in a text; it says nothing of what it would have written otherwise.
+
+    Raises: SyntaxError, ValueError, MemoryError, RecursionError: it is no Python, or more than it can hold.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return ast.parse(code)
+
+
+def _parsed(code: str) -> ast.Module | None:
+    try:
+        return tree_of(code)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None

@@ -22,6 +22,10 @@ class UnfitError(BaseException):
     """No verdict but wrong is left: the program ended, or gave what nothing can be compared with."""
 
 
+class OutOfTimeError(BaseException):
+    """The judge's own CPU seconds are over: what the program gave takes a test too long."""
+
+
 class RaisedError(Exception):
     """The program raised something that is no built-in exception."""
 
@@ -33,6 +37,7 @@ class Judge:
         self._channel = Channel(reads, writes, self._number_of, self._remote)
         self.unfit: str | None = None
         self.has_ended = False
+        self.out_of_time = False
 
     def started(self) -> str | None:
         """None once the program's top level has run; else what went wrong there."""
@@ -59,6 +64,9 @@ class Judge:
             for number, test in enumerate(tests, start=1):
                 at = f"test {number} of {len(tests)}"
                 exec(compile(test, "test.py", "exec"), space)
+        except OutOfTimeError:
+            self.out_of_time = True
+            return f"{at}: too long"
         except BaseException as error:  # noqa: BLE001 - whatever a test raises means wrong
             said = str(error)[:300]
             return self.unfit or f"{at}: {type(error).__name__}{': ' if said else ''}{said}"
