@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from subprocess import run
 
 from trims_core.sandbox import Program, Sandbox
 from trims_core.sandbox.box import bare_command
@@ -65,7 +65,7 @@ def bare(n: int, workers: int) -> float:
     command = [*bare_command()[:-1], "\n".join((SOURCE + BODY, *TESTS))]
     started = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
-        for done in pool.map(lambda _: subprocess.run(command, check=False), range(n)):
+        for done in pool.map(lambda _: run(command, check=False), range(n)):
             assert done.returncode == 0
     return time.perf_counter() - started
 

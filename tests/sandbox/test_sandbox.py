@@ -151,6 +151,26 @@ def test_the_unsafe_way_needs_no_bubblewrap_and_says_so(
     assert verdict(unsafe, "import os\nos._exit(0)", "") == "wrong"
 
 
+FORGER = """
+import os
+from inside.channel import Channel
+host = Channel(0, os.dup(1))
+host.receive()
+for message in (("up",), ("ran",), {said}):
+    host.send(message)
+host.receive()
+"""
+
+
+@pytest.mark.parametrize("said", ["('0' * 32, 'right', None)", "('right',)", "'right'", "b'right'"])
+def test_a_verdict_without_the_nonce_is_none(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    unsafe = Sandbox(Limits(time_s=10), unsafe=True)
+    command = [*box.bare_command()[:-1], FORGER.format(said=said)]
+    monkeypatch.setattr(box, "bare_command", lambda: command)
+    outcome = unsafe.run(Program("", (), ()))
+    assert outcome == Outcome("error", "a verdict that nobody signed")
+
+
 def test_the_mark_of_a_box_is_its_name(boxed: Sandbox) -> None:
     assert boxed.mark == "bubblewrap"
 
