@@ -15,6 +15,7 @@ import pytest
 from fakes.boxes import Mark, sandbox
 
 from trims_core.sandbox import Limits, Outcome, Program, Sandbox
+from trims_core.sandbox import box as boxes
 
 CANDIDATES = Path(__file__).with_name("candidates")
 REPO = CANDIDATES.parents[2]
@@ -69,6 +70,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         yield found
 
 
+def start_s(box: Sandbox) -> float:
+    """How long a box takes to start and end just now, which is no time of a program's."""
+    start = time.monotonic()
+    box.run(program("x = 1"))
+    return time.monotonic() - start
+
+
 def program(source: str) -> Program:
     return Program(source, ("add",), TESTS)
 
@@ -80,6 +88,7 @@ def test_no_hostile_program_is_right_gets_out_stays_or_takes_longer(
     mark = Mark(monkeypatch)
     box = sandbox(time_s=TIME_S)
     files = sorted(CANDIDATES.glob("*.py"))
+    apart = max(start_s(box) for _ in range(3))
     before = host.canary.stat()
     outcomes: dict[str, Outcome] = {}
     seconds: dict[str, float] = {}
@@ -95,7 +104,7 @@ def test_no_hostile_program_is_right_gets_out_stays_or_takes_longer(
     }
     assert {name for name in ENDLESS if outcomes[name].verdict != "timeout"} == set()
     assert [name for name, outcome in outcomes.items() if outcome.verdict == "error"] == []
-    assert {name: took for name, took in seconds.items() if took > TIME_S + 1} == {}
+    assert {name: took for name, took in seconds.items() if took > TIME_S + 1 + apart} == {}
     assert host.canary.stat() == before
     assert host.canary.read_text() == "untouched" and not host.was_reached()
 
@@ -115,13 +124,14 @@ def test_a_fork_bomb_is_held_by_the_limit_of_processes_too(
     box = Unfiltered(Limits(time_s=TIME_S, threads=16))
     results: list[Outcome] = []
     bomb = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass\n"
+    apart = max(start_s(box) for _ in range(3))
     thread = threading.Thread(target=lambda: (results.append(box.run(program(bomb))), over.set()))
     start = time.monotonic()
     thread.start()
     while not over.wait(0.02):
         most = max(most, len(mark.running()))
     thread.join()
-    assert time.monotonic() - start < TIME_S + 1
+    assert time.monotonic() - start < TIME_S + 1 + apart
     assert results[0].verdict == "timeout"
     # bubblewrap's two, the judge, and what the limit leaves
     assert 10 < most <= 16 + 5
@@ -137,6 +147,27 @@ def test_walls_hold_without_the_filter(host: Host, name: str, monkeypatch: pytes
     # it may signal and leave processes in its own box, which end with it
     assert outcome.verdict == ("right" if name in ("survives", "kills_the_host") else "wrong"), outcome
     assert mark.running() == [] and host.canary.read_text() == "untouched" and not host.was_reached()
+
+
+@pytest.fixture
+def own_namespace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Boxes as a user who is not root has them, whoever runs the tests."""
+    monkeypatch.setattr(boxes, "is_privileged", lambda: False)
+    boxes._walls.cache_clear()
+    yield
+    boxes._walls.cache_clear()
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("own_namespace")
+@pytest.mark.parametrize(
+    "name", ["writes_files", "links_out", "changes_what_is_there", "becomes_root", "fork_bomb", "right"]
+)
+def test_walls_hold_in_a_user_namespace_too(host: Host, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = Mark(monkeypatch)
+    outcome = sandbox().run(program(host.filled((CANDIDATES / f"{name}.py").read_text())))
+    assert outcome.verdict == ("right" if name == "right" else "wrong"), outcome
+    assert mark.running() == [] and host.canary.read_text() == "untouched"
 
 
 @pytest.mark.faults
