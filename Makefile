@@ -13,11 +13,12 @@ BEAT    = $(BIN)/python scripts/heartbeat.py
 export HF_HUB_DISABLE_TELEMETRY = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: demo test test-long lint check setup lock clean help
+.PHONY: demo test test-long deps-test lint check setup lock clean help
 
 help:
 	@echo "make demo   set up if needed, run configs/demo.yaml, print the report's path"
 	@echo "make test   set up (with Ray and lm-eval) if needed, then ruff, mypy, the import contract and all tests"
+	@echo "make deps-test   the system packages that only tests need (bubblewrap); make test calls it"
 	@echo "make test-long   20,000 made-up inputs of each kind (minutes)"
 	@echo "make setup  only .venv and the DeepSpeed warm-up;  make extras  adds Ray and lm-eval"
 	@echo "make lint   the static checks alone;  make lock  rewrite locks/ from what is installed"
@@ -25,9 +26,12 @@ help:
 demo: setup
 	$(BIN)/trims run configs/demo.yaml
 
-test: $(VENV)/.with-ray $(VENV)/.with-eval
+test: deps-test $(VENV)/.with-ray $(VENV)/.with-eval
 	@$(MAKE) --no-print-directory -j2 $(WARM) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+deps-test:
+	@sh scripts/deps.sh test
 
 test-long: $(WARM)
 	TRIMS_FUZZ_EXAMPLES=20000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --timeout 7200 tests/inputs/test_fuzz.py

@@ -22,6 +22,7 @@
     │   └── LaunchError           a training process ended with an error
     │       └── ProcessDiedError  it, or a node's process, was killed                 (retryable)
     ├── TimeLimitError            a node took longer than its limit; finished units are kept
+    ├── SandboxError              generated code cannot be contained here; none of it was run
     ├── SweepError                decoding or grading
     │   ├── EqualRolloutsError    the answers to most prompts are copies drawn with the same noise
     │   └── RewardError           a reward failed on an answer, which it names
@@ -156,6 +157,12 @@ class TimeLimitError(TrimsError):
     """A node took longer than `resources.<stage>.timeout_s`; finished units are kept."""
 
     exit_code = 124
+
+
+class SandboxError(TrimsError):
+    """Generated code cannot be contained on this machine, so none of it was run."""
+
+    exit_code = 69
 
 
 class SweepError(TrimsError):

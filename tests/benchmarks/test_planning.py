@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from trims_core.benchmarks import Problem, get_benchmark
-from trims_core.config import TaskConfig
 from trims_core.errors import ConfigError, CorpusError
+from trims_core.sweep_sections import TaskConfig
 
 
 def problems(tmp_path: Path, benchmark: str, *rows: dict[str, Any] | str) -> list[Problem]:

@@ -19,9 +19,9 @@ from trims_core.benchmarks import (
     get_benchmark,
     graders_of,
 )
-from trims_core.config import TaskConfig
 from trims_core.errors import CorpusError
 from trims_core.raw_rows import Columns, Source, text_in
+from trims_core.sweep_sections import TaskConfig
 
 
 def task_of(tmp_path: Path, *rows: dict[str, Any], **settings: Any) -> TaskConfig:

@@ -8,12 +8,23 @@ from trims_core.benchmarks.benchmark import Benchmark
 from trims_core.benchmarks.countdown import Countdown
 from trims_core.benchmarks.demo import Demo
 from trims_core.benchmarks.gsm8k import Gsm8k
+from trims_core.benchmarks.humaneval import HumanEvalTasks
 from trims_core.benchmarks.math import Math
+from trims_core.benchmarks.mbpp import MbppTasks
 from trims_core.benchmarks.qa import Qa
 from trims_core.benchmarks.sudoku import Sudoku
 from trims_core.errors import ConfigError, nearest_name
 
-_ALL: Final = (Demo(), Gsm8k(), Math(), Countdown(), Sudoku(), Qa())
+_ALL: Final[tuple[Benchmark, ...]] = (
+    Demo(),
+    Gsm8k(),
+    Math(),
+    Countdown(),
+    Sudoku(),
+    HumanEvalTasks(),
+    MbppTasks(),
+    Qa(),
+)
 BENCHMARKS: Final[dict[str, Benchmark]] = {benchmark.name: benchmark for benchmark in _ALL}
 
 

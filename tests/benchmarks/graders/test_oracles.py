@@ -14,7 +14,7 @@ import pytest
 from fakes.llada_outputs import N_ANSWERS, Answer, answers, rows_of
 
 from trims_core.benchmarks import Grade, Problem, get_benchmark, get_grader
-from trims_core.config import TaskConfig
+from trims_core.sweep_sections import TaskConfig
 
 
 @pytest.fixture(scope="module")

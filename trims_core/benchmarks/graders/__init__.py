@@ -4,6 +4,7 @@ grader       the base: verdicts and grades
 numbers      answers that are one number
 symbolic     answers that are mathematics: by their text, by math_verify
 puzzles      Countdown and Sudoku, by the puzzle's rules
+code         answers that are programs, run in the sandbox
 d1           the published rules of d1, faults included
 worker_pool  processes under limits; math_worker is what runs in them
 of_corpus    who judges answers to the corpus' own prompts

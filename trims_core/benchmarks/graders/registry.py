@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from trims_core.benchmarks.graders import d1, numbers, puzzles
+from trims_core.benchmarks.graders import code, d1, numbers, puzzles
 from trims_core.benchmarks.graders.grader import Grader
 from trims_core.benchmarks.graders.symbolic import LastBoxText, MathVerify, MathVerifyBox
 from trims_core.errors import ConfigError, nearest_name
@@ -28,6 +28,10 @@ _ALL: Final[tuple[Grader, ...]] = (
     puzzles.CountdownSteps(),
     puzzles.Sudoku(),
     puzzles.SudokuCells(),
+    code.HumanEval(),
+    code.HumanEvalRaw(),
+    code.Mbpp(),
+    code.MbppRaw(),
     d1.D1Gsm8k(),
     d1.D1Math(),
     d1.D1Countdown(),

@@ -1,0 +1,5 @@
+"""The only one that passes."""
+
+
+def add(a, b):
+    return a + b
