@@ -134,6 +134,10 @@ class SweepConfig(Section):
     """The first so many problems of each task are decoded once more, one at a time, at the first threshold:
     how many answers batching changes, and the latency of one."""
 
+    unsafe_no_sandbox: Annotated[bool, OPERATIONAL] = False
+    """Programs that a student wrote run as you, with your files and your network, and every number says so;
+    read by HumanEval and MBPP."""
+
     def decoding(self, task: str) -> TaskDecoding:
         """How a task is decoded: by itself, its profile, or what all tasks have in common."""
         chosen = self.tasks[task]

@@ -39,6 +39,7 @@ def strong_results() -> dict[str, Any]:
                 "rule": "threshold",
                 "y_max_percent": 80.0,
                 "gen_length": 64,
+                "grader": "words 1",
                 "protocol": {"profile": "demo@demo", "departures": []},
                 "equal_tpf": {"range": [1.5, 3.0], "levels": [2.0], "automatic": False, "left_out": []},
                 "cells": cells,
@@ -60,6 +61,7 @@ def test_strong_results_have_no_caveats() -> None:
         ("coverage.missing", ["a", "b"], "Partial report: 2 of 2 cells. Missing: a; b."),
         ("coverage.reduced", ["demo: only 3"], "Partial report: demo: only 3."),
         ("methods.0.seeds", [7], "One training seed per method"),
+        ("tasks.demo.grader", "humaneval 1 without a sandbox", "demo: programs ran without a sandbox"),
         ("mixed", ["demo: cells of different machines"], "demo: cells of different machines"),
         (
             "tasks.demo.protocol.departures",

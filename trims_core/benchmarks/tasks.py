@@ -51,9 +51,17 @@ def task_digests(tasks: Mapping[str, TaskConfig], digests: Digests) -> dict[str,
     return found
 
 
-def graders_of(task: TaskConfig) -> tuple[Grader, ...]:
-    """Who judges a task's answers, the main one first. Raises: ConfigError: an unknown one."""
-    return tuple(get_grader(name) for name in graders_named(task))
+def graders_of(task: TaskConfig, *, unsafe: bool = False) -> tuple[Grader, ...]:
+    """Who judges a task's answers, the main one first.
+
+    Args:
+        unsafe: programs run without a sandbox.
+
+    Raises:
+        ConfigError: an unknown benchmark or grader.
+    """
+    graders = (get_grader(name) for name in graders_named(task))
+    return tuple(grader.without_sandbox() if unsafe else grader for grader in graders)
 
 
 def graders_named(task: TaskConfig) -> tuple[str, ...]:

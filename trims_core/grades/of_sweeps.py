@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from trims_core._faults import fault_point
 from trims_core.benchmarks import Grader, graders_of, load_tasks, task_digests
@@ -24,7 +24,7 @@ from trims_core.fingerprint import Digests, sha256_json
 from trims_core.grades.cells import n_ungraded, summarise, table, text
 from trims_core.grades.grading import tell_failures
 from trims_core.schema import GRADES, SAMPLES, read_table, write_table
-from trims_core.sections import Name, Section
+from trims_core.sections import OPERATIONAL, Name, Section
 from trims_core.stage import Make, Outcome, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
 from trims_core.sweep_sections import TaskConfig
@@ -39,6 +39,8 @@ class GradesSettings(Section):
     """All that grading reads."""
 
     tasks: dict[Name, TaskConfig]
+    unsafe_no_sandbox: Annotated[bool, OPERATIONAL] = False
+    """In keys by the graders' names."""
     layout: int = 2
     """Raised when the artifact's units or cells.json are arranged otherwise."""
 
@@ -55,12 +57,12 @@ class Chunk:
 
 def settings(config: TrimsConfig) -> GradesSettings:
     """The sweep's tasks."""
-    return GradesSettings(tasks=config.sweep.tasks)
+    return GradesSettings(tasks=config.sweep.tasks, unsafe_no_sandbox=config.sweep.unsafe_no_sandbox)
 
 
 def inputs(chosen: GradesSettings, digests: Digests) -> dict[str, str]:
     """Each task's rows, and names and versions of its graders, the main one first."""
-    graders = {f"grader.{name}": ", ".join(_keys(task)) for name, task in chosen.tasks.items()}
+    graders = {f"grader.{name}": ", ".join(keys) for name, keys in _keys(chosen).items()}
     return {**task_digests(chosen.tasks, digests), **graders}
 
 
@@ -85,7 +87,7 @@ def units(work: Work) -> list[Unit]:
         samples = sweep.file(f"{unit.name}/{SAMPLES_FILE}")
         right = _golds_of(samples, golds[task], task)
         made_from = {"samples": unit.content_digest, "golds": sha256_json(right)}
-        for grader in graders_of(chosen.tasks[task]):
+        for grader in graders_of(chosen.tasks[task], unsafe=chosen.unsafe_no_sandbox):
             source = Chunk(samples, grader, golds[task])
             found.append(Unit(f"{unit.name}/{grader.name}", {"grader": grader.key}, made_from, source))
     return found
@@ -125,7 +127,7 @@ def maker(work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> It
 def finish(work: Work, done: Mapping[str, UnitRecord]) -> Outcome:
     """cells.json: the sweep's lines with accuracies and verdicts."""
     chosen: GradesSettings = work.settings
-    graders = {task: graders_of(one) for task, one in chosen.tasks.items()}
+    graders = _graders(chosen)
     summaries = []
     for row in _cells(work):
         graded = {
@@ -143,15 +145,19 @@ def finish(work: Work, done: Mapping[str, UnitRecord]) -> Outcome:
         "n_correct": sum(row["n_correct"] for row in summaries),
         "n_ungraded": sum(n_ungraded(row) for row in summaries),
     }
-    info = {"graders": {name: _keys(task) for name, task in chosen.tasks.items()}}
+    info = {"graders": _keys(chosen)}
     seed = work.parents["sweep"].manifest.seed
     files = {"cells.json": None}
     return Outcome(counts, info, _card(info["graders"], counts, summaries), seed, files, aside=tuple(files))
 
 
-def _keys(task: TaskConfig) -> list[str]:
-    """`gsm8k_number 1`, …: names and versions of a task's graders."""
-    return [grader.key for grader in graders_of(task)]
+def _graders(chosen: GradesSettings) -> dict[str, tuple[Grader, ...]]:
+    return {name: graders_of(task, unsafe=chosen.unsafe_no_sandbox) for name, task in chosen.tasks.items()}
+
+
+def _keys(chosen: GradesSettings) -> dict[str, list[str]]:
+    """`gsm8k_number 1`, …: names and versions of each task's graders."""
+    return {task: [grader.key for grader in graders] for task, graders in _graders(chosen).items()}
 
 
 def _cells(work: Work) -> list[dict[str, Any]]:

@@ -200,7 +200,7 @@ def read_cells(model: Model, sweep: Artifact, grades: Artifact) -> list[Cell]:
         return [_cell(model, row, [(sweep.file(name),) * 2 for name in row["units"]]) for row in summaries]
     rows = json.loads(grades.file("cells.json").read_text(encoding="utf-8"))
     listed = {name for row in rows for name in row["units"]}
-    graded = {f"{n}/{one.rpartition(' ')[0]}" for row in rows for n in row["units"] for one in row["graders"]}
+    graded = {f"{n}/{one.partition(' ')[0]}" for row in rows for n in row["units"] for one in row["graders"]}
     decoded = {unit.name for unit in sweep.units if not unit.name.endswith("/check")}
     found = {unit.name for unit in grades.units}
     for artifact, other in ((sweep, listed ^ decoded), (grades, graded ^ found)):
@@ -217,7 +217,7 @@ def read_cells(model: Model, sweep: Artifact, grades: Artifact) -> list[Cell]:
 
 def _files(unit: str, grader: str, sweep: Artifact, grades: Artifact) -> Files:
     """Args: grader: name and version."""
-    name = grader.rpartition(" ")[0]
+    name = grader.partition(" ")[0]
     return sweep.file(f"{unit}/samples.parquet"), grades.file(f"{unit}/{name}/grades.parquet")
 
 

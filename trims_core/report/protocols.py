@@ -11,6 +11,8 @@ from trims_core.published import points_of
 from trims_core.report.cells import Cell, describe
 from trims_core.report.text_table import DASH, TextTable
 
+UNPROTECTED: Final = "without a sandbox"
+"""In the names of graders that ran programs unprotected."""
 _SPEEDS: Final = ("tokens_per_forward", "tokens_per_second")
 _COMPARED: Final = ("device", "dtype", "torch", "cuda")
 
@@ -114,6 +116,8 @@ def warnings_of(results: Mapping[str, Any]) -> Iterator[str]:
                 f"{task}: not profile {protocol['profile']} as published, and to be compared with nothing"
                 f" published under it: {'; '.join(protocol['departures'])}."
             )
+        if UNPROTECTED in str(found["grader"]):
+            yield f"{task}: programs ran without a sandbox, where they can forge a verdict."
         for cell in found["cells"]:
             check = cell["check"]
             if check and check["n_changed"]:

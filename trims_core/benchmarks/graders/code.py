@@ -37,6 +37,9 @@ class CodeGrader(Grader):
     def key(self) -> str:
         return f"{super().key} without a sandbox" if self._unsafe else super().key
 
+    def without_sandbox(self) -> Grader:
+        return type(self)(unsafe=True)
+
     @property
     def sandbox(self) -> Sandbox:
         """What runs the programs; its `mark` belongs beside the numbers. Raises: SandboxError."""

@@ -47,6 +47,10 @@ class Grader(ABC):
         """`gsm8k_number 1`: what verdicts depend on besides text and right answer."""
         return f"{self.name} {self.version}"
 
+    def without_sandbox(self) -> Grader:
+        """Itself. One that runs programs: another that runs them unprotected, and says so in its key."""
+        return self
+
     @abstractmethod
     def extract(self, text: str) -> str | None:
         """The answer a text gives, as it is compared; None where it gives none."""
