@@ -28,3 +28,11 @@ def test_a_quick_run_of_the_alignment_compares_with_loops_and_the_bare_tokenizer
     assert found["broken"] == []
     ratios = ("overlaps", "bytewise", "two_pointers", "encode_batch", "encode_batch_cpu")
     assert all(float(str(found[f"ratio_{name}"])) > 0 for name in ratios)
+
+
+@pytest.mark.e2e
+def test_a_quick_run_of_the_graders_judges_every_task(shared_data: Path) -> None:
+    found = quick("grading", "--data", str(shared_data))
+    tasks = {name.partition("/")[0] for name in found["graders"]}
+    assert (found["n_answers"], tasks) == (20, {"gsm8k", "math500", "countdown", "sudoku"})
+    assert {"right", "wrong"} & set(found["graders"]["math500/math_verify"])

@@ -25,7 +25,7 @@ def test_math_takes_the_answer_or_the_solutions_last_box(tmp_path: Path) -> None
         "problem": "Q?",
         "solution": r"\boxed{1} so \boxed{\frac{1}{2}}.",
         "type": "B",
-        "level": "Level 3",
+        "level": "3",
     }
     one, other = problems(tmp_path, "math", given, full)
     assert (one.id, one.gold, one.messages) == ("test/a/1.json", "5", ({"role": "user", "content": "P?"},))

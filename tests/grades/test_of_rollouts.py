@@ -22,7 +22,7 @@ from fakes.rollout_world import (
 from trims_core import schema
 from trims_core.benchmarks import GRADERS
 from trims_core.errors import SweepError
-from trims_core.grades.grading import judge_completion, judge_own
+from trims_core.grades.grading import judge_completions, judge_own
 from trims_core.store import Artifact
 from trims_core.token_digests import ids_digest
 
@@ -113,9 +113,13 @@ def test_a_grader_that_judges_nothing_is_an_error(world: RolloutWorld) -> None:
 
 
 def test_a_completion_without_an_answer_is_no_verdict_on_the_student() -> None:
-    grade = judge_completion(Parity(), "four four", "four")
+    (grade,) = judge_completions(Parity(), ["four four"], ["four"])
     assert (grade.verdict, grade.reward, grade.gold) == ("right", 1.0, str(parity("four")))
-    without = judge_completion(GRADERS["last_answer_sentence"], "The answer is 4.", "Who knows?")
+    sentence = GRADERS["last_answer_sentence"]
+    without, beside = judge_completions(
+        sentence, ["The answer is 4."] * 2, ["Who knows?", "The answer is 4."]
+    )
+    assert (beside.verdict, beside.gold) == ("right", "4")
     assert (without.verdict, without.reward) == ("error", None)
     assert without.problem is not None
     assert "finds no answer in the corpus' completion" in without.problem

@@ -1,4 +1,4 @@
-"""The verdict on one answer to a prompt of the corpus, and what is told of a grader that fails."""
+"""Verdicts on answers to prompts of the corpus, and what is told of a grader that fails."""
 
 from __future__ import annotations
 
@@ -31,8 +31,16 @@ class RolloutGrade(Grade):
     """What each of several rewards gave; None where it says nothing of the answer."""
 
 
-def judge_completion(grader: Grader, text: str, completion: str) -> RolloutGrade:
-    """The grade of a text beside a completion whose answer is the right one, and that answer."""
+def judge_completions(grader: Grader, texts: Sequence[str], completions: Sequence[str]) -> list[RolloutGrade]:
+    """The grade of each text beside a completion whose answer is the right one, and that answer."""
+    golds = [_gold_of(grader, completion) for completion in completions]
+    asked = [(text, gold) for text, gold in zip(texts, golds, strict=True) if isinstance(gold, str)]
+    found = iter(grader.grades([text for text, _ in asked], [gold for _, gold in asked]))
+    return [gold if isinstance(gold, RolloutGrade) else _beside(gold, next(found)) for gold in golds]
+
+
+def _gold_of(grader: Grader, completion: str) -> str | RolloutGrade:
+    """The answer of a completion; the grade of any text beside it where the grader finds none."""
     try:
         gold = grader.extract(completion)
         if gold is None:
@@ -41,10 +49,12 @@ def judge_completion(grader: Grader, text: str, completion: str) -> RolloutGrade
         raise
     except Exception as error:  # noqa: BLE001
         return _failed(error)
-    (found,) = grader.grades([text], [gold])
-    return RolloutGrade(
-        found.verdict, found.extracted, found.problem, reward=_REWARDS.get(found.verdict), gold=gold
-    )
+    return gold
+
+
+def _beside(gold: str, found: Grade) -> RolloutGrade:
+    reward = _REWARDS.get(found.verdict)
+    return RolloutGrade(found.verdict, found.extracted, found.problem, reward=reward, gold=gold)
 
 
 def judge_own(

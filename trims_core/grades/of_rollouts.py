@@ -24,7 +24,7 @@ from trims_core.fingerprint import Digests
 from trims_core.grades import rewarding
 from trims_core.grades.grading import (
     RolloutGrade,
-    judge_completion,
+    judge_completions,
     judge_own,
     tell_failures,
 )
@@ -48,6 +48,8 @@ _SETTING: Final = "rollouts.grader"
 
 Example: TypeAlias = tuple[list[dict[str, str]], str]
 """Messages and completion."""
+Asked: TypeAlias = tuple[str, list[dict[str, str]], str, str]
+"""The rollout's name, messages, its text, and the corpus' completion."""
 
 
 class RolloutGradesSettings(Section):
@@ -101,12 +103,14 @@ class _Grading:
     text: str
     right_from: float
 
-    def grade(
-        self, _where: str, _rollout: str, messages: list[dict[str, str]], text: str, answer: str
-    ) -> RolloutGrade:
+    def grades(self, asked: Sequence[Asked]) -> list[RolloutGrade]:
         if isinstance(self.grader, Grader):
-            return judge_completion(self.grader, text, answer)
-        return judge_own(self.grader, messages, text, answer, self.right_from)
+            texts, answers = ([one[place] for one in asked] for place in (2, 3))
+            return judge_completions(self.grader, texts, answers)
+        return [
+            judge_own(self.grader, messages, text, answer, self.right_from)
+            for _, messages, text, answer in asked
+        ]
 
 
 @contextmanager
@@ -126,10 +130,14 @@ def maker(work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> It
         rollouts_file, corpus_file = unit.source
         rows = read_table(rollouts_file, ROLLOUTS).select(["id", "rollout", "text", "token_ids"]).to_pydict()
         examples, where = examples_of(corpus_file), f"{work.node_id}, {unit.name}"
-        grades = []
+        asked: list[Asked] = []
         for name, number, text in zip(rows["id"], rows["rollout"], rows["text"], strict=True):
             messages, completion = examples[name]
-            grades.append(judge.grade(where, f"{name}#{number}", messages, text, completion))
+            asked.append((f"{name}#{number}", messages, text, completion))
+        if isinstance(judge, Rewarding):
+            grades = [judge.grade(where, *one) for one in asked]
+        else:
+            grades = judge.grades(asked)
         columns = {
             "id": rows["id"],
             "rollout": rows["rollout"],
