@@ -13,8 +13,9 @@ from trims_core.stage import STAGE_MODULES
 
 HEAVY = "torch vllm transformers tokenizers matplotlib prefect deepspeed peft datasets polars jinja2"
 READS_BY_LISTING = ("glob", "rglob", "iterdir", "scandir", "listdir")
-LISTING_ALLOWED = ("store/", "fingerprint.py", "hub.py", "students/checkpoint.py", "training/")
-"""The store; outside folders and the hub's cache; checkpoints of a running training, no artifacts yet."""
+LISTING_ALLOWED = ("store/", "fingerprint.py", "hub.py", "profiles.py", "students/checkpoint.py", "training/")
+"""The store; outside folders and the hub's cache; our own profiles; checkpoints of a running training, no
+artifacts yet."""
 
 
 LOOK = """

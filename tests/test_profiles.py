@@ -86,10 +86,10 @@ def test_a_profile_can_be_decoded_as_it_stands(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "path", "place", "n"),
     [
-        ("countdown@dream-cd3", "dream_cd3_test.jsonl.gz", "numbers", 992),
-        ("countdown@dream", "dream_cd4_test.jsonl.gz", "numbers", 992),
-        ("countdown@dream-cd5", "dream_cd5_test.jsonl.gz", "numbers", 992),
-        ("sudoku@dream", "dream_sudoku4x4.jsonl.gz", "puzzle_rows", 100),
+        ("countdown@dream-cd3", "dream_cd3_test.jsonl.gz", "joined_numbers", 992),
+        ("countdown@dream", "dream_cd4_test.jsonl.gz", "joined_numbers", 992),
+        ("countdown@dream-cd5", "dream_cd5_test.jsonl.gz", "joined_numbers", 992),
+        ("sudoku@dream", "dream_sudoku4x4.jsonl.gz", "grid", 100),
     ],
 )
 def test_dreams_examples_are_the_first_rows_of_its_files(
