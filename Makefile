@@ -17,7 +17,7 @@ export DO_NOT_TRACK = 1
 
 help:
 	@echo "make demo   set up if needed, run configs/demo.yaml, print the report's path"
-	@echo "make test   set up (with Ray) if needed, then ruff, mypy, the import contract and all tests"
+	@echo "make test   set up (with Ray and lm-eval) if needed, then ruff, mypy, the import contract and all tests"
 	@echo "make test-long   20,000 made-up inputs of each kind (minutes)"
 	@echo "make setup  only .venv and the DeepSpeed warm-up;  make extras  adds Ray and lm-eval"
 	@echo "make lint   the static checks alone;  make lock  rewrite locks/ from what is installed"
@@ -25,7 +25,7 @@ help:
 demo: setup
 	$(BIN)/trims run configs/demo.yaml
 
-test: $(VENV)/.with-ray
+test: $(VENV)/.with-ray $(VENV)/.with-eval
 	@$(MAKE) --no-print-directory -j2 $(WARM) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 

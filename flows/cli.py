@@ -23,6 +23,7 @@ from flows import (
     cli_export,
     cli_generate,
     cli_inspect,
+    cli_lm_eval,
     cli_run,
     cli_serve,
     cli_store,
@@ -101,6 +102,9 @@ app.command("benchmarks", epilog=cli_benchmarks.EXAMPLES)(cli_benchmarks.benchma
 app.command("export", epilog=cli_export.EXAMPLES)(cli_export.export)
 app.command("generate", epilog=cli_generate.EXAMPLES)(cli_generate.generate)
 app.command("chat", epilog=cli_chat.EXAMPLES)(cli_chat.chat)
+app.command("lm-eval", epilog=cli_lm_eval.EXAMPLES, context_settings=cli_lm_eval.SETTINGS)(
+    cli_lm_eval.lm_eval
+)
 app.command("serve", epilog="Example:  trims serve --port 4200")(cli_serve.serve)
 app.add_typer(cli_inspect.app, name="inspect")
 app.add_typer(cli_demo.app, name="demo")

@@ -93,6 +93,10 @@ READERS: Mapping[str, Mapping[str, Any]] = {
     },
     "rounds of a grader of one's own": in_rounds(grader="own.module:function"),
     "rounds by rewards": in_rounds(grader=None, rewards={"demo": 1.0}),
+    "a profile": {"sweep": {"tasks": {"demo": {"profile": "demo@demo", "path": "b.jsonl"}}}},
+    "rows of one's own": {
+        "sweep": {"tasks": {"demo": {"benchmark": "qa", "path": "b.jsonl", "graders": ["number_flexible"]}}}
+    },
     "columns": {"corpus": {"prompt_column": "q", "completion_column": "a"}},
 }
 """Settings under which some field is read that others ignore."""
@@ -115,6 +119,7 @@ POOL = (
     False,
     *NUMBERS,
     "other",
+    "gsm8k@d3llm-cot0",
     "2030-01-02",
     "bfloat16",
     ["other"],

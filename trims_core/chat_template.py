@@ -111,7 +111,8 @@ class ChatTemplate:
         name = str(tokenizer.name_or_path or type(tokenizer).__name__)
         self.name = name if settings.template_file is None else f"{settings.template_file} (for {name})"
         own = template_text(settings, section)
-        self._source = self._own_source() if own is None else own
+        self.source = self._own_source() if own is None else own
+        """The template itself."""
         self._check_keywords(settings.template)
         today = datetime.fromisoformat(settings.template_date)
         self._keywords: dict[str, Any] = {
@@ -119,7 +120,7 @@ class ChatTemplate:
             "strftime_now": lambda form: today.strftime(form),
             **settings.template,
         }
-        self._tags = _tags_of(self._source)
+        self._tags = _tags_of(self.source)
         self.sample = self._sample()
         self._forms: dict[tuple[tuple[str, ...], Thinking | None], Form | str] = {}
 
@@ -217,7 +218,7 @@ class ChatTemplate:
         return str(template)
 
     def _check_keywords(self, keywords: Mapping[str, object]) -> None:
-        known = set(_WORD.findall(self._source))
+        known = set(_WORD.findall(self.source))
         for name in keywords:
             if name not in known:
                 near = nearest_name(name, sorted(known))
@@ -232,7 +233,7 @@ class ChatTemplate:
             return str(
                 self._tokenizer.apply_chat_template(
                     [dict(message) for message in messages],
-                    chat_template=self._source,
+                    chat_template=self.source,
                     tokenize=False,
                     add_generation_prompt=generation,
                     **self._keywords,

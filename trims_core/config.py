@@ -102,7 +102,8 @@ class CorpusConfig(Section):
     """Where the examples come from: local files (`path`) or a hub data set (`hub`); `path` wins."""
 
     path: Annotated[Paths | None, BY_DIGEST] = None
-    """Local .jsonl, .jsonl.gz or .parquet files, read in this order; their bytes enter the fingerprint."""
+    """Local .jsonl, .csv (both also .gz) or .parquet files, read in this order; their bytes enter the
+    fingerprint."""
     hub: Annotated[str | None, BY_DIGEST] = None
     hub_config: Annotated[str | None, BY_DIGEST] = None
     split: Annotated[str, BY_DIGEST] = "train"
@@ -286,6 +287,8 @@ class TrainingConfig(Section):
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: Fraction = 0.03
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    adam_beta2: Annotated[Annotated[float, Field(ge=0, lt=1)], LATER] = 0.999
+    """How slowly AdamW forgets squared gradients (the first beta is 0.9)."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     lora: LoraSettings | None = Field(default_factory=LoraSettings)
     """null: every weight is trained, and the result is a whole checkpoint in `student.dtype`."""
@@ -425,6 +428,8 @@ class ReportConfig(Section):
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
     partial: bool = False
     """Draw what is there although cells are missing or hold other problems; the report then says n of N."""
+    mixed: bool = False
+    """Compare cells of different machines, number formats or versions, and say so."""
     levels: Annotated[tuple[Level, ...], BeforeValidator(as_tuple)] = (2.5, 4.0, 6.0)
     """Tokens per forward at which methods are compared; one that a method's thresholds do not reach is left
     out and named. If all are, or none is given: round numbers inside the range that all methods share."""

@@ -20,7 +20,7 @@ from trims_core.decoding_sections import SamplingConfig, undefined_pairs
 from trims_core.errors import ConfigError, nearest_name
 from trims_core.paths import path_given
 from trims_core.points import CacheName
-from trims_core.sections import OPERATIONAL, Section, as_tuple
+from trims_core.sections import BY_DIGEST, OPERATIONAL, Section, as_tuple
 from trims_core.text_files import text_of
 from trims_core.yaml_text import yaml_of
 
@@ -115,8 +115,8 @@ class Profile(Section):
     """That of the published numbers; the sweep's own is what counts, and another one is told."""
     decoded: Annotated[str | None, OPERATIONAL] = None
     """By which rules and with how many forwards its numbers are published; a sweep sets its own."""
-    graders: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)]
-    """Who judges, the one that tables name first."""
+    graders: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1), BY_DIGEST]
+    """Who judges, the one that tables name first; in keys of grades by name and version."""
     samples: Annotated[str, OPERATIONAL]
     """The problems that numbers are published on: split and how many."""
     n_samples: Annotated[int, Field(ge=1), OPERATIONAL]

@@ -142,6 +142,11 @@ class Renderer:
         """The end of turn as text."""
         return str(self._tokenizer.decode(list(self.end_ids), clean_up_tokenization_spaces=False))
 
+    @property
+    def template_source(self) -> str:
+        """The chat template itself."""
+        return self._template.source
+
     def own_system(self) -> str:
         """As `ChatTemplate.own_system`. Raises: ConfigError: the chat template shows no system message."""
         return self._template.own_system()
@@ -155,26 +160,23 @@ class Renderer:
         return self.prompts([messages], [name])[0]
 
     def prompts(
-        self,
-        conversations: Sequence[Sequence[Message]],
-        names: Sequence[str] = (),
-        prefixes: Sequence[str] = (),
-        in_template: Sequence[bool] = (),
+        self, conversations: Sequence[Sequence[Message]], names: Sequence[str] = ()
     ) -> list[list[int]]:
-        """`prompt_ids` of many conversations at once.
+        """`prompt_ids` of many conversations at once; `names` are the example ids for error messages."""
+        return self.text_ids(self.prompt_texts(conversations, names))
 
-        Args:
-            names: the example ids, for messages. prefixes: what each answer has already begun with.
-            in_template: False: the text of the one message as it stands, without a special token.
+    def prompt_texts(
+        self, conversations: Sequence[Sequence[Message]], names: Sequence[str] = ()
+    ) -> list[str]:
+        """Conversations with the header that asks for an answer, as `prompts` encodes them.
+
+        Raises:
+            CorpusError: the chat template refuses a conversation.
         """
         texts, refused = [], {}
         for row, messages in enumerate(conversations):
-            prefix = prefixes[row] if prefixes else ""
-            if in_template and not in_template[row]:
-                texts.append(messages[0]["content"] + prefix)
-                continue
             try:
-                texts.append(self._template.header(messages) + prefix)
+                texts.append(self._template.header(messages))
             except RefusedByTemplateError as error:
                 refused[row] = Refusal(TEMPLATE_REFUSES, str(error))
         if refused:
@@ -182,7 +184,27 @@ class Renderer:
                 f"{_named(refused, names)}: the chat template of {self._template.name} refuses"
                 f" {next(iter(refused.values())).detail}. Change what it refuses, or use another template"
             )
-        return _ids_of(self._prompt_backend, texts)
+        return texts
+
+    def begun_text(self, messages: Sequence[Message]) -> str:
+        """The conversation up to an answer that is already begun: the last message.
+
+        Raises:
+            CorpusError: the chat template refuses the conversation.
+        """
+        *before, answer = messages
+        (header,) = self.prompt_texts([before])
+        try:
+            return self._template.form(before, answer["content"]).prompt(header) + answer["content"]
+        except RefusedByTemplateError as error:
+            raise CorpusError(
+                f"an answer begun with {answer['content'][:40]!r}: the chat template of"
+                f" {self._template.name} refuses {error}. Leave the beginning out, or use another template"
+            ) from error
+
+    def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts that are prompts as they stand: special tokens keep their meaning, none is added."""
+        return _ids_of(self._prompt_backend, list(texts))
 
     def rows(
         self,

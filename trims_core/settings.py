@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, Tag, ValidationError
 
@@ -17,8 +17,11 @@ from trims_core.config import TemplateConfig, TrimsConfig
 from trims_core.errors import ConfigError, nearest_name
 from trims_core.paths import path_given
 from trims_core.plain_values import wrong_values
+from trims_core.sections import Section
 from trims_core.text_files import text_of
 from trims_core.yaml_text import yaml_of
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 _HINTS: Final = {
     "string_type": "put it in quotes",
@@ -82,10 +85,18 @@ def template_config(keywords: Sequence[str], file: str | None) -> TemplateConfig
         if not equals:
             raise ConfigError(f"--template {text}: expected key=value, such as enable_thinking=false")
         template[key.strip()] = yaml_of(value, f"--template {text}")
-    try:
-        return TemplateConfig(template=template, template_file=file)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from None
+    return section_of(TemplateConfig, {"template": template, "template_file": file})
+
+
+def section_of(kind: type[AnySection], raw: Mapping[str, Any]) -> AnySection:
+    """A validated section that stands in no file. Raises: ConfigError, all problems in one message."""
+    lines = list(wrong_values(raw))
+    if not lines:
+        try:
+            return kind.model_validate(raw)
+        except ValidationError as error:
+            lines = [_explain(problem) for problem in error.errors()]
+    raise ConfigError("; ".join(lines))
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class TaskConfig(Section):
     profile: Annotated[str | None, LATER] = None
     """A named protocol (`trims benchmarks` lists them), in place of `benchmark`."""
     benchmark: str | None = None
-    """What kind of rows and questions, asked as they stand; in place of `profile`."""
+    """What kind of rows (`gsm8k`; `qa` for any with a question and an answer), asked as they stand; in place
+    of `profile`."""
     path: Annotated[Paths | None, BY_DIGEST] = None
     hub: Annotated[str | None, BY_DIGEST] = None
     hub_config: Annotated[str | None, BY_DIGEST] = None
@@ -45,8 +46,15 @@ class TaskConfig(Section):
     revision: Annotated[str | None, BY_DIGEST] = None
     limit: Annotated[int, Field(ge=1)] | None = None
     """The first so many problems; default: all."""
-    graders: Annotated[tuple[str, ...], BeforeValidator(as_tuple), LATER] = ()
-    """Who judges, the one that tables name first; default: the profile's, or the benchmark's."""
+    graders: Annotated[tuple[str, ...] | None, Field(min_length=1), BeforeValidator(as_tuple), BY_DIGEST] = (
+        None
+    )
+    """Who judges, the one that tables name first (docs/evaluation.md); default: the profile's, or the
+    benchmark's. They enter the keys of grades by name and version: naming others decodes nothing."""
+    question: Annotated[str | None, LATER] = None
+    """The column of the question; read with benchmark: qa (default: question)."""
+    answer: Annotated[str | None, LATER] = None
+    """The column of the answer; read with benchmark: qa (default: answer)."""
     gen_length: Annotated[Annotated[int, Field(ge=1)] | None, LATER] = None
     block_length: Annotated[Annotated[int, Field(ge=1)] | None, LATER] = None
     stop_strings: Annotated[StopStrings | None, LATER] = None
@@ -71,8 +79,10 @@ class TaskConfig(Section):
                 f"profile and benchmark: {both}; set one, such as profile: gsm8k@d3llm-cot0, or benchmark:"
                 " gsm8k"
             )
-        if self.profile is not None:
-            get_profile(self.profile)
+        from trims_core.benchmarks.tasks import problems_with
+
+        if problems := problems_with(self):
+            raise ValueError("; ".join(problems))
         return self
 
 
@@ -134,23 +144,23 @@ class SweepConfig(Section):
 
         return TaskDecoding(*map(said, BY_TASK))
 
-    def departures(self, task: str) -> list[str]:
-        """Where a task's numbers are not its profile's, one text each: `gen_length 64 (profile: 256)`."""
+    def departures(self, task: str) -> dict[str, str]:
+        """Where a task's numbers are not its profile's, by setting: `gen_length 64 (profile: 256)`."""
         chosen = self.tasks[task]
         protocol = chosen.protocol
         if protocol is None:
-            return []
+            return {}
         found = {**self.decoding(task)._asdict(), "cache": self.cache}
         if chosen.graders:
             found["graders"] = chosen.graders
-        texts = [
-            f"{name} {_shown(value)} (profile: {_shown(getattr(protocol, name))})"
+        texts = {
+            name: f"{name} {_shown(value)} (profile: {_shown(getattr(protocol, name))})"
             for name, value in found.items()
             if value != getattr(protocol, name)
-        ]
+        }
         n = chosen.limit
         if n is not None and n < protocol.n_samples:
-            texts.append(f"the first {n} problems (profile: {protocol.n_samples})")
+            texts["limit"] = f"the first {n} problems (profile: {protocol.n_samples})"
         return texts
 
     def caches(self, *, tuned: bool) -> tuple[CacheName, ...]:

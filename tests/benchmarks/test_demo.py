@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from trims_core.benchmarks import get_benchmark
+from trims_core.benchmarks import get_benchmark, get_grader
 from trims_core.errors import CorpusError
 from trims_core.sweep_sections import TaskConfig
 
-DEMO = get_benchmark("demo")
+DEMO, GRADER = get_benchmark("demo"), get_grader("last_answer_sentence")
 
 
 @pytest.mark.parametrize(
@@ -31,17 +31,17 @@ DEMO = get_benchmark("demo")
     ],
 )
 def test_the_answer_is_the_number_of_the_last_complete_sentence(text: str, answer: str | None) -> None:
-    assert DEMO.extract(text) == answer
+    assert GRADER.extract(text) == answer
 
 
 def test_right_means_equal_numbers() -> None:
-    assert DEMO.grade("The answer is 12.", "12")
-    assert not DEMO.grade("The answer is 112.", "12")
-    assert not DEMO.grade("12", "12")
+    assert GRADER.is_right("The answer is 12.", "12")
+    assert not GRADER.is_right("The answer is 112.", "12")
+    assert not GRADER.is_right("12", "12")
 
 
 def test_an_endless_number_is_an_answer_and_no_crash() -> None:
-    assert DEMO.extract(f"The answer is {'1' * 9000}.") == "1" * 9000
+    assert GRADER.extract(f"The answer is {'1' * 9000}.") == "1" * 9000
 
 
 def test_rows_become_problems_with_a_user_message_and_the_gold_number(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_gold_answer_may_be_the_number_alone(tmp_path: Path) -> None:
 def test_the_shipped_problems_can_all_be_graded(project_root: Path) -> None:
     problems = DEMO.load(TaskConfig(benchmark="demo"))
     assert len(problems) >= 200
-    assert all(DEMO.grade(f"The answer is {problem.gold}.", problem.gold) for problem in problems)
+    assert all(GRADER.is_right(f"The answer is {problem.gold}.", problem.gold) for problem in problems)
 
 
 def test_a_row_without_the_sentence_names_file_and_line(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from trims_core.benchmarks import get_benchmark
+from trims_core.benchmarks import get_benchmark, get_grader
 from trims_core.sweep_sections import TaskConfig
 
-GSM8K = get_benchmark("gsm8k")
+GSM8K, GRADER = get_benchmark("gsm8k"), get_grader("gsm8k_number")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ GSM8K = get_benchmark("gsm8k")
     ],
 )
 def test_the_answer_is_behind_the_mark_else_the_last_number(text: str, answer: str | None) -> None:
-    assert GSM8K.extract(text) == answer
+    assert GRADER.extract(text) == answer
 
 
 @pytest.mark.parametrize(("split", "n", "first"), [("test", 1319, "18"), ("train", 7473, "72")])
@@ -51,8 +51,8 @@ def test_every_worked_answer_is_graded_right(shared_data: Path) -> None:
     problems = GSM8K.load(TaskConfig(benchmark="gsm8k", path=str(path)))
     with gzip.open(path, "rt", encoding="utf-8") as file:
         answers = [json.loads(line)["answer"] for line in file]
-    assert all(GSM8K.grade(a, p.gold) for a, p in zip(answers, problems, strict=True))
-    shifted = [GSM8K.grade(a, p.gold) for a, p in zip(answers[1:], problems, strict=False)]
+    assert all(GRADER.is_right(a, p.gold) for a, p in zip(answers, problems, strict=True))
+    shifted = [GRADER.is_right(a, p.gold) for a, p in zip(answers[1:], problems, strict=False)]
     assert sum(shifted) < 0.1 * len(shifted)
 
 

@@ -66,7 +66,12 @@ def test_an_id_that_occurs_twice_names_both_places(tmp_path: Path) -> None:
     ("name", "content", "error", "message"),
     [
         ("a.jsonl", b"", CorpusError, "no problems"),
-        ("a.csv", b"x", CorpusError, r"unknown kind of file; expected \.jsonl"),
+        ("a.txt", b"x", CorpusError, r"unknown kind of file; expected \.jsonl"),
+        ("a.csv", b"question,id\nQ,1\n", CorpusError, r"a\.csv: no column 'answer'"),
+        ("a.csv", b"question,answer\nQ\n", CorpusError, r"a\.csv:2: 1 values; expected 2, as in line 1"),
+        ("a.csv", b'question,answer\nQ,"x', CorpusError, r"a\.csv:2: not valid CSV"),
+        ("a.csv", b"question,answer\n\xe9,x\n", CorpusError, r"a\.csv:\d: not valid CSV"),
+        ("a.csv.gz", b"plain", CorpusError, "damaged"),
         ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:60], CorpusError, "damaged"),
         ("a.jsonl.gz", b"plain", CorpusError, "damaged"),
         ("a.jsonl", b"\xff\xfe", CorpusError, "UTF-16"),

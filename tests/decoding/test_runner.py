@@ -116,6 +116,20 @@ def test_prompts_are_rendered_with_the_students_template_and_the_system_prompt()
     assert student.prompts == {head + user.format("!" * i) + tail for i in range(2)}
 
 
+def test_a_begun_answer_stands_behind_the_header_and_plain_text_stands_alone() -> None:
+    question = {"role": "user", "content": "How many?"}
+    asked = [
+        Prompt("plain", [question], chat=False, answer_prefix=" It is"),
+        Prompt("asked", [question]),
+        Prompt("begun", [question], answer_prefix="The"),
+    ]
+    runner = Runner(Parrot("The answer is 5."), system_prompt="Be brief.")
+    texts = [runner.student.tokenizer.decode(ids) for ids in runner.render(asked, GEN, "task demo")]
+    assert texts[0] == "How many? It is"
+    assert texts[1].startswith("<|startoftext|>") and "Be brief." in texts[1]
+    assert texts[2] == f"{texts[1]}The"
+
+
 def test_a_prompt_too_long_for_the_context_names_its_problem() -> None:
     runner = Runner(Parrot("The answer is 5."))
     with pytest.raises(

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -174,6 +174,10 @@ def old_world(world: ReportWorld) -> dict[str, Artifact]:
     return {node: store.open(folder) for node, folder in made.items()}
 
 
+_NEW: Final = ("units", "batch_sizes", "workers", "grader", "graders")
+"""What lines of cells.json did not have."""
+
+
 def _graded(model: str, sweep: Artifact, grades: Artifact) -> dict[str, Rows | str | bytes]:
     """The files of a sweep that graded what it decoded: a table per cell, and cells.json."""
     variant, _, seed = model.rpartition("-s") if model != "untuned" else (None, "", None)
@@ -182,7 +186,7 @@ def _graded(model: str, sweep: Artifact, grades: Artifact) -> dict[str, Rows | s
     lines = []
     for row in json.loads(grades.file("cells.json").read_bytes()):
         rows = _joined([sweep.file(f"{unit}/samples.parquet") for unit in row["units"]])
-        graded = _joined([grades.file(f"{unit}/grades.parquet") for unit in row["units"]])
+        graded = _joined([grades.file(f"{unit}/words/grades.parquet") for unit in row["units"]])
         n = len(rows["sample_id"])
         rows |= {name: [value] * n for name, value in {**identity, "task": row["task"]}.items()}
         rows |= {"gold": graded["gold"], "answer": graded["extracted"], "seconds": [0.1] * n}
@@ -190,7 +194,7 @@ def _graded(model: str, sweep: Artifact, grades: Artifact) -> dict[str, Rows | s
         point = "one" if row["threshold"] is None else f"{row['threshold']:.10g}"
         cache = "" if row["cache"] == "none" else f"-{row['cache']}"
         files[f"cells/{row['task']}-t{point}{cache}.parquet"] = Rows(GRADED_SAMPLES, rows)
-        line = {name: value for name, value in row.items() if name not in ("units", "batch_sizes", "workers")}
+        line = {name: value for name, value in row.items() if name not in _NEW}
         lines.append({**identity, **line, "batch_size": row["batch_sizes"][0], "workers": row["workers"][0]})
     return {**files, "cells.json": json.dumps(lines, indent=1)}
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import numpy as np
 
@@ -39,6 +39,13 @@ SECONDS = {"none": 0.01, "prefix": 0.006, "dual": 0.004}
 Row = dict[str, Any]
 Edit = Callable[[str, float | None, list[Row]], list[Row] | None]
 """Changes (or, giving None, leaves out) the rows of a cell of a model at a threshold."""
+
+
+_OWN_TASK: Final = {
+    "tasks": {"demo": {"benchmark": "demo"}},
+    "gen_length": CANVAS,
+    "block_length": CANVAS,
+}
 
 
 @dataclass
@@ -89,10 +96,8 @@ class ReportWorld:
                 "student": {"model": str(write_student(self.root / "student"))},
                 "train": {"variants": dict(self.variants), "seeds": list(self.seeds)},
                 "sweep": {
-                    "tasks": {"demo": {"benchmark": "demo"}},
                     "thresholds": list(self.thresholds),
-                    "gen_length": CANVAS,
-                    "block_length": CANVAS,
+                    **({} if "tasks" in self.sweep else _OWN_TASK),
                     **self.sweep,
                 },
                 "report": {"bootstrap_samples": 200, "examples": 3, **self.report},
@@ -373,6 +378,11 @@ def _grades(story: Story) -> Tale:
     units, summaries = {}, []
     swept = json.loads(story.parents["sweep"].file("cells.json").read_text())
     for (cell, rows), row in zip(_swept(story), swept, strict=True):
+        n_correct = sum(one["correct"] for one in rows)
+        graders = {"words 1": {"n_correct": n_correct, "accuracy": n_correct / max(len(rows), 1)}}
+        right = {**row, "n_correct": n_correct, "grader": "words 1", "graders": graders}
+        line = story.world.summary({**right, "model": story.params["model"]})
+        summaries.append(line)
         for name, part in _chunks(cell, rows).items():
             columns = {
                 "sample_id": [one["sample_id"] for one in part],
@@ -381,9 +391,8 @@ def _grades(story: Story) -> Tale:
                 "extracted": [one["answer"] for one in part],
                 "gold": [one["gold"] for one in part],
             }
-            units[name] = {"grades.parquet": Rows(GRADES, columns)}
-        right = {**row, "n_correct": sum(one["correct"] for one in rows)}
-        summaries.append(story.world.summary({**right, "model": story.params["model"]}))
+            for grader in line["graders"]:
+                units[f"{name}/{grader.split()[0]}"] = {"grades.parquet": Rows(GRADES, columns)}
     return Tale(Outcome({"n_cells": len(summaries)}), units, {"cells.json": json.dumps(summaries)})
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from fakes.chain_world import made_up_to
 from fakes.decoding_checkpoint import write_student
 
-from trims_core.benchmarks.demo import Demo
+from trims_core.benchmarks.graders.numbers import LastAnswerSentence
 from trims_core.config import TrimsConfig
 from trims_core.rollouts import stage as rollouts_stage
 from trims_core.schema import Table, read_table
@@ -32,7 +32,7 @@ def parity(text: str) -> int:
     return sum(map(ord, text)) % 2
 
 
-class Parity(Demo):
+class Parity(LastAnswerSentence):
     """Finds an answer in every text, so that some answers of a random student are right."""
 
     def extract(self, text: str) -> str | None:

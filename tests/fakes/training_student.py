@@ -133,7 +133,7 @@ def same_curves(left: TrainSpec, right: TrainSpec, relative: float, *, split: bo
         one.keys() == two.keys()
         and one["kind"] == two["kind"]
         and all(
-            np.isclose(one[name], two[name], rtol=relative)
+            one[name] == two[name] or np.isclose(one[name], two[name], rtol=relative)
             for name in one
             if name != "kind" and not (split and name == "dead_columns")
         )

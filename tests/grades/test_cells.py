@@ -26,9 +26,15 @@ def chunk(**verdicts: int) -> dict[str, int]:
     return {"right": 0, "wrong": 0, "timeout": 0, "error": 0, **verdicts}
 
 
+GRADES = {
+    "words 1": [chunk(right=2), chunk(right=1, error=1)],
+    "numbers 2": [chunk(right=1, wrong=1), chunk(wrong=2)],
+}
+
+
 def graded(swept: dict[str, Any] | None = None) -> dict[str, Any]:
     """Three of four right, in two chunks."""
-    return summarise({**SWEPT, **(swept or {})}, "words 1", [chunk(right=2), chunk(right=1, error=1)])
+    return summarise({**SWEPT, **(swept or {})}, GRADES)
 
 
 def test_a_summary_counts_verdicts_over_all_chunks_and_keeps_the_sweeps_numbers() -> None:
@@ -40,6 +46,14 @@ def test_a_summary_counts_verdicts_over_all_chunks_and_keeps_the_sweeps_numbers(
     assert n_ungraded(found) == 1
 
 
+def test_a_summary_keeps_what_every_grader_says() -> None:
+    found = graded()
+    assert list(found["graders"]) == ["words 1", "numbers 2"]
+    assert found["graders"]["words 1"] == {name: found[name] for name in found["graders"]["words 1"]}
+    assert found["graders"]["numbers 2"]["accuracy"] == 0.25
+    assert found["graders"]["numbers 2"]["verdicts"] == chunk(right=1, wrong=3)
+
+
 def test_other_counts_of_grades_than_of_samples_are_refused_by_the_cells_name() -> None:
     with pytest.raises(SweepError, match=r"demo at threshold 0\.9: 4 grades of 5 samples"):
         graded({"n": 5})
@@ -48,7 +62,8 @@ def test_other_counts_of_grades_than_of_samples_are_refused_by_the_cells_name() 
 def test_the_table_shows_each_cell_with_its_interval_and_n() -> None:
     rows = [graded({"threshold": threshold}) for threshold in (None, 0.9)]
     lines = table(rows).splitlines()
-    assert lines[2] == "| demo | dual | one token per forward | 75.0 % (30.1–95.4) | 2.00 | 36 | 1 | 1 | 4 |"
+    numbers = "75.0 % (30.1–95.4) | numbers 2: 25.0 % | 2.00 | 36 | 1 | 1 | 4 |"
+    assert lines[2] == f"| demo | dual | one token per forward | {numbers}"
     assert lines[3].startswith("| demo | dual | threshold 0.9 |")
 
 
@@ -59,4 +74,4 @@ def test_a_cell_says_its_accuracy_and_parallelism_in_words() -> None:
 
 def test_a_cell_without_samples_is_refused() -> None:
     with pytest.raises(ValueError, match="0 successes of 0"):
-        summarise({**SWEPT, "n": 0}, "words 1", [chunk()])
+        summarise({**SWEPT, "n": 0}, {"words 1": [chunk()]})

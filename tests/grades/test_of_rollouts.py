@@ -20,7 +20,7 @@ from fakes.rollout_world import (
 )
 
 from trims_core import schema
-from trims_core.benchmarks import BENCHMARKS
+from trims_core.benchmarks import GRADERS
 from trims_core.errors import SweepError
 from trims_core.grades.grading import judge_completion, judge_own
 from trims_core.store import Artifact
@@ -49,8 +49,8 @@ def grades_of(artifact: Artifact) -> dict[str, list[Any]]:
 def test_every_rollout_has_a_verdict_joined_by_the_digest_of_its_answer(
     world: RolloutWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(BENCHMARKS, "demo", Parity())
-    monkeypatch.setattr(Parity, "grader_version", 7)
+    monkeypatch.setitem(GRADERS, Parity.name, Parity())
+    monkeypatch.setattr(Parity, "version", 7)
     done = world.run()
     answers = columns(done[ROLLOUTS].artifact, schema.ROLLOUTS, "/rollouts.parquet")
     found = grades_of(done[GRADES].artifact)
@@ -115,7 +115,7 @@ def test_a_grader_that_judges_nothing_is_an_error(world: RolloutWorld) -> None:
 def test_a_completion_without_an_answer_is_no_verdict_on_the_student() -> None:
     grade = judge_completion(Parity(), "four four", "four")
     assert (grade.verdict, grade.reward, grade.gold) == ("right", 1.0, str(parity("four")))
-    without = judge_completion(BENCHMARKS["demo"], "The answer is 4.", "Who knows?")
+    without = judge_completion(GRADERS["last_answer_sentence"], "The answer is 4.", "Who knows?")
     assert (without.verdict, without.reward) == ("error", None)
     assert without.problem is not None
     assert "finds no answer in the corpus' completion" in without.problem

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,11 @@ from fakes.decoding_world import (
     write_sweep_world,
 )
 
-from trims_core.benchmarks import BENCHMARKS, Problem
-from trims_core.benchmarks.demo import Demo
+from trims_core.benchmarks import GRADERS
+from trims_core.benchmarks.graders.numbers import LastAnswerSentence
 from trims_core.config import TrimsConfig
 from trims_core.curves import wilson_interval
+from trims_core.errors import ConfigError
 from trims_core.graph import build_graph, node_named
 from trims_core.schema import GRADES, provenance, read_table
 from trims_core.stage import Result, run_node
@@ -65,46 +65,46 @@ def world(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copied(swept, tmp_path)
 
 
-class Lenient(Demo):
+class Lenient(LastAnswerSentence):
     """Finds the length of a text modulo 4 in it, so that some answers of a random student are right."""
-
-    def problem(self, row: Mapping[str, Any], number: int) -> Problem:
-        return Demo().problem(row, number)
 
     def extract(self, text: str) -> str | None:
         return str(len(text) % 4)
 
 
+MAIN = LastAnswerSentence.name
+
+
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo's grader finds an answer in every text."""
-    monkeypatch.setitem(BENCHMARKS, "demo", Lenient())
+    monkeypatch.setitem(GRADERS, Lenient.name, Lenient())
 
 
 @pytest.mark.usefixtures("lenient")
 def test_every_sample_gets_the_verdict_on_its_own_gold(world: Path) -> None:
     sweep, result = _run(config_of(world))
     grades = result.artifact
-    assert [unit.name for unit in grades.units] == [unit.name for unit in sweep.units]
+    assert [unit.name for unit in grades.units] == [f"{unit.name}/{MAIN}" for unit in sweep.units]
     seen = set()
     for row, cell in zip(_cells(grades), CELLS, strict=True):
         texts = samples_of(sweep, cell)["text"]
-        tables = [read_table(grades.file(f"{unit}/grades.parquet"), GRADES) for unit in row["units"]]
+        tables = [read_table(grades.file(f"{unit}/{MAIN}/grades.parquet"), GRADES) for unit in row["units"]]
         found = [one for table in tables for one in table.to_pylist()]
         assert [one["sample_id"] for one in found] == [f"p{i}" for i in range(N_PROBLEMS)]
         assert [one["gold"] for one in found] == [str(i) for i in range(N_PROBLEMS)]
         assert [one["extracted"] for one in found] == [str(len(text) % 4) for text in texts]
         for one in found:
             assert one["verdict"] == ("right" if one["extracted"] == one["gold"] else "wrong")
-            assert one["grader"] == Demo.grader
+            assert one["grader"] == LastAnswerSentence.name
             seen.add(one["verdict"])
         n_right = sum(one["verdict"] == "right" for one in found)
         assert (row["n"], row["n_correct"], row["accuracy"]) == (N_PROBLEMS, n_right, n_right / N_PROBLEMS)
         low, high = wilson_interval(n_right, N_PROBLEMS)
         assert (row["wilson_low"], row["wilson_high"]) == pytest.approx((low, high))
     assert seen == {"right", "wrong"}
-    about = provenance(grades.file(f"{CELLS[0]}/0000/grades.parquet"))["provenance"]
-    assert about["grader"] == f"{Demo.grader} {Demo.grader_version}"
+    about = provenance(grades.file(f"{CELLS[0]}/0000/{MAIN}/grades.parquet"))["provenance"]
+    assert about["grader"] == "last_answer_sentence 1"
 
 
 def test_cells_json_keeps_the_sweeps_numbers_and_the_card_shows_both(
@@ -118,7 +118,7 @@ def test_cells_json_keeps_the_sweeps_numbers_and_the_card_shows_both(
     counts = result.artifact.manifest.counts
     assert counts == {"n_cells": 3, "n_samples": 3 * N_PROBLEMS, "n_correct": 0, "n_ungraded": 0}
     card = (result.artifact.path / "card.md").read_text()
-    assert "| demo | none | threshold 0.9 | 0.0 % (0.0–39.0) |" in card
+    assert "| demo | none | threshold 0.9 | 0.0 % (0.0–39.0) | – |" in card
     said = [record.message for record in caplog.records]
     assert f"{GRADES_NODE}: demo at threshold 0.9: 0.0 % at {rows[1]['tpf']:.2f} tokens per forward" in said
 
@@ -134,8 +134,8 @@ def test_another_version_of_the_grader_decodes_nothing_and_grades_everything_aga
     _run(config_of(world))
     before = unit_bytes(world, "grades")
     decoded = Decoded(monkeypatch)
-    monkeypatch.setattr(Lenient, "grader_version", Demo.grader_version + 1)
-    monkeypatch.setitem(BENCHMARKS, "demo", Lenient())
+    monkeypatch.setattr(Lenient, "version", LastAnswerSentence.version + 1)
+    monkeypatch.setitem(GRADERS, Lenient.name, Lenient())
     sweep, result = _run(config_of(world))
     assert (decoded.taken(), result.how) == ([], "made")
     assert len(unit_bytes(world, "grades").keys() - before.keys()) == len(sweep.units) == 6
@@ -153,8 +153,28 @@ def test_another_gold_decodes_nothing_and_grades_its_chunks_alone(
     _, result = _run(config_of(world))
     assert (decoded.taken(), result.how) == ([], "made")
     assert len(unit_bytes(world, "grades").keys() - before.keys()) == 3
-    last = read_table(result.artifact.file(f"{CELLS[0]}/0001/grades.parquet"), GRADES)
+    last = read_table(result.artifact.file(f"{CELLS[0]}/0001/{MAIN}/grades.parquet"), GRADES)
     assert last["gold"].to_pylist() == ["4", "55"]
+
+
+def test_one_more_grader_grades_its_own_units_alone(world: Path) -> None:
+    _run(config_of(world))
+    before = unit_bytes(world, "grades")
+    decided = "sweep.tasks.demo.graders=[last_answer_sentence, gsm8k_number]"
+    sweep, result = _run(config_of(world, decided))
+    assert len(unit_bytes(world, "grades").keys() - before.keys()) == len(sweep.units)
+    assert [unit.name for unit in result.artifact.units][:2] == [
+        f"{CELLS[0]}/0000/{name}" for name in (MAIN, "gsm8k_number")
+    ]
+    (row, *_) = _cells(result.artifact)
+    assert list(row["graders"]) == ["last_answer_sentence 1", "gsm8k_number 1"]
+    assert row["grader"] == "last_answer_sentence 1"
+    assert "| gsm8k_number 1: " in (result.artifact.path / "card.md").read_text()
+
+
+def test_a_grader_that_nobody_knows_is_refused_by_name(world: Path) -> None:
+    with pytest.raises(ConfigError, match=r"grader 'gsm8k_numbers' is not known; did you mean"):
+        _run(config_of(world, "sweep.tasks.demo.graders=[gsm8k_numbers]"))
 
 
 def test_one_more_threshold_grades_its_cell_alone(world: Path) -> None:
@@ -167,15 +187,15 @@ def test_one_more_threshold_grades_its_cell_alone(world: Path) -> None:
 def test_a_grader_that_raises_loses_no_sample_and_is_counted_where_people_look(
     world: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Brittle(Demo):
-        def grade(self, text: str, gold: str) -> bool:
+    class Brittle(LastAnswerSentence):
+        def is_right(self, text: str, gold: str) -> bool:
             if gold == "1":
                 raise ZeroDivisionError("no remainder")
             if gold == "2":
                 raise TimeoutError("too long")
-            return super().grade(text, gold)
+            return super().is_right(text, gold)
 
-    monkeypatch.setitem(BENCHMARKS, "demo", Brittle())
+    monkeypatch.setitem(GRADERS, Brittle.name, Brittle())
     _, result = _run(config_of(world))
     (row, *_) = _cells(result.artifact)
     assert row["verdicts"] == {"right": 0, "wrong": 4, "timeout": 1, "error": 1}

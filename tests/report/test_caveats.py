@@ -25,18 +25,21 @@ def strong_results() -> dict[str, Any]:
             "batch_sizes": [16],
             "n_ungraded": 0,
             "tpf": 1.0 if threshold is None else 3.0,
+            "check": None,
         }
 
     cells = [cell(None, 0.8), cell(0.5, 0.76)]
     return {
         "coverage": {"missing": [], "reduced": [], "cells_found": 2, "cells_expected": 2},
         "methods": [{"name": "trims", "seeds": [0, 1, 2]}],
+        "mixed": [],
         "tasks": {
             "demo": {
                 "n": 5000,
                 "rule": "threshold",
                 "y_max_percent": 80.0,
                 "gen_length": 64,
+                "protocol": {"profile": "demo@demo", "departures": []},
                 "equal_tpf": {"range": [1.5, 3.0], "levels": [2.0], "automatic": False, "left_out": []},
                 "cells": cells,
                 "curves": {"trims": copy.deepcopy(cells)},
@@ -57,6 +60,13 @@ def test_strong_results_have_no_caveats() -> None:
         ("coverage.missing", ["a", "b"], "Partial report: 2 of 2 cells. Missing: a; b."),
         ("coverage.reduced", ["demo: only 3"], "Partial report: demo: only 3."),
         ("methods.0.seeds", [7], "One training seed per method"),
+        ("mixed", ["demo: cells of different machines"], "demo: cells of different machines"),
+        (
+            "tasks.demo.protocol.departures",
+            ["gen_length 64 (profile: 256)"],
+            "demo: not profile demo@demo as published, and to be compared with nothing published under it:"
+            " gen_length 64 (profile: 256).",
+        ),
         ("tasks.demo.equal_tpf.range", None, "the methods share no range of tokens per forward"),
         (
             "tasks.demo.equal_tpf.left_out",

@@ -12,8 +12,8 @@ from fakes.decoding_world import Decoded
 from fakes.rollout_world import CHUNK, N_PROMPTS, ROLLOUTS, RolloutWorld, columns
 
 from trims_core import schema
-from trims_core.benchmarks import BENCHMARKS
-from trims_core.benchmarks.demo import Demo
+from trims_core.benchmarks import GRADERS
+from trims_core.benchmarks.graders.numbers import Gsm8kNumber
 from trims_core.decoding import runner
 from trims_core.errors import ConfigError, EqualRolloutsError
 from trims_core.rollouts import stage
@@ -194,17 +194,17 @@ def test_a_grader_that_is_not_there_costs_no_decoding(
 ) -> None:
     monkeypatch.setattr(runner, "load_runner", lambda *_: pytest.fail("the student was loaded"))
     for grader, expected in (
-        ("dema", r"rollouts\.grader: benchmark 'dema' is not known; did you mean 'demo'"),
+        ("dema", r"rollouts\.grader: grader 'dema' is not known; did you mean 'demo'"),
         ("fakes.rollout_world:nobody", "cannot be loaded"),
         ("fakes.rollout_world:N_PROMPTS", "is no function"),
     ):
         with pytest.raises(ConfigError, match=expected):
             world.run(ROLLOUTS, store="none", grader=grader)
 
-    class Program(Demo):
+    class Program(Gsm8kNumber):
         finds_gold = False
 
-    monkeypatch.setitem(BENCHMARKS, "program", Program())
+    monkeypatch.setitem(GRADERS, "program", Program())
     with pytest.raises(ConfigError, match=r"program cannot take a right answer.*Expected one of demo, gsm8k"):
         world.run(ROLLOUTS, store="none", grader="program")
 

@@ -194,7 +194,7 @@ TASKS = {"demo": {"benchmark": "demo", "path": "b.jsonl"}}
         (
             {},
             {"block_length": 16},
-            r"train.variants.a \(method d2f\) attends in blocks of 8, and task demo is decoded in blocks of 16",
+            r"train.variants.a \(method d2f\) attends in blocks of 8, and task demo is decoded in .* 16",
         ),
         (
             {"variants": {"b": {"method": "standard"}}},

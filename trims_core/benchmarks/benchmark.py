@@ -1,4 +1,4 @@
-"""What a benchmark is: where its rows come from, how a row becomes a problem, and how a text is graded."""
+"""What a benchmark is: where its rows come from, how a row becomes a problem, and who grades answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, ClassVar
 
-from trims_core.errors import CorpusError
+from trims_core.errors import ConfigError, CorpusError
 from trims_core.raw_rows import Columns, Copy, Problems, Row, Source, UnusableRowError, read_rows
 from trims_core.sweep_sections import TaskConfig
 
@@ -21,36 +21,52 @@ class Problem:
     messages: tuple[Mapping[str, str], ...]
     """The conversation so far; the last message is the user's."""
     gold: str
-    """Normalised: what `Benchmark.extract` gives for a right answer."""
+    """As its graders take it: what `extract` of the main one gives for a right answer, or JSON of what is
+    more than one value."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """What the words of a profile may name."""
+    """What the words of a profile may name: the question, numbers, a target, a puzzle."""
     answer_prefix: str = ""
     """What the answer has already begun with."""
     chat: bool = True
     """Whether the student's chat template is applied; else the one message is the whole text."""
 
+    @classmethod
+    def asking(cls, name: str, question: str, gold: str, **facts: str) -> Problem:
+        """A problem whose one message is its question, which is a fact as well."""
+        message = {"role": "user", "content": question}
+        return cls(name, (message,), gold, {"question": question, **facts})
+
 
 class Benchmark(ABC):
-    """A set of problems and their grading. Subclasses say how a row reads and how an answer looks."""
+    """A set of problems. Subclasses say how a row reads."""
 
     name: ClassVar[str]
-    grader: ClassVar[str]
-    """What judges its answers, by name; benchmarks that share a grader give it the same name."""
-    grader_version: ClassVar[int]
-    """Raised whenever `extract` or `grade` may judge an answer differently."""
-    finds_gold: ClassVar[bool] = True
-    """Whether `extract` finds the right answer in a worked one, as in a corpus' completions."""
+    graders: ClassVar[tuple[str, ...]]
+    """Who may judge its answers, by name: the main one first, then the one that is printed beside it."""
     columns: ClassVar[Columns]
     """What is read of a row."""
-    default_source: ClassVar[Source]
-    """Used where the task names neither a path nor a hub data set."""
+    default_source: ClassVar[Source | None]
+    """Used where the task names neither a path nor a hub data set; None: it has to."""
+    names_columns: ClassVar[bool] = False
+    """Whether a task may say in which columns question and answer stand."""
 
     def source(self, task: TaskConfig) -> Source:
-        """Where a task's rows come from; a local path wins over a hub name."""
+        """Where a task's rows come from; a local path wins over a hub name. Raises: ConfigError: nowhere."""
         if task.path is None and task.hub is None:
+            if self.default_source is None:
+                raise ConfigError(f"benchmark {self.name}: no path and no hub; it has no data of its own")
             return replace(self.default_source, revision=task.revision)
         hub = task.hub if task.path is None else None
         return Source(task.path, hub, task.hub_config, task.split, task.revision)
+
+    def for_task(self, task: TaskConfig) -> Benchmark:
+        """The one that reads a task's rows."""
+        del task
+        return self
+
+    def reads(self) -> Columns:
+        """What is read of a row."""
+        return self.columns
 
     def load(self, task: TaskConfig) -> list[Problem]:
         """The task's problems in the order of its source, at most `task.limit`, behind what a profile skips.
@@ -60,15 +76,15 @@ class Benchmark(ABC):
             DuplicateIdError: an id occurs twice.
             ConfigError: the source cannot be read.
         """
-        source = self.source(task)
+        source, reader = self.source(task), self.for_task(task)
         problems: list[Problem] = []
         wrong, firsts = Problems(self.name), dict[str, Copy]()
         skipped = 0 if task.protocol is None else task.protocol.skip
         last = None if task.limit is None else skipped + task.limit
-        rows: Iterator[Row] = islice(read_rows(source, self.columns, wrong), skipped, last)
+        rows: Iterator[Row] = islice(read_rows(source, reader.reads(), wrong), skipped, last)
         for number, row in enumerate(rows, skipped):
             try:
-                problem = self.problem(row.values, number)
+                problem = reader.problem(row.values, number)
             except UnusableRowError as error:
                 wrong.unusable(row.place, error.what, error.remedy)
                 continue
@@ -88,11 +104,3 @@ class Benchmark(ABC):
     @abstractmethod
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:
         """One row as a problem; `number` counts the rows from 0. Raises: UnusableRowError."""
-
-    @abstractmethod
-    def extract(self, text: str) -> str | None:
-        """The answer a text gives, normalised; None where it gives none."""
-
-    def grade(self, text: str, gold: str) -> bool:
-        """Whether the text's answer is exactly the normalised gold answer."""
-        return self.extract(text) == gold

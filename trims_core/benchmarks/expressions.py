@@ -1,12 +1,14 @@
 """Arithmetic expressions as answers: the numbers in them and their exact value, read without running them.
 
 Covered: + − * / and parentheses over whole numbers, signs, the same in LaTeX (`\\times`, `\\frac{a}{b}`).
+Steps, `44-15=29,79-29=50`: the same with whole numbers on both sides, each step's result for later ones.
 Not covered, and no expression: decimals, powers, `//`, an equals sign, two numbers side by side.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +22,7 @@ _NOTATION: Final = (
 )
 _FRACTION: Final = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _TOKEN: Final = re.compile(r"\s*([0-9]+|[-+*/()])\s*")
+_WHOLE: Final = re.compile("-?[0-9]{1,50}")
 _LONGEST: Final = 500
 _DEEPEST: Final = 50
 TOLERANCE: Final = Fraction(1, 100_000)
@@ -37,6 +40,38 @@ class Expression:
     def solves(self, numbers: Sequence[int], target: Fraction | int) -> bool:
         """Whether it uses each of these numbers exactly once, and no other, and gives the target."""
         return sorted(self.numbers) == sorted(numbers) and abs(self.value - target) < TOLERANCE
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What was read of a chain of steps."""
+
+    steps: tuple[tuple[Expression, int], ...]
+    """Each with the result that it states."""
+
+    def solves(self, numbers: Sequence[int], target: Fraction | int) -> bool:
+        """Whether every step is true and uses two of what there is, given or a result, and in the end the
+        target alone is left."""
+        left = Counter(numbers)
+        for step, result in self.steps:
+            left.subtract(step.numbers)
+            if min(left.values()) < 0 or not step.solves(step.numbers, result):
+                return False
+            left[result] += 1
+        rest = list(left.elements())
+        return len(rest) == 1 and abs(Fraction(rest[0]) - target) < TOLERANCE
+
+
+def read_steps(text: str) -> Steps | None:
+    """The steps that a text is as a whole, separated by commas or lines; None where it is anything else."""
+    found = []
+    for line in re.split(r"[,;\n]", text.strip()):
+        left, equals, right = line.partition("=")
+        step = read_expression(left)
+        if not equals or step is None or len(step.numbers) != 2 or not _WHOLE.fullmatch(right.strip()):
+            return None
+        found.append((step, int(right)))
+    return Steps(tuple(found))
 
 
 def read_expression(text: str) -> Expression | None:

@@ -6,43 +6,37 @@ Source: Cobbe et al. 2021 (arXiv 2110.14168), whose answers end in `#### N`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from trims_core.benchmarks.benchmark import Benchmark, Problem
-from trims_core.benchmarks.numbers import NUMBER, last_number, normalised
+from trims_core.benchmarks.graders.numbers import MARK, Gsm8kNumber
 from trims_core.raw_rows import Columns, Source, UnusableRowError, id_in, text_in
-
-_MARK: Final = "####"
 
 
 class Gsm8k(Benchmark):
-    """Right means: the answer's number equals the gold one exactly, after `1,234.0` → `1234`.
-
-    The answer of a text is the first number behind its last "####" (the data set's own format, which tuned
-    models follow), and no other where that mark stands. Only a text without the mark is read as models that
-    never saw it answer: its last number counts, as in lm-evaluation-harness's `flexible-extract`.
-    """
+    """Right means: the answer's number equals the gold one exactly, after `1,234.0` → `1234`."""
 
     name: ClassVar[str] = "gsm8k"
-    grader: ClassVar[str] = "gsm8k_number"
-    grader_version: ClassVar[int] = 1
+    graders: ClassVar[tuple[str, ...]] = (
+        "gsm8k_number",
+        "number_flexible",
+        "number_flexible_no_commas",
+        "number_flexible_text",
+        "number_strict",
+        "number_strict_no_commas",
+        "number_first_box",
+        "number_first_box_no_commas",
+        "number_last_box",
+        "number_last_box_no_commas",
+        "d1_gsm8k",
+    )
     columns: ClassVar[Columns] = Columns(("question", "answer"), ("id",))
-    default_source: ClassVar[Source] = Source(hub="openai/gsm8k", hub_config="main")
+    default_source: ClassVar[Source | None] = Source(hub="openai/gsm8k", hub_config="main")
 
     def problem(self, row: Mapping[str, Any], number: int) -> Problem:
         answer = text_in(row, "answer", blank=False)
-        gold = self.extract(answer) if _MARK in answer else None
+        gold = Gsm8kNumber().extract(answer) if MARK in answer else None
         if gold is None:
-            raise UnusableRowError(
-                f"'answer' ends in {answer[-40:]!r}", f'expected a number behind "{_MARK}"'
-            )
+            raise UnusableRowError(f"'answer' ends in {answer[-40:]!r}", f'expected a number behind "{MARK}"')
         question = text_in(row, "question", blank=False)
-        message = {"role": "user", "content": question}
-        return Problem(id_in(row, "id") or f"gsm8k-{number:05d}", (message,), gold, {"question": question})
-
-    def extract(self, text: str) -> str | None:
-        _, mark, behind = text.rpartition(_MARK)
-        if not mark:
-            return last_number(text)
-        found = NUMBER.match(behind.lstrip())
-        return normalised(found.group()) if found else None
+        return Problem.asking(id_in(row, "id") or f"gsm8k-{number:05d}", question, gold)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from trims_core.benchmarks.texts import stated_answer
+
 SIZE: Final = 4
 FLOORS: Final[Mapping[str, float]] = {
     "one digit everywhere": 0.25,
@@ -42,16 +44,27 @@ def grid_of(text: str) -> str | None:
     return cells if re.fullmatch("[1-4]{16}", cells) else None
 
 
+def stated_grid(text: str) -> str | None:
+    """The complete grid that a text states; without an answer element or box its last word of 16 digits."""
+    return grid_of(stated_answer(text) or puzzle_in(text) or "")
+
+
 def solves(grid: str, puzzle: str) -> bool:
     """Whether a complete grid keeps what is given and has every digit once per row, column and box."""
     kept = all(given in ("0", cell) for given, cell in zip(puzzle, grid, strict=True))
     return kept and all(len({grid[cell] for cell in group}) == SIZE for group in _GROUPS)
 
 
+def share_of_empty(grid: str, puzzle: str, solution: str) -> tuple[int, int]:
+    """In how many of the puzzle's empty cells a grid is the solution, and how many are empty."""
+    empty = [cell for cell in _CELLS if puzzle[cell] == "0"]
+    return sum(grid[cell] == solution[cell] for cell in empty), len(empty)
+
+
 def right_share(grid: str, puzzle: str, solution: str) -> float:
     """Share of the puzzle's empty cells in which a grid is the solution; 0 where none is empty."""
-    empty = [cell for cell in _CELLS if puzzle[cell] == "0"]
-    return sum(grid[cell] == solution[cell] for cell in empty) / len(empty) if empty else 0.0
+    n_right, n_empty = share_of_empty(grid, puzzle, solution)
+    return n_right / n_empty if n_empty else 0.0
 
 
 def floors_text() -> str:

@@ -1,4 +1,4 @@
-"""The tasks of a run: digests of their rows for keys, and their problems."""
+"""The tasks of a run: who grades them, digests of their rows for keys, and their problems."""
 
 from __future__ import annotations
 
@@ -6,9 +6,34 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from trims_core.benchmarks.benchmark import Problem
-from trims_core.benchmarks.registry import get_benchmark
+from trims_core.benchmarks.graders import Grader, get_grader
+from trims_core.benchmarks.registry import BENCHMARKS, get_benchmark
+from trims_core.errors import ConfigError
 from trims_core.fingerprint import Digests
 from trims_core.sweep_sections import TaskConfig
+
+
+def problems_with(task: TaskConfig) -> list[str]:
+    """What a task says that its benchmark has no use for, or leaves out that it needs; unknown benchmarks are
+    told of where problems are loaded."""
+    benchmark, found = BENCHMARKS.get(task.benchmark_name), []
+    for name in task.graders or ():
+        try:
+            get_grader(name)
+        except ConfigError as error:
+            found.append(str(error))
+    if task.graders is not None and len(set(task.graders)) < len(task.graders):
+        found.append(f"graders: {', '.join(task.graders)}; expected each one once")
+    if benchmark is None:
+        return found
+    if not graders_named(task):
+        found.append(f"benchmark {benchmark.name} has no grader of its own; name one with graders")
+    columns = [name for name in ("question", "answer") if getattr(task, name) is not None]
+    if columns and not benchmark.names_columns:
+        found.append(
+            f"{' and '.join(columns)}: read with benchmark: qa alone; {benchmark.name} has columns of its own"
+        )
+    return found
 
 
 def task_digests(tasks: Mapping[str, TaskConfig], digests: Digests) -> dict[str, str]:
@@ -24,6 +49,18 @@ def task_digests(tasks: Mapping[str, TaskConfig], digests: Digests) -> dict[str,
             source.path, source.hub, source.hub_config, source.split, source.revision
         )
     return found
+
+
+def graders_of(task: TaskConfig) -> tuple[Grader, ...]:
+    """Who judges a task's answers, the main one first. Raises: ConfigError: an unknown one."""
+    return tuple(get_grader(name) for name in graders_named(task))
+
+
+def graders_named(task: TaskConfig) -> tuple[str, ...]:
+    """The task's own, its profile's, or its benchmark's. Raises: ConfigError: an unknown benchmark."""
+    profile = task.protocol
+    of_profile = () if profile is None else profile.graders
+    return tuple(dict.fromkeys(task.graders or of_profile or get_benchmark(task.benchmark_name).graders))
 
 
 def load_tasks(tasks: Mapping[str, TaskConfig]) -> dict[str, list[Problem]]:

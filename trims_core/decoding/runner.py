@@ -91,7 +91,8 @@ class Runner:
         self._is_warm = False
 
     @cached_property
-    def _renderer(self) -> Renderer:
+    def renderer(self) -> Renderer:
+        """What makes its prompts."""
         return Renderer(self.student.tokenizer, self._template, "student")
 
     def render(self, prompts: Sequence[Prompt], gen_length: int, about: str) -> list[list[int]]:
@@ -105,14 +106,22 @@ class Runner:
             CorpusError: the chat template refuses a conversation.
         """
         names = [prompt.id for prompt in prompts]
-        found = self._renderer.prompts(
-            [(*self._system, *prompt.messages) if prompt.chat else prompt.messages for prompt in prompts],
-            names,
-            [prompt.answer_prefix for prompt in prompts],
-            [prompt.chat for prompt in prompts],
+        asked = [place for place, prompt in enumerate(prompts) if prompt.chat and not prompt.answer_prefix]
+        conversations = [(*self._system, *prompts[place].messages) for place in asked]
+        texts = self.renderer.prompt_texts(conversations, [names[place] for place in asked])
+        of_place = dict(zip(asked, texts, strict=True))
+        found = self.renderer.text_ids(
+            [of_place.get(place) or self._begun(prompt) for place, prompt in enumerate(prompts)]
         )
         self.check_lengths(names, found, gen_length, f"{about}: the prompt of problem")
         return found
+
+    def _begun(self, prompt: Prompt) -> str:
+        """A prompt that is plain text, or whose answer has begun."""
+        if not prompt.chat:
+            return prompt.messages[0]["content"] + prompt.answer_prefix
+        answer = {"role": "assistant", "content": prompt.answer_prefix}
+        return self.renderer.begun_text((*self._system, *prompt.messages, answer))
 
     def check_lengths(
         self, names: Sequence[str], prompts: Sequence[Sized], gen_length: int, about: str

@@ -5,25 +5,24 @@ Shapes: none; everything here is about one or several conversations, the tensors
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trims_core.chat_template import Message
 from trims_core.config import TemplateConfig
-from trims_core.decoding import CACHES, Decoded, DecodeSettings, Sampling, decode
+from trims_core.decoding import Decoded, DecodeSettings, decode
 from trims_core.decoding.engine import Watch, texts_of
 from trims_core.errors import ConfigError, InputError
-from trims_core.generation.named_rules import BLOCK_LENGTH, RuleKind, make_rule
+from trims_core.generation.canvas_settings import settings_for
+from trims_core.generation.named_rules import BLOCK_LENGTH
 from trims_core.generation.options import GEN_LENGTH, GenerateOptions
 from trims_core.hub import checkpoint_folder
 from trims_core.paths import path_given
 from trims_core.plain_values import half_characters
 from trims_core.rendering import Renderer
 from trims_core.students import Student, load_student, merge_adapter
-from trims_core.students.tokenizer import token_id
 from trims_core.text_files import object_of
 
 
@@ -147,54 +146,20 @@ class Assistant:
             CorpusError: the chat template refuses a conversation.
             InputError: a text that is not Unicode.
         """
-        kind = options.rule_kind()
+        options.rule_kind()
         _check_text(conversations, options)
         prompts = self.renderer.prompts(conversations)
         rooms = [self._room(options, len(prompt), place) for place, prompt in enumerate(prompts)]
         answers: dict[int, Answer] = {}
         for room in dict.fromkeys(rooms):
             places = [place for place, one in enumerate(rooms) if one == room]
-            settings = self._settings(options, kind, room)
+            settings = settings_for(options, self.student, room)
             own = [prompts[place] for place in places]
             found = decode(self.student, own, settings, watch=_of(places, watch), names=places)
             texts = texts_of(found, self.student, settings.stop_strings)
             for place, text, decoded, prompt in zip(places, texts, found, own, strict=True):
                 answers[place] = Answer(text, decoded, settings, len(prompt))
         return [answers[place] for place in range(len(prompts))]
-
-    def _settings(self, options: GenerateOptions, kind: RuleKind, gen_length: int) -> DecodeSettings:
-        """The options for a canvas of this length, every default filled in."""
-        cache, own_blocks = options.cache, self.student.family.block_causal_length
-        if cache == "auto":
-            cache = (
-                "none" if options.guidance else "exact" if own_blocks else "dual" if kind.caches else "none"
-            )
-        block_length = options.block_length or min(own_blocks or BLOCK_LENGTH, gen_length)
-        if options.block_length is None and not kind.has_blocks and cache == "none" and not own_blocks:
-            block_length = gen_length
-        given = {name: getattr(options, name) for name in kind.reads}
-        settings = DecodeSettings(
-            rule=make_rule(options.rule, given, gen_length),
-            gen_length=gen_length,
-            block_length=block_length,
-            stop_at_end=options.stop_at_end,
-            batch_size=options.batch_size,
-            cache=CACHES[cache],
-            sampling=Sampling(
-                temperature=options.temperature,
-                seed=options.seed,
-                tempered_confidence=kind.tempered,
-                top_p=options.top_p,
-                top_k=options.top_k,
-                guidance=options.guidance,
-                suppress_ids=self._ids("suppress", options.suppress),
-                begin_suppress_ids=self._ids("begin_suppress", options.begin_suppress),
-            ),
-            stop_strings=tuple(options.stop),
-        )
-        settings.check()
-        settings.check_attention(self.student.family)
-        return settings
 
     def _room(self, options: GenerateOptions, n_prompt: int, place: int) -> int:
         """The canvas: as asked for, or as suggested and cut to whole blocks that fit behind the prompt."""
@@ -216,21 +181,6 @@ class Assistant:
             f" of {context}; expected room for {needed} ({name}). Shorten the prompt or the conversation, or"
             f" lower {name}"
         )
-
-    def _ids(self, option: str, names: Iterable[str]) -> frozenset[int]:
-        """Token ids of `eos`, `eot`, ids (all digits), or texts of tokens."""
-        family = self.student.family
-        tokenizer = self.student.tokenizer
-        found: set[int] = set()
-        for name in names:
-            number = token_id(int(name) if re.fullmatch("[0-9]{1,18}", name) else name, family, tokenizer)
-            if number is None:
-                raise ConfigError(
-                    f"{option} {name!r}: the student has no such token; expected eos, eot, a token's text"
-                    f" such as {self.student.tokenizer.eos_token!r}, or an id below {family.vocab_size}"
-                )
-            found.add(number)
-        return frozenset(found)
 
 
 def _check_text(conversations: Sequence[Sequence[Message]], options: GenerateOptions) -> None:

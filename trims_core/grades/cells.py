@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trims_core.benchmarks.graders import UNGRADED, VERDICTS
 from trims_core.curves import wilson_interval
 from trims_core.errors import SweepError
-from trims_core.grades.grading import UNGRADED, VERDICTS
 from trims_core.points import point_text
 
 
-def summarise(swept: Mapping[str, Any], grader: str, chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise(swept: Mapping[str, Any], graded: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """The cell's line in cells.json; accuracies are fractions of all samples, ungraded ones counted as not
-    right.
+    right. `graders` holds what each grader says, and the line itself what the first one does.
 
     Args:
         swept: the cell's line in the sweep's cells.json.
-        grader: name and version.
-        chunks: verdict → samples, per unit.
+        graded: name and version of each grader, the main one first → verdict → samples, per unit.
 
     Raises:
         SweepError: there are not as many grades as samples.
     """
+    graders = {grader: _accuracy(swept, chunks) for grader, chunks in graded.items()}
+    main = next(iter(graders))
+    return {**swept, "grader": main, **graders[main], "graders": graders}
+
+
+def _accuracy(swept: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     verdicts = {verdict: sum(chunk[verdict] for chunk in chunks) for verdict in VERDICTS}
     n = sum(verdicts.values())
     if n != swept["n"]:
@@ -32,8 +37,6 @@ def summarise(swept: Mapping[str, Any], grader: str, chunks: Sequence[Mapping[st
         )
     low, high = wilson_interval(verdicts["right"], n)
     return {
-        **swept,
-        "grader": grader,
         "n_correct": verdicts["right"],
         "accuracy": verdicts["right"] / n,
         "wilson_low": low,
@@ -54,18 +57,25 @@ def text(row: Mapping[str, Any]) -> str:
     return f"{where}: {100 * row['accuracy']:.1f} % at {row['tpf']:.2f} tokens per forward"
 
 
+def others(row: Mapping[str, Any]) -> str:
+    """What the other graders say: `gsm8k_flexible 1: 78.5 %`."""
+    found = [f"{name}: {100 * one['accuracy']:.1f} %" for name, one in list(row["graders"].items())[1:]]
+    return ", ".join(found) or "–"
+
+
 def table(summaries: Sequence[Mapping[str, Any]]) -> str:
     """The cells as a Markdown table, for the artifact's card."""
     lines = [
-        "| task | cache | point | accuracy (95 %) | tokens per forward | tokens/s | unfinished | ungraded"
-        " | n |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| task | cache | point | accuracy (95 %) | other graders | tokens per forward | tokens/s"
+        " | unfinished | ungraded | n |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in summaries:
         point = point_text(row["rule"], row["threshold"])
         interval = f"{100 * row['wilson_low']:.1f}–{100 * row['wilson_high']:.1f}"
         lines.append(
             f"| {row['task']} | {row['cache']} | {point} | {100 * row['accuracy']:.1f} % ({interval})"
+            f" | {others(row)}"
             f" | {row['tpf']:.2f} | {row['tokens_per_second']:.0f} | {row['n_unfinished']}"
             f" | {n_ungraded(row)} | {row['n']} |"
         )

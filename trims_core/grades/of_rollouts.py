@@ -1,4 +1,4 @@
-"""Verdicts and rewards of rollouts: by a grader (a benchmark's, the user's), or by weighted rewards.
+"""Verdicts and rewards of rollouts: by a grader (a named one, the user's), or by weighted rewards.
 
 A grade belongs to an answer by prompt, number and digest of the answer's tokens. Right answers are those of
 the corpus' own completions; a completion in which the grader finds none gives the verdict `error`.
@@ -15,13 +15,19 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from trims_core._faults import fault_point
-from trims_core.benchmarks import Benchmark, OwnGrader, find_grader, grader_version
+from trims_core.benchmarks import Grader, OwnGrader, find_grader, grader_version
+from trims_core.benchmarks.graders import UNGRADED, VERDICTS
 from trims_core.benchmarks.rewards import reward_version
 from trims_core.decoding_sections import RolloutsConfig
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests
 from trims_core.grades import rewarding
-from trims_core.grades.grading import UNGRADED, VERDICTS, Grade, judge_completion, judge_own, tell_failures
+from trims_core.grades.grading import (
+    RolloutGrade,
+    judge_completion,
+    judge_own,
+    tell_failures,
+)
 from trims_core.grades.rewarding import (
     RewardGradesSettings,
     Rewarding,
@@ -49,7 +55,7 @@ class RolloutGradesSettings(Section):
 
     grader: str
     right_from: float
-    """At its default with a benchmark's grader, whose answers are right or wrong."""
+    """At its default with a named grader, whose answers are right or wrong."""
 
 
 Settings: TypeAlias = RolloutGradesSettings | RewardGradesSettings
@@ -91,14 +97,14 @@ def units(work: Work) -> list[Unit]:
 class _Grading:
     """A grader."""
 
-    grader: Benchmark | OwnGrader
+    grader: Grader | OwnGrader
     text: str
     right_from: float
 
     def grade(
         self, _where: str, _rollout: str, messages: list[dict[str, str]], text: str, answer: str
-    ) -> Grade:
-        if isinstance(self.grader, Benchmark):
+    ) -> RolloutGrade:
+        if isinstance(self.grader, Grader):
             return judge_completion(self.grader, text, answer)
         return judge_own(self.grader, messages, text, answer, self.right_from)
 
@@ -154,7 +160,7 @@ def _judge(chosen: Settings) -> _Grading | Rewarding:
     return _Grading(find_grader(chosen.grader, _SETTING), chosen.grader, chosen.right_from)
 
 
-def _notes(judge: _Grading | Rewarding, grades: Sequence[Grade]) -> dict[str, Any]:
+def _notes(judge: _Grading | Rewarding, grades: Sequence[RolloutGrade]) -> dict[str, Any]:
     """What a unit notes, to be summed over all."""
     verdicts = Counter(grade.verdict for grade in grades)
     notes: dict[str, Any] = {verdict: verdicts[verdict] for verdict in VERDICTS}

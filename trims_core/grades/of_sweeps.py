@@ -1,7 +1,7 @@
 """The grades of one model: the verdict on every sample of its sweep.
 
-A unit holds the grades of one unit of the sweep. Nothing is decoded here: another gold answer or a corrected
-grader gives new grades for the same samples.
+A unit holds what one grader says of one unit of the sweep. Nothing is decoded here: another gold answer or a
+corrected grader gives new grades for the same samples, one more grader only its own.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from trims_core._faults import fault_point
-from trims_core.benchmarks import Benchmark, get_benchmark, load_tasks, task_digests
+from trims_core.benchmarks import Grader, graders_of, load_tasks, task_digests
+from trims_core.benchmarks.graders import VERDICTS
 from trims_core.config import TrimsConfig
 from trims_core.errors import SweepError
 from trims_core.fingerprint import Digests, sha256_json
 from trims_core.grades.cells import n_ungraded, summarise, table, text
-from trims_core.grades.grading import VERDICTS, judge, tell_failures
+from trims_core.grades.grading import tell_failures
 from trims_core.schema import GRADES, SAMPLES, read_table, write_table
 from trims_core.sections import Name, Section
 from trims_core.stage import Make, Outcome, Unit, Work
@@ -38,14 +39,16 @@ class GradesSettings(Section):
     """All that grading reads."""
 
     tasks: dict[Name, TaskConfig]
+    layout: int = 2
+    """Raised when the artifact's units or cells.json are arranged otherwise."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One unit of the sweep."""
+    """One unit of the sweep, for one grader."""
 
     samples: Path
-    benchmark: Benchmark
+    grader: Grader
     golds: Mapping[str, str]
     """Problem id → right answer, of the whole task."""
 
@@ -56,13 +59,14 @@ def settings(config: TrimsConfig) -> GradesSettings:
 
 
 def inputs(chosen: GradesSettings, digests: Digests) -> dict[str, str]:
-    """Each task's rows, and its grader's name and version."""
-    graders = {f"grader.{name}": _grader(task) for name, task in chosen.tasks.items()}
+    """Each task's rows, and names and versions of its graders, the main one first."""
+    graders = {f"grader.{name}": ", ".join(_keys(task)) for name, task in chosen.tasks.items()}
     return {**task_digests(chosen.tasks, digests), **graders}
 
 
 def units(work: Work) -> list[Unit]:
-    """One per unit of the sweep, under its name: its samples, the right answers to them, and the grader.
+    """One per unit of the sweep and grader, `demo-t0.9/0000/last_answer_sentence`: samples, and the right
+    answers to them. What the sweep decoded for its check is not graded.
 
     Raises:
         SweepError: a sample of a problem that its task does not have.
@@ -75,17 +79,15 @@ def units(work: Work) -> list[Unit]:
     task_of = {name: row["task"] for row in _cells(work) for name in row["units"]}
     found = []
     for unit in sweep.units:
+        if unit.name not in task_of:
+            continue
         task = task_of[unit.name]
         samples = sweep.file(f"{unit.name}/{SAMPLES_FILE}")
         right = _golds_of(samples, golds[task], task)
-        found.append(
-            Unit(
-                unit.name,
-                {"grader": _grader(chosen.tasks[task])},
-                {"samples": unit.content_digest, "golds": sha256_json(right)},
-                Chunk(samples, get_benchmark(chosen.tasks[task].benchmark_name), golds[task]),
-            )
-        )
+        made_from = {"samples": unit.content_digest, "golds": sha256_json(right)}
+        for grader in graders_of(chosen.tasks[task]):
+            source = Chunk(samples, grader, golds[task])
+            found.append(Unit(f"{unit.name}/{grader.name}", {"grader": grader.key}, made_from, source))
     return found
 
 
@@ -100,12 +102,10 @@ def maker(work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> It
         samples = read_table(chunk.samples, SAMPLES).select(["sample_id", "text"]).to_pydict()
         ids = samples["sample_id"]
         golds = [chunk.golds[name] for name in ids]
-        grades = [
-            judge(chunk.benchmark, answer, gold) for answer, gold in zip(samples["text"], golds, strict=True)
-        ]
+        grades = chunk.grader.grades(samples["text"], golds)
         columns = {
             "sample_id": ids,
-            "grader": [chunk.benchmark.grader] * len(ids),
+            "grader": [chunk.grader.name] * len(ids),
             "verdict": [grade.verdict for grade in grades],
             "extracted": [grade.extracted for grade in grades],
             "gold": golds,
@@ -125,10 +125,14 @@ def maker(work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> It
 def finish(work: Work, done: Mapping[str, UnitRecord]) -> Outcome:
     """cells.json: the sweep's lines with accuracies and verdicts."""
     chosen: GradesSettings = work.settings
-    summaries = [
-        summarise(row, _grader(chosen.tasks[row["task"]]), [done[name].notes for name in row["units"]])
-        for row in _cells(work)
-    ]
+    graders = {task: graders_of(one) for task, one in chosen.tasks.items()}
+    summaries = []
+    for row in _cells(work):
+        graded = {
+            grader.key: [done[f"{name}/{grader.name}"].notes for name in row["units"]]
+            for grader in graders[row["task"]]
+        }
+        summaries.append(summarise(row, graded))
     for row in summaries:
         logger.info("%s: %s", work.node_id, text(row))
     fault_point("grades.before_summary")
@@ -139,16 +143,15 @@ def finish(work: Work, done: Mapping[str, UnitRecord]) -> Outcome:
         "n_correct": sum(row["n_correct"] for row in summaries),
         "n_ungraded": sum(n_ungraded(row) for row in summaries),
     }
-    info = {"graders": {name: _grader(task) for name, task in chosen.tasks.items()}}
+    info = {"graders": {name: _keys(task) for name, task in chosen.tasks.items()}}
     seed = work.parents["sweep"].manifest.seed
     files = {"cells.json": None}
     return Outcome(counts, info, _card(info["graders"], counts, summaries), seed, files, aside=tuple(files))
 
 
-def _grader(task: TaskConfig) -> str:
-    """`gsm8k_number 1`: name and version."""
-    benchmark = get_benchmark(task.benchmark_name)
-    return f"{benchmark.grader} {benchmark.grader_version}"
+def _keys(task: TaskConfig) -> list[str]:
+    """`gsm8k_number 1`, …: names and versions of a task's graders."""
+    return [grader.key for grader in graders_of(task)]
 
 
 def _cells(work: Work) -> list[dict[str, Any]]:
@@ -171,10 +174,13 @@ def _golds_of(samples: Path, golds: Mapping[str, str], task: str) -> list[str]:
 
 
 def _card(
-    graders: Mapping[str, str], counts: Mapping[str, int], summaries: Sequence[Mapping[str, Any]]
+    graders: Mapping[str, Sequence[str]], counts: Mapping[str, int], summaries: Sequence[Mapping[str, Any]]
 ) -> str:
-    named = ", ".join(f"{task} by `{grader}`" for task, grader in graders.items())
+    named = "; ".join(f"{task} by `{'`, `'.join(keys)}`" for task, keys in graders.items())
     failed = counts["n_ungraded"]
-    about = f"Graded: {named}. An answer is right or not right; of all {counts['n_samples']} samples {failed}"
+    about = (
+        f"Graded: {named}. The first one is meant where none is named. An answer is right or not right; of"
+        f" all {counts['n_samples']} samples {failed}"
+    )
     about += " could not be graded (the grader raised or timed out) and count as not right."
     return f"{about}\n\n{table(summaries)}\n"

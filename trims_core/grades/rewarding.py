@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from trims_core.benchmarks.rewards import REWARDS, Reward, find_reward, right_by
 from trims_core.errors import RewardError, TrimsError
-from trims_core.grades.grading import Grade
+from trims_core.grades.grading import RolloutGrade
 from trims_core.schema import ROLLOUT_REWARDS, write_table
 from trims_core.sections import Section
 
@@ -67,7 +67,7 @@ class Rewarding:
 
     def grade(
         self, where: str, rollout: str, messages: Sequence[Mapping[str, str]], text: str, answer: str
-    ) -> Grade:
+    ) -> RolloutGrade:
         """What a text earns and whether it is right.
 
         Args:
@@ -88,10 +88,15 @@ class Rewarding:
         decisive = next(place for place, one in enumerate(self.rewards) if one.name == self.right_by)
         value, enough = parts[decisive], self.rewards[decisive].right_from
         right = value is not None and enough is not None and value >= enough
-        return Grade("right" if right else "wrong", None, reward=total, parts=parts)
+        return RolloutGrade("right" if right else "wrong", None, reward=total, parts=parts)
 
     def write(
-        self, folder: Path, ids: Sequence[str], rollouts: Sequence[int], grades: Sequence[Grade], about: Any
+        self,
+        folder: Path,
+        ids: Sequence[str],
+        rollouts: Sequence[int],
+        grades: Sequence[RolloutGrade],
+        about: Any,
     ) -> int:
         """The table of the parts, and the number of its rows."""
         n = len(self.rewards)
@@ -104,7 +109,7 @@ class Rewarding:
         }
         return write_table(folder / TABLE_FILE, ROLLOUT_REWARDS, columns, about)
 
-    def notes(self, grades: Sequence[Grade]) -> dict[str, dict[str, float]]:
+    def notes(self, grades: Sequence[RolloutGrade]) -> dict[str, dict[str, float]]:
         """Reward → sum of what it gave, and to how many answers."""
         given = zip(*(grade.parts for grade in grades), strict=True)
         columns = ([part for part in column if part is not None] for column in given)

@@ -1,18 +1,21 @@
-"""Rows from JSON lines, gzipped JSON lines, Parquet or a hub data set, streamed with their places.
+"""Rows from JSON lines, CSV, both also gzipped, Parquet or a hub data set, streamed with their places.
 
 What cannot be read (a broken line, a torn file) is noted as a problem and reading goes on, so that one error
 names them all. Only the columns that are asked for matter: of Parquet no other one is read, of a line of JSON
-no other one can make it unusable, as long as it is JSON. Blank lines and a byte order mark are skipped.
+no other one can make it unusable, as long as it is JSON. Blank lines and a byte order mark are skipped. CSV
+has its columns' names in the first line; all its values are text.
 """
 
 from __future__ import annotations
 
 import codecs
+import csv
 import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -58,7 +61,7 @@ class Row:
     """One row as the input has it."""
 
     place: str
-    """file:line (JSON lines) or file:row (Parquet), counted from 1; full path, for messages."""
+    """file:line (JSON lines, CSV) or file:row (Parquet), counted from 1; full path, for messages."""
     source: str
     """The file's name without its folder, or the data set's: moving the input changes no row, nor does a row
     above."""
@@ -91,8 +94,12 @@ def _file_rows(path: Path, source: str, columns: Columns, problems: Problems) ->
         yield from _parquet_rows(path, source, columns, problems)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         yield from _json_rows(path, source, problems)
+    elif path.name.endswith((".csv", ".csv.gz")):
+        yield from _csv_rows(path, source, columns, problems)
     else:
-        problems.unusable(str(path), "unknown kind of file", "expected .jsonl, .jsonl.gz or .parquet")
+        problems.unusable(
+            str(path), "unknown kind of file", "expected .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet"
+        )
 
 
 def _json_rows(path: Path, source: str, problems: Problems) -> Iterator[Row]:
@@ -113,6 +120,30 @@ def _json_rows(path: Path, source: str, problems: Problems) -> Iterator[Row]:
                     problems.unusable(place, error.what, error.remedy)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         problems.unusable(f"{path}:{number + 1}", f"damaged gzip file ({error})", "fetch the file again")
+    except OSError as error:
+        problems.unusable(located(path), f"cannot be read ({error.strerror or error})", "check the path")
+
+
+def _csv_rows(path: Path, source: str, columns: Columns, problems: Problems) -> Iterator[Row]:
+    line = 0
+    try:
+        with TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:  # type: ignore[arg-type]
+            reader = csv.reader(file, strict=True)
+            names = next(reader, [])
+            if names and (wrong := _wrong_columns(names, columns)):
+                problems.unusable(str(path), *wrong)
+                return
+            line = reader.line_num
+            for values in reader:
+                place, line = f"{path}:{line + 1}", reader.line_num
+                if len(values) == len(names):
+                    yield Row(place, source, dict(zip(names, values, strict=True)))
+                elif values:
+                    problems.unusable(place, f"{len(values)} values", f"expected {len(names)}, as in line 1")
+    except (csv.Error, UnicodeDecodeError) as error:
+        problems.unusable(f"{path}:{line + 1}", f"not valid CSV ({error})", "correct it; UTF-8 is expected")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        problems.unusable(f"{path}:{line + 1}", f"damaged gzip file ({error})", "fetch the file again")
     except OSError as error:
         problems.unusable(located(path), f"cannot be read ({error.strerror or error})", "check the path")
 

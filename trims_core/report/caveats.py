@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from trims_core.points import MEANINGS, point_text
+from trims_core.report.protocols import warnings_of
 
 _WIDE_POINTS: Final = 3.0
 """A half-width of more percentage points than this is worth a sentence."""
@@ -22,7 +23,7 @@ _AUP_DROP_POINTS: Final = 5.0
 
 def caveats_of(results: Mapping[str, Any]) -> list[str]:
     """The sentences, most important first; empty if nothing limits the results."""
-    out = [*_incomplete(results["coverage"]), *_one_seed(results["methods"])]
+    out = [*_incomplete(results["coverage"]), *warnings_of(results), *_one_seed(results["methods"])]
     for task, found in results["tasks"].items():
         out += [
             *levels_left_out(task, found),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +35,9 @@ Files = tuple[Path, Path]
 
 _SHOWN_AT_MOST: Final = 12
 _COUNTED: Final = ("cache", "threshold", "sample_id", "finished", "n_tokens", "n_forwards")
+_ABOUT: Final = ("grader", "graders", "tpf_as", "machines", "check", "latency")
+_OF_ALL: Final = ("graders", "tpf_as")
+"""Of these, what counts all problems of the cell."""
 _UNGRADED: Final = ("timeout", "error")
 
 
@@ -74,6 +77,8 @@ class Cell:
     stop_at_end: bool
     files: tuple[Files, ...] = ()
     """Per unit."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What else the grades' cells.json says: grader, graders, tpf_as, machines, check, latency."""
 
     @property
     def key(self) -> CellKey:
@@ -195,18 +200,25 @@ def read_cells(model: Model, sweep: Artifact, grades: Artifact) -> list[Cell]:
         return [_cell(model, row, [(sweep.file(name),) * 2 for name in row["units"]]) for row in summaries]
     rows = json.loads(grades.file("cells.json").read_text(encoding="utf-8"))
     listed = {name for row in rows for name in row["units"]}
-    for artifact in (sweep, grades):
-        other = listed.symmetric_difference(unit.name for unit in artifact.units)
+    graded = {f"{n}/{one.rpartition(' ')[0]}" for row in rows for n in row["units"] for one in row["graders"]}
+    decoded = {unit.name for unit in sweep.units if not unit.name.endswith("/check")}
+    found = {unit.name for unit in grades.units}
+    for artifact, other in ((sweep, listed ^ decoded), (grades, graded ^ found)):
         if other:
             raise ReportError(
                 f"{artifact.path}: its units are not those that the grades' cells.json lists"
                 f" ({_some(sorted(other))}); expected the same. Redo it with --refresh grades"
             )
-    return [_cell(model, row, [_files(name, sweep, grades) for name in row["units"]]) for row in rows]
+    return [
+        _cell(model, row, [_files(name, row["grader"], sweep, grades) for name in row["units"]])
+        for row in rows
+    ]
 
 
-def _files(unit: str, sweep: Artifact, grades: Artifact) -> Files:
-    return sweep.file(f"{unit}/samples.parquet"), grades.file(f"{unit}/grades.parquet")
+def _files(unit: str, grader: str, sweep: Artifact, grades: Artifact) -> Files:
+    """Args: grader: name and version."""
+    name = grader.rpartition(" ")[0]
+    return sweep.file(f"{unit}/samples.parquet"), grades.file(f"{unit}/{name}/grades.parquet")
 
 
 def _cell(model: Model, summary: Mapping[str, Any], files: Sequence[Files]) -> Cell:
@@ -246,6 +258,7 @@ def _cell(model: Model, summary: Mapping[str, Any], files: Sequence[Files]) -> C
         workers=tuple(summary["workers"]),
         stop_at_end=bool(summary["stop_at_end"]),
         files=tuple(files),
+        about={name: summary[name] for name in _ABOUT if name in summary},
     )
     points = set(zip(columns["cache"], columns["threshold"], strict=True))
     if points != {(cell.cache, cell.threshold)}:
@@ -336,6 +349,7 @@ def _restrict(cell: Cell, shared: set[str]) -> Cell:
         tokens_N=cell.tokens_N[kept],
         forwards_N=cell.forwards_N[kept],
         finished_N=cell.finished_N[kept],
+        about={name: value for name, value in cell.about.items() if name not in _OF_ALL},
     )
 
 

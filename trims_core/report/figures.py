@@ -117,6 +117,7 @@ def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, tas
         mean = found["numbers"][name]["mean_over_range"]
         label = name if mean is None else f"{name}  ({100 * mean['value']:.1f} %)"
         _draw_points(axes, theme, styles[name], label, points, "tpf")
+    _draw_published(axes, theme, found["protocol"]["published"])
     _label_thresholds(axes, theme, next(iter(found["curves"].values())), MEANINGS[found["rule"]].word)
     ring: dict[str, Any] = {
         "marker": "o",
@@ -137,6 +138,29 @@ def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, tas
     axes.set_ylim(max(-3.0, low - 4), min(103.0, high + 2))
     shared = range_text(found)
     _legend(figure, axes, shape, title=f"mean over {shared} per forward in brackets" if shared else None)
+
+
+def _draw_published(axes: Any, theme: Theme, points: Sequence[Results]) -> None:
+    """What others published under the same profile: hollow, each with its method's name."""
+    placed = [point for point in points if point["tokens_per_forward"] is not None]
+    if not placed:
+        return
+    axes.plot(
+        [point["tokens_per_forward"] for point in placed],
+        [point["accuracy"] for point in placed],
+        linestyle="none",
+        marker="D",
+        markersize=7,
+        markerfacecolor="none",
+        markeredgecolor=theme.faint,
+        markeredgewidth=1.3,
+        label="published, same profile",
+    )
+    for point in placed:
+        at = (point["tokens_per_forward"], point["accuracy"])
+        axes.annotate(
+            point["method"], at, textcoords="offset points", xytext=(6, -10), fontsize=8.5, color=theme.faint
+        )
 
 
 def draw_caches(figure: Figure, theme: Theme, shape: Shape, found: Results, task: str) -> None:

@@ -17,12 +17,13 @@ from jinja2 import Environment, StrictUndefined
 
 from trims_core.points import point_text
 from trims_core.report.appearance import VARIANTS, bucket_colours
+from trims_core.report.cell_tables import cells_table, further_tables
 from trims_core.report.contrast_tables import MEANINGS_OF_INTERVALS, range_text, sentences
 from trims_core.report.costs import costs_table
+from trims_core.report.protocols import protocol_text, published_table
 from trims_core.report.rounds import rounds_table
 from trims_core.report.tables import (
     caches_table,
-    cells_table,
     contrasts,
     decoding_text,
     points_table,
@@ -108,7 +109,7 @@ def _task(results: Mapping[str, Any], task: str, figures: Path) -> dict[str, Any
         "name": task,
         "found": found,
         "curve": _picture(figures, f"curve-{task}", curve_alt(task, found)),
-        "decoding": decoding_text(found),
+        "decoding": f"{protocol_text(found)} {decoding_text(found)}",
         "range": range_text(found),
         "contrasts": contrasts(task, found),
         "points": points_table(task, found),
@@ -117,7 +118,8 @@ def _task(results: Mapping[str, Any], task: str, figures: Path) -> dict[str, Any
         if found["caches"]
         else None,
         "answers_at": point_text(found["rule"], found["answers"]["threshold"]),
-        "cells": cells_table(task, found),
+        "published": published_table(task, found),
+        "cells": [cells_table(task, found), *further_tables(task, found)],
     }
 
 

@@ -30,13 +30,14 @@ from trims_core.report.histogram import histogram_of
 from trims_core.report.intervals import rounded
 from trims_core.report.levels import choose_levels, ranges_of
 from trims_core.report.losses import losses_of
+from trims_core.report.protocols import check_machines, protocol_of
 from trims_core.report.resampling import resample_counts, resample_methods
 from trims_core.report.rounds import rounds_of, trained_once
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 6
+RESULTS_VERSION: Final = 7
 
 
 def collect(
@@ -59,6 +60,7 @@ def collect(
     """
     progress("reading the cells")
     cells, coverage = load_cells(config, parents, partial=partial)
+    mixed = check_machines(cells, mixed=config.report.mixed)
     methods = methods_of(config)
     tasks = {}
     for task in config.sweep.tasks:
@@ -78,6 +80,7 @@ def collect(
         "name": config.name,
         "title": config.report.title or f"TRIMS: {config.name}",
         "coverage": _coverage(coverage),
+        "mixed": mixed,
         "methods": methods,
         "tasks": tasks,
         "buckets": None if buckets is None else histogram_of(buckets),
@@ -102,7 +105,7 @@ def to_json(results: Mapping[str, Any]) -> bytes:
 def _task_results(
     config: TrimsConfig, task: str, cells: Sequence[Cell], methods: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    with_further_caches = cells
+    with_further_caches, decoding = cells, config.sweep.decoding(task)
     cells = [cell for cell in cells if cell.cache == config.sweep.cache]
     if not cells:
         raise ReportError(
@@ -110,12 +113,14 @@ def _task_results(
             " sweep with --refresh sweep"
         )
     return {
-        "benchmark": config.sweep.tasks[task].benchmark,
+        "benchmark": config.sweep.tasks[task].benchmark_name,
+        "protocol": protocol_of(config, task),
+        "grader": cells[0].about.get("grader"),
         "rule": config.sweep.rule,
         "cache": config.sweep.cache,
         "stop_at_end": cells[0].stop_at_end,
-        "gen_length": config.sweep.gen_length,
-        "block_length": config.sweep.block_length,
+        "gen_length": decoding.gen_length,
+        "block_length": decoding.block_length,
         **comparison_of(task, cells, pairs_to_compare(methods, config.report.compare), config.report),
         "cells": [_cell_row(cell) for cell in cells],
         "caches": _caches(with_further_caches),
@@ -179,6 +184,9 @@ def _cell_row(cell: Cell) -> dict[str, Any]:
         "workers": max(cell.workers),
         "batch_sizes": list(cell.batch_sizes),
         "n_ungraded": cell.n_ungraded,
+        "graders": cell.about.get("graders", {}),
+        **{name: cell.about.get(name) for name in ("tpf_as", "check", "latency")},
+        "machines": list(cell.about.get("machines", ())),
     }
 
 

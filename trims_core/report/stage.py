@@ -16,7 +16,7 @@ from trims_core.fingerprint import Digests
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import UnitRecord
 
-REPORT_VERSION: Final = 6
+REPORT_VERSION: Final = 7
 
 _STEPS: Final = 4
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
+from trims_core.report.cell_tables import between, cells_table, further_tables
 from trims_core.report.contrast_tables import (
     MEANINGS_OF_INTERVALS,
     differences_table,
@@ -18,6 +19,7 @@ from trims_core.report.contrast_tables import (
     sentences,
 )
 from trims_core.report.costs import costs_table
+from trims_core.report.protocols import protocol_text, published_table
 from trims_core.report.rounds import rounds_table
 from trims_core.report.text_table import DASH, TextTable
 
@@ -31,17 +33,6 @@ _POINT_UNITS: Final = (
     "accuracy with [95 %] of one run over problems (Wilson), TPF = tokens per forward, tokens/s: decoding"
     " time only"
 )
-
-
-def threshold_text(threshold: float | None) -> str:
-    """`0.9`, or `one` for one token per forward."""
-    return "one" if threshold is None else f"{threshold:g}"
-
-
-def between(row: Mapping[str, Any]) -> str:
-    """`73.5 [67.0, 79.2]` of an accuracy with low and high, in percent."""
-    accuracy, low, high = (100 * row[name] for name in ("accuracy", "low", "high"))
-    return f"{accuracy:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def decoding_text(found: Mapping[str, Any]) -> str:
@@ -103,31 +94,6 @@ def _load(found: Mapping[str, Any]) -> str:
     return f"batch × threads {', '.join(loads)}"
 
 
-def cells_table(task: str, found: Mapping[str, Any]) -> TextTable:
-    """Every cell of a task."""
-    rows = tuple(
-        (
-            cell["model"],
-            threshold_text(cell["threshold"]),
-            str(cell["n"]),
-            between(cell),
-            f"{cell['tpf']:.2f}",
-            f"{cell['tokens_per_second']:.0f}",
-            f"{cell['batch_size']} × {cell['workers']}",
-            str(cell["n_unfinished"]),
-        )
-        for cell in found["cells"]
-    )
-    stopped = "decoding stops at the end token" if found["stop_at_end"] else "the whole canvas is decoded"
-    return TextTable(
-        f"{task}: all cells (TPF = tokens up to and including the first end token / forwards; {stopped};"
-        f" canvas {found['gen_length']}, blocks of {found['block_length']}; rule {found['rule']}, cache"
-        f" {found['cache']}; tokens/s: decoding time only)",
-        ("model", "threshold", "n", "accuracy, %", "TPF", "tokens/s", "batch × threads", "unfinished"),
-        rows,
-    )
-
-
 def stages_table(results: Mapping[str, Any]) -> TextTable:
     """Seconds and counts of every artifact the report is made from."""
     rows = []
@@ -168,8 +134,10 @@ def table_markdown(results: Mapping[str, Any]) -> str:
     for task, found in results["tasks"].items():
         tables = [*contrasts(task, found), points_table(task, found)]
         tables += [caches_table(task, found)] if found["caches"] else []
-        tables.append(cells_table(task, found))
-        says = [decoding_text(found), *MEANINGS_OF_INTERVALS]
+        tables += [cells_table(task, found), *further_tables(task, found)]
+        published = published_table(task, found)
+        tables += [] if published is None else [published]
+        says = [protocol_text(found), decoding_text(found), *MEANINGS_OF_INTERVALS]
         parts.append(f"## {task}\n\n{' '.join(says)}\n\n" + "\n".join(table.markdown() for table in tables))
     parts.append("## Training\n\n" + costs_table(results).markdown())
     rounds = rounds_table(results)

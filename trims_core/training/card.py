@@ -42,6 +42,7 @@ def model_card(
         "optimizer steps × sequences": f"{result['steps']} × {train.batch_size}",
         "learning rate, schedule, warm-up": f"{train.lr:g}, {train.scheduler}, {train.warmup_ratio:g}",
         "weight decay, gradient clip": f"{train.weight_decay:g}, {train.max_grad_norm:g}",
+        "AdamW's betas": f"0.9, {train.adam_beta2:g}",
         **_what_is_trained(train, settings.student.dtype, digests),
         "max length": train.max_length,
         "supervised ends": _ends(settings.ends),

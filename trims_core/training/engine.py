@@ -273,7 +273,8 @@ def _adamw(spec: TrainSpec, denoiser: nn.Module) -> torch.optim.AdamW:
             "weight_decay": 0.0,
         },
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=spec.train.lr)
+    trained = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(trained, lr=spec.train.lr, betas=(0.9, spec.train.adam_beta2))
 
 
 def _set_lr(optimizer: Any, lr: float) -> None:

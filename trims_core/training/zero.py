@@ -33,7 +33,7 @@ an "optimizer" block torch's AdamW is used and no optimizer has to be compiled."
 _EXPECTED: Final = "train.deepspeed to name a DeepSpeed JSON such as configs/deepspeed/zero2.json, or none"
 _AUTO: Final = tuple(name for name in ZERO2 if name != "zero_optimization")
 _SET_BY: Final[dict[str, str]] = {
-    "optimizer": "train.lr and train.weight_decay",
+    "optimizer": "train.lr, train.weight_decay and train.adam_beta2",
     "scheduler": "train.scheduler, train.lr and train.warmup_ratio",
     "gradient_clipping": "train.max_grad_norm",
     "gradient_accumulation_steps": "train.batch_size, train.micro_batch_size and train.launch",

@@ -2,9 +2,6 @@
 
 tasks      the known tasks' rewards as they should be
 published  the same as the published program gives them, for comparison
-puzzles    where numbers, targets and grids stand
-maths      when two mathematical answers are equal
-texts      answer elements and boxes
 registry   all of them by name
 """
 

@@ -6,33 +6,20 @@ Source: EOSER-ASS-RL (commit 5affb4e) `cj-grpo/reward_func.py` and `math500_util
 
 from __future__ import annotations
 
-import ast
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from trims_core.benchmarks.rewards.maths import equal_as_published
-from trims_core.benchmarks.rewards.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
+from trims_core.benchmarks.as_published import CHARACTERS, boxed_last, python_value
+from trims_core.benchmarks.equal_answers import equal_as_published
+from trims_core.benchmarks.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
+from trims_core.benchmarks.sudoku_grids import right_share
 
 Messages = Sequence[Mapping[str, str]]
 
 _SOFT: Final = re.compile(r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>")
 _STRICT: Final = re.compile(r"^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n$")
 _ELEMENT: Final = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_CHARACTERS: Final = re.compile(r"^[\d+\-*/().\s]+$")
-_OPERATORS: Final[Mapping[type, Callable[..., Any]]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Pow: operator.pow,
-    ast.UAdd: operator.pos,
-    ast.USub: operator.neg,
-}
-_BITS: Final = 1 << 20
-"""Of the largest power that is computed; the published program would try them all."""
 
 
 def gsm8k_correct(_messages: Messages, completion: str, answer: str) -> float:
@@ -78,9 +65,9 @@ def countdown(messages: Messages, completion: str, answer: str) -> float:
         return 0.0
     text = elements[-1].strip()
     try:
-        if sorted(map(int, re.findall(r"\d+", text))) != sorted(numbers) or not _CHARACTERS.match(text):
+        if sorted(map(int, re.findall(r"\d+", text))) != sorted(numbers) or not CHARACTERS.match(text):
             return 0.1
-        return 1.0 if abs(_value(text) - target) < 1e-5 else 0.1
+        return 1.0 if abs(python_value(text) - target) < 1e-5 else 0.1
     except (ValueError, SyntaxError, TypeError, ArithmeticError, MemoryError, RecursionError):
         return 0.1
 
@@ -91,11 +78,7 @@ def sudoku(messages: Messages, completion: str, answer: str) -> float:
     puzzle, solution = sudoku_puzzle(messages, answer), sudoku_solution(answer)
     elements = _ELEMENT.findall(completion)
     digits = "".join(filter(str.isdigit, elements[-1])) if elements else ""
-    empty = [cell for cell in range(16) if puzzle[cell] == "0"]
-    if not digits or not empty:
-        return 0.0
-    filled = digits.ljust(16, "0")
-    return sum(filled[cell] == solution[cell] for cell in empty) / len(empty)
+    return right_share(digits.ljust(16, "0"), puzzle, solution) if digits else 0.0
 
 
 def math_correct(_messages: Messages, completion: str, answer: str) -> float:
@@ -104,10 +87,10 @@ def math_correct(_messages: Messages, completion: str, answer: str) -> float:
     Raises:
         TypeError: the corpus' last box is not closed.
     """
-    gold = _last_box(answer)
+    gold = boxed_last(answer)
     if gold is None:
         raise TypeError(f"the box in the corpus' completion is not closed: {answer[-40:]!r}")
-    stated = _last_box(completion)
+    stated = boxed_last(completion)
     return 2.0 if equal_as_published(completion if stated is None else stated, gold) else 0.0
 
 
@@ -122,41 +105,3 @@ def math_format(_messages: Messages, completion: str, _answer: str) -> float:
 def _between_tags(text: str) -> str:
     """What stands behind the last `<answer>` and before the first `</answer>` there; else the whole text."""
     return text.split("<answer>")[-1].split("</answer>")[0].strip()
-
-
-def _value(text: str) -> Any:
-    """What `eval` would give. Raises: TypeError, ValueError: no number, or one that is too large."""
-    return _computed(ast.parse(text, mode="eval").body)
-
-
-def _computed(node: ast.expr) -> Any:
-    match node:
-        case ast.Constant(int() | float() as value):
-            return value
-        case ast.UnaryOp(op, operand) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_computed(operand))
-        case ast.BinOp(left, op, right) if type(op) in _OPERATORS:
-            base, other = _computed(left), _computed(right)
-            whole = isinstance(base, int) and isinstance(other, int)
-            if isinstance(op, ast.Pow) and whole and base.bit_length() * other > _BITS:
-                raise ValueError("the power is too large")
-            return _OPERATORS[type(op)](base, other)
-    raise TypeError(f"{type(node).__name__} is no arithmetic")
-
-
-def _last_box(text: str) -> str | None:
-    """What the last `\\boxed` holds; the whole text without one, None where it is not closed."""
-    if "\\boxed " in text:
-        return text.split("\\boxed ")[-1].split("$")[0]
-    start = text.rfind("\\boxed")
-    if start < 0:
-        start = text.rfind("\\fbox")
-    if start < 0:
-        return text
-    depth = 0
-    for place in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if text[place] == "}" and depth == 0:
-            found = text[start : place + 1]
-            return found[len("\\boxed{") : -1] if found.startswith("\\boxed{") else found
-    return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from trims_core import user_code
-from trims_core.benchmarks.graders import own_function
+from trims_core.benchmarks.graders.of_corpus import own_function
 from trims_core.benchmarks.rewards import published, tasks
 from trims_core.benchmarks.sudoku_grids import floors_text
 from trims_core.errors import ConfigError, nearest_name

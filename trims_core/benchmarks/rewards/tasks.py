@@ -10,14 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from trims_core.benchmarks.demo import Demo
+from trims_core.benchmarks.equal_answers import equal_as_meant
 from trims_core.benchmarks.expressions import read_expression
-from trims_core.benchmarks.gsm8k import Gsm8k
+from trims_core.benchmarks.graders.numbers import Gsm8kNumber, LastAnswerSentence
 from trims_core.benchmarks.numbers import last_number
-from trims_core.benchmarks.rewards.maths import equal_as_meant
-from trims_core.benchmarks.rewards.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
-from trims_core.benchmarks.rewards.texts import answer_element, last_box, stated_answer
-from trims_core.benchmarks.sudoku_grids import grid_of, puzzle_in, right_share, solves
+from trims_core.benchmarks.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
+from trims_core.benchmarks.sudoku_grids import right_share, solves, stated_grid
+from trims_core.benchmarks.texts import answer_element, last_box, stated_answer
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -28,7 +27,8 @@ _TAIL: Final = 40
 
 def demo(_messages: Messages, completion: str, answer: str) -> float:
     """Whether the number in the last sentence "The answer is N." is the corpus'."""
-    return float(Demo().extract(completion) == _found(Demo().extract(answer), "The answer is N.", answer))
+    extract = LastAnswerSentence().extract
+    return float(extract(completion) == _found(extract(answer), "The answer is N.", answer))
 
 
 def gsm8k(_messages: Messages, completion: str, answer: str) -> float:
@@ -72,13 +72,13 @@ def countdown_format(_messages: Messages, completion: str, _answer: str) -> floa
 
 def sudoku(messages: Messages, completion: str, answer: str) -> float:
     """Whether the stated grid solves the whole puzzle."""
-    grid, puzzle = _grid(completion), sudoku_puzzle(messages, answer)
+    grid, puzzle = stated_grid(completion), sudoku_puzzle(messages, answer)
     return float(grid is not None and solves(grid, puzzle))
 
 
 def sudoku_cells(messages: Messages, completion: str, answer: str) -> float:
     """Share of the empty cells that are right in a complete stated grid."""
-    grid, puzzle = _grid(completion), sudoku_puzzle(messages, answer)
+    grid, puzzle = stated_grid(completion), sudoku_puzzle(messages, answer)
     solution = sudoku_solution(answer)
     if not solves(solution, puzzle):
         raise ValueError(f"the corpus' completion holds {solution}, which does not solve the puzzle {puzzle}")
@@ -87,12 +87,7 @@ def sudoku_cells(messages: Messages, completion: str, answer: str) -> float:
 
 def _number(text: str) -> str | None:
     stated = stated_answer(text)
-    return Gsm8k().extract(text) if stated is None else last_number(stated)
-
-
-def _grid(text: str) -> str | None:
-    """The stated grid; without an answer element or box the last word of 16 digits."""
-    return grid_of(stated_answer(text) or puzzle_in(text) or "")
+    return Gsm8kNumber().extract(text) if stated is None else last_number(stated)
 
 
 def _found(gold: str | None, expected: str, answer: str) -> str:

@@ -6,7 +6,8 @@ import re
 from typing import Final
 
 _ANSWER: Final = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
-_BOX: Final = "\\boxed{"
+_BOX: Final = re.compile(r"\\boxed\{")
+_BRACE: Final = re.compile("[{}]")
 
 
 def answer_element(text: str) -> str | None:
@@ -15,16 +16,24 @@ def answer_element(text: str) -> str | None:
     return found[-1].strip() if found else None
 
 
+def boxes(text: str) -> list[str]:
+    """What each complete `\\boxed{…}` holds, braces inside it included, in their order."""
+    found = (_box_at(text, start.start()) for start in _BOX.finditer(text))
+    return [box for box in found if box is not None]
+
+
 def last_box(text: str) -> str | None:
-    """What the last complete `\\boxed{…}` holds, braces inside it included; None without one."""
-    start = text.rfind(_BOX)
-    while start >= 0:
-        depth = 0
-        for place in range(start + len(_BOX) - 1, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[place], 0)
-            if depth == 0:
-                return text[start + len(_BOX) : place].strip()
-        start = text.rfind(_BOX, 0, start)
+    """What the last complete `\\boxed{…}` holds; None without one."""
+    return next(iter(boxes(text)[-1:]), None)
+
+
+def _box_at(text: str, start: int) -> str | None:
+    """What the box that begins here holds; None where it is not closed."""
+    depth, begin = 0, start + len("\\boxed")
+    for brace in _BRACE.finditer(text, begin):
+        depth += 1 if brace.group() == "{" else -1
+        if depth == 0:
+            return text[begin + 1 : brace.start()].strip()
     return None
 
 

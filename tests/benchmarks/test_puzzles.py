@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trims_core.benchmarks.rewards.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
+from trims_core.benchmarks.puzzles import countdown_puzzle, sudoku_puzzle, sudoku_solution
 from trims_core.benchmarks.sudoku_grids import solves
 
 

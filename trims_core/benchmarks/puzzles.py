@@ -15,8 +15,8 @@ from fractions import Fraction
 from typing import Any, Final
 
 from trims_core.benchmarks.expressions import read_expression
-from trims_core.benchmarks.rewards.texts import stated_answer
 from trims_core.benchmarks.sudoku_grids import grid_of, puzzle_in
+from trims_core.benchmarks.texts import stated_answer
 
 _LIST: Final = re.compile(r"(?<![\d.])\d+(?:\s*,\s*\d+)+(?!\d)")
 _TAIL: Final = 60
