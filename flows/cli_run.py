@@ -38,7 +38,7 @@ UnsafeNoSandbox = Annotated[
     bool,
     typer.Option(
         "--unsafe-no-sandbox",
-        help="Run programs that a student wrote unprotected, with your files and network; marks every number.",
+        help="Run programs that a student wrote unprotected, as you; marks every number.",
     ),
 ]
 

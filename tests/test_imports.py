@@ -17,12 +17,13 @@ LISTING_ALLOWED = (
     "store/",
     "fingerprint.py",
     "hub.py",
+    "profiles.py",
     "students/checkpoint.py",
     "training/",
     "sandbox/box.py",
 )
-"""The store; outside folders and the hub's cache; checkpoints of a running training, no artifacts yet; what a
-system has of Python and its libraries."""
+"""The store; outside folders and the hub's cache; our own profiles; checkpoints of a running training, no
+artifacts yet; what a system has of Python and its libraries."""
 
 
 LOOK = """

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 from fakes.profile_facts import FACTS
 
+from trims_core.benchmarks.graders.registry import GRADERS
 from trims_core.benchmarks.tasks import load_tasks
 from trims_core.errors import ConfigError, CorpusError
 from trims_core.fingerprint import sha256_json
@@ -19,6 +20,19 @@ from trims_core.sweep_sections import SweepConfig, TaskConfig
 
 PINNED: Final = json.loads(Path(__file__).with_name("profile_digests.json").read_text(encoding="utf-8"))
 """Name → sha256 of what its made-up problem is asked. A change of words changes what every number means."""
+DATA: Final = {
+    "gsm8k": "gsm8k/test.jsonl.gz",
+    "math": "math/math500.jsonl.gz",
+    "humaneval": "humaneval/HumanEval.jsonl.gz",
+    "mbpp": "mbpp/mbpp.jsonl.gz",
+    "countdown@d1": "planning/d1_countdown_cd3_test.jsonl",
+    "countdown@dream-cd3": "planning/dream_cd3_test.jsonl.gz",
+    "countdown@dream": "planning/dream_cd4_test.jsonl.gz",
+    "countdown@dream-cd5": "planning/dream_cd5_test.jsonl.gz",
+    "sudoku@d1": "planning/d1_sudoku4x4_test.csv",
+    "sudoku@dream": "planning/dream_sudoku4x4.jsonl.gz",
+}
+"""Benchmark or profile → its rows among the reference data."""
 OWN = """
 benchmark: demo
 source: mine
@@ -71,8 +85,7 @@ def test_a_profile_names_its_source_with_version_and_licence(name: str) -> None:
 
 @pytest.mark.parametrize("name", profile_names())
 def test_a_profile_names_known_graders(name: str) -> None:
-    graders = pytest.importorskip("trims_core.benchmarks.graders.registry").GRADERS
-    assert [grader for grader in get_profile(name).graders if grader not in graders] == []
+    assert [grader for grader in get_profile(name).graders if grader not in GRADERS] == []
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -80,16 +93,26 @@ def test_a_profile_can_be_decoded_as_it_stands(name: str) -> None:
     sweep = SweepConfig.model_validate({"tasks": {"one": {"profile": name}}})
     profile = get_profile(name)
     assert sweep.decoding("one").gen_length == profile.gen_length
-    assert sweep.departures("one") == []
+    assert sweep.departures("one") == {}
+
+
+@pytest.mark.parametrize("name", [name for name in profile_names() if name != "demo@demo"])
+def test_a_profile_asks_the_rows_of_its_real_data_set(shared_data: Path, name: str) -> None:
+    rows = DATA[name] if name in DATA else DATA[get_profile(name).benchmark]
+    found = load_tasks({"t": TaskConfig(profile=name, path=(str(shared_data / "data" / rows),), limit=3)})
+    skipped = get_profile(name).skip
+    assert len(found["t"]) == 3 and len({problem.messages[-1]["content"] for problem in found["t"]}) == 3
+    assert all("{{" not in problem.messages[-1]["content"] for problem in found["t"])
+    assert skipped in (0, len(get_profile(name).prompt.shots))
 
 
 @pytest.mark.parametrize(
     ("name", "path", "place", "n"),
     [
-        ("countdown@dream-cd3", "dream_cd3_test.jsonl.gz", "numbers", 992),
-        ("countdown@dream", "dream_cd4_test.jsonl.gz", "numbers", 992),
-        ("countdown@dream-cd5", "dream_cd5_test.jsonl.gz", "numbers", 992),
-        ("sudoku@dream", "dream_sudoku4x4.jsonl.gz", "puzzle_rows", 100),
+        ("countdown@dream-cd3", "dream_cd3_test.jsonl.gz", "joined_numbers", 992),
+        ("countdown@dream", "dream_cd4_test.jsonl.gz", "joined_numbers", 992),
+        ("countdown@dream-cd5", "dream_cd5_test.jsonl.gz", "joined_numbers", 992),
+        ("sudoku@dream", "dream_sudoku4x4.jsonl.gz", "grid", 100),
     ],
 )
 def test_dreams_examples_are_the_first_rows_of_its_files(

@@ -56,5 +56,5 @@ def test_a_benchmark_recipe_runs_a_few_problems_of_named_protocols_on_the_demo(n
 def test_the_papers_runs_decode_its_four_benchmarks_as_published_with_and_without_a_cache(name: str) -> None:
     sweep = load_config(ROOT / f"configs/{name}.yaml", env={}).sweep
     assert {task.benchmark_name for task in sweep.tasks.values()} == {"gsm8k", "math", "mbpp", "humaneval"}
-    assert [sweep.departures(task) for task in sweep.tasks] == [[]] * 4
+    assert [sweep.departures(task) for task in sweep.tasks] == [{}] * 4
     assert sweep.caches(tuned=False) == ("none", "dual")

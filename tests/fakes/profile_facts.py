@@ -24,6 +24,6 @@ FACTS: Final[Mapping[str, Mapping[str, str]]] = {
         "tests": "\n".join(_TESTS),
         **{f"test_{number}": test for number, test in enumerate(_TESTS, 1)},
     },
-    "countdown": {"numbers": "30,100,93", "spaced_numbers": "30, 100, 93", "target": "23"},
-    "sudoku": {"puzzle": "3102200002100320", "puzzle_rows": "3102\n2000\n0210\n0320"},
+    "countdown": {"numbers": "30, 100, 93", "joined_numbers": "30,100,93", "target": "23"},
+    "sudoku": {"puzzle": "3102200002100320", "grid": "3102\n2000\n0210\n0320"},
 }

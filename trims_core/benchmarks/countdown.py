@@ -34,6 +34,7 @@ class Countdown(Benchmark):
             f"Numbers: [{listed}]\nTarget: {target}",
             json.dumps({"numbers": numbers, "target": target}),
             numbers=listed,
+            joined_numbers=",".join(map(str, numbers)),
             target=str(target),
             n_numbers=str(len(numbers)),
         )
