@@ -10,6 +10,7 @@ import logging.handlers
 import queue
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -265,7 +266,9 @@ def test_choices_are_scored_by_the_estimate_of_their_tokens(
     assert 0 < counted["mean_error_nats"] <= counted["max_error_nats"]
 
 
-def test_greedy_means_that_one_token_per_forward_decodes_the_continuation(model: Any) -> None:
+def test_greedy_means_that_one_token_per_forward_decodes_the_continuation(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from trims_core.decoding import DecodeSettings, TopK, decode
 
     prompt, length = model.tok_encode("How many?"), 5
@@ -279,6 +282,11 @@ def test_greedy_means_that_one_token_per_forward_decodes_the_continuation(model:
     )
     (first,) = decode(model.runner.student, [prompt], DecodeSettings(TopK(1), 1, 1, stop_at_end=False))
     assert [is_greedy for _, is_greedy in found] == [True, False, first.token_ids == greedy.token_ids[:1]]
+
+    # an end inside a continuation ends nothing
+    ending = replace(model.runner.student.family, more_end_ids=(greedy.token_ids[0],))
+    monkeypatch.setattr(model.runner.student, "family", ending)
+    assert model._loglikelihood_tokens([(texts, prompt, greedy.token_ids)], disable_tqdm=True)[0][1] is True
 
 
 def test_settings_of_the_estimate_reach_it(world: Path) -> None:

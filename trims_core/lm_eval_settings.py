@@ -98,9 +98,8 @@ def model_args(raw: Mapping[str, Any]) -> ModelArgs:
         ConfigError: an unknown name, a value of another type or outside its range, options that the rule does
             not read, or no model.
     """
+    # the harness reads the word none as nothing: it is the cache's default here
     given = {name: value for name, value in raw.items() if value is not None}
-    if "cache" in raw and raw["cache"] is None:  # the harness reads the word none as nothing
-        given["cache"] = "none"
     known = {
         "student": LOADING,
         "options": tuple(item.name for item in fields(GenerateOptions)),
