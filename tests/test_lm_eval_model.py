@@ -195,9 +195,13 @@ def test_a_tasks_wish_is_the_canvas_where_model_args_name_none(
 
 def test_another_canvas_than_the_task_asks_for_is_told(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = logging.handlers.QueueHandler(queue.SimpleQueue())
-    monkeypatch.setattr(logging.getLogger("lm_eval.trims"), "handlers", [heard])
-    monkeypatch.setattr(logging.getLogger("lm_eval.trims"), "level", logging.INFO)
-    model.generate_until([_request("Hi", {"max_gen_toks": 100})], disable_tqdm=True)
+    logger = logging.getLogger("lm_eval.trims")
+    monkeypatch.setattr(logger, "handlers", [heard])
+    logger.setLevel(logging.INFO)
+    try:
+        model.generate_until([_request("Hi", {"max_gen_toks": 100})], disable_tqdm=True)
+    finally:
+        logger.setLevel(logging.NOTSET)
     warning, summary = (heard.queue.get_nowait().getMessage() for _ in range(2))
     assert "asks for max_gen_toks 100; it is decoded on a canvas of 16" in warning
     assert "1 answers, 16 tokens in 16 forwards, 1.00 tokens per forward" in summary
