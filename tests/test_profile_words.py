@@ -84,6 +84,11 @@ def test_a_profile_decides_how_its_task_is_decoded_and_the_task_may_depart_from_
     assert sweep({"benchmark": "demo"}, gen_length=96).decoding("demo").gen_length == 96
 
 
+def test_settings_that_were_written_out_in_full_are_read_again() -> None:
+    chosen = sweep({"profile": "demo@demo"})
+    assert SweepConfig.model_validate(chosen.model_dump(mode="json")) == chosen
+
+
 @pytest.mark.parametrize(
     ("task", "fields", "says"),
     [

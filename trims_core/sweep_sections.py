@@ -195,8 +195,9 @@ class SweepConfig(Section):
         for task, chosen in self.tasks.items():
             if chosen.profile is None:
                 continue
-            for name in (name for name in BY_TASK if name in self.model_fields_set):
-                if getattr(chosen, name) is None:
+            for name in BY_TASK:
+                is_set = getattr(self, name) != type(self).model_fields[name].default
+                if is_set and getattr(chosen, name) is None:
                     yield (
                         f"{name} with task {task}: its profile {chosen.profile} says how it is decoded; set"
                         f" tasks.{task}.{name} to depart from it, or leave {name} out"

@@ -54,6 +54,15 @@ def test_a_summary_keeps_what_every_grader_says() -> None:
     assert found["graders"]["numbers 2"]["verdicts"] == chunk(right=1, wrong=3)
 
 
+def test_parts_that_are_right_stand_beside_whole_answers_with_their_floors() -> None:
+    chunks = [{**chunk(right=1, wrong=1), "parts": [9, 16]}, {**chunk(wrong=2), "parts": [3, 16]}]
+    found = summarise(SWEPT, {"cells 1": chunks}, {"cells 1": "no thought: 24 %"})
+    assert (found["accuracy"], found["graders"]["cells 1"]["parts"]) == (0.25, [12, 32])
+    assert found["graders"]["cells 1"]["floors"] == "no thought: 24 %"
+    assert "parts" not in found
+    assert "| cells 1: 37.5 % of 32 parts |" in table([found])
+
+
 def test_other_counts_of_grades_than_of_samples_are_refused_by_the_cells_name() -> None:
     with pytest.raises(SweepError, match=r"demo at threshold 0\.9: 4 grades of 5 samples"):
         graded({"n": 5})

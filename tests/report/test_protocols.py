@@ -60,13 +60,14 @@ def test_cells_of_one_machine_and_cells_that_do_not_say_stand_beside_each_other(
 
 def test_the_table_has_every_grader_every_counting_and_the_check(tmp_path: Path) -> None:
     def rich(row: Row) -> Row:
-        second = {"accuracy": 0.125, "verdicts": {"timeout": 2, "error": 1}}
+        second = {"accuracy": 0.125, "verdicts": {"timeout": 2, "error": 1}, "parts": [3, 8], "floors": "F."}
         return {**row, "graders": {**row["graders"], "numbers 3": second}, "tpf_as": COUNTED, "check": CHECK}
 
     results = results_of(ReportWorld(tmp_path, summary=rich))
     text = table_markdown(results)
     assert "| model | threshold | n | words 1 | numbers 3 |" in text
-    assert "| 12.5 (3 not graded) |" in text
+    assert "| 12.5; 37.5 of 8 parts (3 not graded) |" in text
+    assert "(the first one counts). F." in text
     assert "| 9.50 | 3.25 | 7.75 | – |" in text
     assert "| 3 of 20 | 0.25 | 1.50 |" in text
     assert any("decoded one at a time, 3 of 20 answers" in line for line in results["caveats"])

@@ -11,20 +11,29 @@ from trims_core.errors import SweepError
 from trims_core.points import point_text
 
 
-def summarise(swept: Mapping[str, Any], graded: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+def summarise(
+    swept: Mapping[str, Any],
+    graded: Mapping[str, Sequence[Mapping[str, Any]]],
+    floors: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The cell's line in cells.json; accuracies are fractions of all samples, ungraded ones counted as not
     right. `graders` holds what each grader says, and the line itself what the first one does.
 
     Args:
         swept: the cell's line in the sweep's cells.json.
-        graded: name and version of each grader, the main one first → verdict → samples, per unit.
+        graded: name and version of each grader, the main one first → verdict → samples, per unit; `parts`
+            of answers that are right in parts: right ones and all.
+        floors: what parts are right without any thought, by grader.
 
     Raises:
         SweepError: there are not as many grades as samples.
     """
     graders = {grader: _accuracy(swept, chunks) for grader, chunks in graded.items()}
+    for grader, says in (floors or {}).items():
+        graders[grader]["floors"] = says
     main = next(iter(graders))
-    return {**swept, "grader": main, **graders[main], "graders": graders}
+    of_main = {name: value for name, value in graders[main].items() if name not in ("parts", "floors")}
+    return {**swept, "grader": main, **of_main, "graders": graders}
 
 
 def _accuracy(swept: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -36,7 +45,9 @@ def _accuracy(swept: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> 
             " samples; expected one each. Redo it with --refresh grades"
         )
     low, high = wilson_interval(verdicts["right"], n)
+    parts = [chunk["parts"] for chunk in chunks if "parts" in chunk]
     return {
+        **({"parts": [sum(column) for column in zip(*parts, strict=True)]} if parts else {}),
         "n_correct": verdicts["right"],
         "accuracy": verdicts["right"] / n,
         "wilson_low": low,
@@ -58,9 +69,17 @@ def text(row: Mapping[str, Any]) -> str:
 
 
 def others(row: Mapping[str, Any]) -> str:
-    """What the other graders say: `gsm8k_flexible 1: 78.5 %`."""
-    found = [f"{name}: {100 * one['accuracy']:.1f} %" for name, one in list(row["graders"].items())[1:]]
+    """What the other graders say: `number_flexible 1: 78.5 %`; parts that are right, of any: `cells …`."""
+    said = list(row["graders"].items())
+    found = [f"{name}: {100 * one['accuracy']:.1f} %" for name, one in said[1:]]
+    found += [f"{name}: {parts_text(one)}" for name, one in said if "parts" in one]
     return ", ".join(found) or "–"
+
+
+def parts_text(said: Mapping[str, Any]) -> str:
+    """`12.5 % of 160 parts`."""
+    right, n = said["parts"]
+    return f"{100 * right / max(n, 1):.1f} % of {n} parts"
 
 
 def table(summaries: Sequence[Mapping[str, Any]]) -> str:

@@ -119,7 +119,10 @@ def maker(work: Work, waiting: Sequence[Unit], done: Sequence[UnitRecord]) -> It
         n_done += 1
         work.progress(n_done, n_all, f"graded {unit.name}")
         counted = Counter(grade.verdict for grade in grades)
-        return Made({TABLE_FILE: n_rows}, {verdict: counted[verdict] for verdict in VERDICTS})
+        notes: dict[str, Any] = {verdict: counted[verdict] for verdict in VERDICTS}
+        if shares := [grade.share for grade in grades if grade.share is not None]:
+            notes["parts"] = [sum(share[0] for share in shares), sum(share[1] for share in shares)]
+        return Made({TABLE_FILE: n_rows}, notes)
 
     yield make
 
@@ -134,7 +137,8 @@ def finish(work: Work, done: Mapping[str, UnitRecord]) -> Outcome:
             grader.key: [done[f"{name}/{grader.name}"].notes for name in row["units"]]
             for grader in graders[row["task"]]
         }
-        summaries.append(summarise(row, graded))
+        floors = {grader.key: grader.floors for grader in graders[row["task"]] if grader.floors}
+        summaries.append(summarise(row, graded, floors))
     for row in summaries:
         logger.info("%s: %s", work.node_id, text(row))
     fault_point("grades.before_summary")

@@ -75,9 +75,9 @@ def _graders(task: str, cells: list[Mapping[str, Any]]) -> TextTable:
         )
         for cell in cells
     ]
-    caption = (
-        f"{task}: the same answers by every grader, accuracy in % (name and version; the first one counts)"
-    )
+    floors = dict.fromkeys(one["floors"] for one in cells[0]["graders"].values() if one.get("floors"))
+    caption = f"{task}: the same answers by every grader, accuracy in % (the first one counts)"
+    caption += "".join(f". {says}" for says in floors)
     return TextTable(caption, ("model", "threshold", "n", *names), tuple(rows))
 
 
@@ -85,7 +85,9 @@ def _judged(said: Mapping[str, Any] | None) -> str:
     if said is None:
         return DASH
     failed = sum(said.get("verdicts", {}).get(name, 0) for name in ("timeout", "error"))
-    return f"{100 * said['accuracy']:.1f}" + (f" ({failed} not graded)" if failed else "")
+    right, n = said.get("parts", (0, 0))
+    parts = f"; {100 * right / n:.1f} of {n} parts" if n else ""
+    return f"{100 * said['accuracy']:.1f}{parts}" + (f" ({failed} not graded)" if failed else "")
 
 
 def _countings(task: str, cells: list[Mapping[str, Any]]) -> TextTable:
