@@ -105,7 +105,7 @@ class _Grading:
 
     def grades(self, asked: Sequence[Asked]) -> list[RolloutGrade]:
         if isinstance(self.grader, Grader):
-            texts, answers = ([one[place] for one in asked] for place in (2, 3))
+            texts, answers = [text for _, _, text, _ in asked], [answer for *_, answer in asked]
             return judge_completions(self.grader, texts, answers)
         return [
             judge_own(self.grader, messages, text, answer, self.right_from)
