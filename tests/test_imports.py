@@ -11,7 +11,10 @@ from pathlib import Path
 
 from trims_core.stage import STAGE_MODULES
 
-HEAVY = "torch vllm transformers tokenizers matplotlib prefect deepspeed peft datasets polars jinja2"
+HEAVY = (
+    "torch sympy math_verify vllm transformers tokenizers matplotlib "
+    "prefect deepspeed peft datasets polars jinja2"
+)
 READS_BY_LISTING = ("glob", "rglob", "iterdir", "scandir", "listdir")
 LISTING_ALLOWED = (
     "store/",
