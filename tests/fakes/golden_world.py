@@ -40,7 +40,7 @@ ROBUST: Final = (
     "reveal_step",
 )
 """Of the samples; confidences and entropies are floats that another CPU's kernels round otherwise."""
-OF_THE_MACHINE: Final = ("seconds", "tokens_per_second", "workers")
+OF_THE_MACHINE: Final = ("seconds", "tokens_per_second", "workers", "machines")
 """Of cells.json."""
 ABOUT_ARTIFACTS: Final = ("stages", "provenance")
 """Of the report's results: seconds, fingerprints, versions."""

@@ -32,7 +32,7 @@ from flows.server import is_healthy
 from trims_core.store import Store
 
 pytestmark = pytest.mark.e2e
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 DATA = ["corpus", "scores", "aligned", "buckets"]
 
 

@@ -22,7 +22,10 @@ def settings(folder: Path, text: str | dict[str, Any]) -> dict[str, Any]:
     ("more", "message"),
     [
         ({"scheduler": {"type": "WarmupLR"}}, "scheduler .* is set by train.scheduler, train.lr and"),
-        ({"optimizer": {"type": "AdamW"}}, "optimizer .* is set by train.lr and train.weight_decay"),
+        (
+            {"optimizer": {"type": "AdamW"}},
+            "optimizer .* is set by train.lr, train.weight_decay and train.adam",
+        ),
         ({"gradient_clipping": 0.5}, "gradient_clipping 0.5 .* train.max_grad_norm"),
         ({"train_batch_size": 64}, "train_batch_size 64 .* train.batch_size"),
         ({"bf16": {"enabled": True}}, "bf16.enabled True .* student.dtype"),

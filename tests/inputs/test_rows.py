@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trims_core.benchmarks import get_benchmark
@@ -181,6 +181,7 @@ _FIELDS = st.sampled_from(
 _TURNS = st.dictionaries(_FIELDS, st.sampled_from(("user", "assistant", "system", 0, 1, True)) | _VALUES)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 @given(
     row=st.dictionaries(st.sampled_from(("messages", "id", "tools", "system")), _VALUES | st.lists(_TURNS)),
     reasoning=st.sampled_from(("refuse", "think", "drop")),
