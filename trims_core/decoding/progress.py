@@ -27,6 +27,8 @@ class DecodingProgress:
         self._node, self._tell = node_id, tell
         self._done, self._total = n_done, n_done + n_waiting
         self._decoded, self._began = 0, time.monotonic()
+        self._sums: dict[str, tuple[int, int]] = {}
+        """Tokens and forwards of each cell, so far."""
         self._last = 0.0
         self._tell(self._done, self._total, f"loading the student of {node_id}")
 
@@ -46,11 +48,18 @@ class DecodingProgress:
         self._done += notes["n"]
         self._decoded += notes["n"]
         left = (time.monotonic() - self._began) / self._decoded * (self._total - self._done)
+        tokens, forwards = self._sums.get(unit, (0, 0))
+        self._sums[unit] = (tokens + notes["tokens"], forwards + notes["forwards"])
         note = f"{unit}: {notes['tokens'] / notes['forwards']:.2f} tokens per forward"
         speed = f"{notes['tokens'] / notes['seconds']:.0f} tokens/s"
         later = f", about {_duration(left)} left" if self._done < self._total else ""
         self._tell(self._done, self._total, f"{note}, {speed}{later}")
         logger.info("%s: %s, %s%s", self._node, note, speed, later)
+        if len(self._sums) > 1:
+            curve = ", ".join(f"{name} {n / calls:.2f}" for name, (n, calls) in self._sums.items())
+            logger.info(
+                "%s: tokens per forward so far: %s (accuracies come with the grades)", self._node, curve
+            )
 
 
 def _duration(seconds: float) -> str:
