@@ -135,3 +135,29 @@ def test_tokens_are_counted_as_others_count_them_too(tmp_path: Path) -> None:
         assert counted["text"] == pytest.approx(sum(columns["n_tokens_text"]) / row["forwards"])
         assert counted["prompt"] > counted["text"]
         assert counted["text_after_ten"] is None  # six problems
+
+
+def test_tasks_that_ask_the_same_behind_other_system_prompts_are_asked_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trims_core.decoding import runner
+
+    lengths: list[int] = []
+    decode = runner.decode_parallel
+
+    def counted(student: Any, prompts: Any, *more: Any) -> Any:
+        lengths.append(sum(map(len, prompts)))
+        return decode(student, prompts, *more)
+
+    monkeypatch.setattr(runner, "decode_parallel", counted)
+    plain = {**PROFILE, "prompt": {"question": "{{question}}"}}
+    world(tmp_path, plain, thresholds=[0.9])
+    rows = str(tmp_path / "test.jsonl")
+    same = {"benchmark": "demo", "path": rows, "gen_length": 16, "block_length": 8}
+    raw = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    raw["sweep"]["tasks"]["own"] = same
+    raw["corpus"]["system_prompt"] = "Be brief."
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(raw))
+    run(config_of(tmp_path))
+    of_profile, _, of_own, _ = lengths
+    assert of_own > of_profile, "the run's system prompt belongs to the task without a profile alone"

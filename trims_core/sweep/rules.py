@@ -36,9 +36,9 @@ def decode_settings(chosen: CellSettings, sampling: Sampling) -> DecodeSettings:
 
 def check_settings(chosen: SweepSettings) -> None:
     """Raises ConfigError where a cell's settings are not defined, naming the cell; needs no student."""
-    sampling = sampling_without_tokens(chosen.sampling)
     for cell in grid(chosen):
+        decoding = cell_settings(chosen, cell.task, cell.cache, cell.threshold)
         try:
-            decode_settings(cell_settings(chosen, cell.task, cell.cache, cell.threshold), sampling).check()
+            decode_settings(decoding, sampling_without_tokens(decoding.sampling)).check()
         except ConfigError as error:
             raise ConfigError(f"sweep, {cell.text()}: {error}") from error

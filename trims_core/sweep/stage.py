@@ -120,25 +120,27 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     tell = DecodingProgress(work.node_id, work.progress, n_done, n_waiting)
     runner = load_runner(*_model(work), None)
     machine = conditions_of(runner.student)
-    prompts: dict[str, list[list[int]]] = {}
+    prompts: dict[tuple[str, str], list[list[int]]] = {}
+    """By task and problems: two tasks may ask the same behind other system prompts, on other canvases."""
     samplings = {}
     for unit in waiting:
         chunk: Chunk = unit.source
         task, decoding = chunk.cell.task, chunk.decoding
         if task not in samplings:
             samplings[task] = sampling_for(decoding.sampling, runner.student, f"sweep, task {task}")
-        if unit.inputs["problems"] not in prompts:
+        if (task, unit.inputs["problems"]) not in prompts:
             wanted = [
                 Prompt(problem.id, _conversation(problem, decoding), problem.answer_prefix, problem.chat)
                 for problem in chunk.problems
             ]
             rendered = runner.render(wanted, decoding.gen_length, f"task {task}")
-            prompts[unit.inputs["problems"]] = rendered
+            prompts[task, unit.inputs["problems"]] = rendered
 
     def make(unit: Unit, attempt: Attempt) -> Made:
         fault_point("sweep.before_chunk")
         chunk: Chunk = unit.source
         first, tell_step = chunk.decoding.first_number, tell.of(chunk.cell.text())
+        asked = prompts[chunk.cell.task, unit.inputs["problems"]]
 
         def on_step(done: int, total: int) -> None:
             fault_point("sweep.inside_chunk")
@@ -146,7 +148,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
 
         try:
             answers = runner.answer(
-                prompts[unit.inputs["problems"]],
+                asked,
                 decode_settings(chunk.decoding, samplings[chunk.cell.task]),
                 on_step,
                 range(first, first + len(chunk.problems)),
@@ -172,8 +174,11 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         n_rows = write_table(attempt.path / TABLE_FILE, SAMPLES, columns, about)
         write_table(attempt.path / TIMES_FILE, TIMES, columns, about)
         fault_point("sweep.before_record")
-        lengths = [len(ids) for ids in prompts[unit.inputs["problems"]]]
-        notes = {**chunk_notes(columns, answers.seconds, lengths), **conditions, **machine}
+        notes = {
+            **chunk_notes(columns, answers.seconds, [len(ids) for ids in asked]),
+            **conditions,
+            **machine,
+        }
         tell.finished(chunk.cell.text(), notes)
         return Made({TABLE_FILE: n_rows, TIMES_FILE: n_rows}, notes, aside=(TIMES_FILE,))
 
