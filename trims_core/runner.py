@@ -83,7 +83,7 @@ def make(
         return found
     wanted = config.resources.of(node.stage)
     references = {role: artifact.ref() for role, artifact in parents.items()}
-    job = Job(as_set(config), node.id, references, since, gpus=wanted.gpus)
+    job = Job(config.model_dump(mode="json"), node.id, references, since, gpus=wanted.gpus)
     n = 1 if config.runner == "sequential" else wanted.processes
     shares = [replace(job, share=share) for share in range(n)]
     with _place(), interruptible(node.id):
@@ -235,8 +235,3 @@ class Worker:
 
 def _nothing(_done: int, _total: int, _note: str) -> None:
     return None
-
-
-def as_set(config: TrimsConfig) -> dict[str, Any]:
-    """The settings for another process: what is not set stays so, since a profile may decide it."""
-    return config.model_dump(mode="json", exclude_unset=True)

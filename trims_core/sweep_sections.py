@@ -215,8 +215,10 @@ class SweepConfig(Section):
 
 def _shown(value: object) -> str:
     if isinstance(value, SamplingConfig):
-        set_to = ", ".join(f"{name} {getattr(value, name)}" for name in sorted(value.model_fields_set))
-        return set_to or "temperature 0"
+        default = SamplingConfig()
+        given = {name: getattr(value, name) for name in sorted(SamplingConfig.model_fields)}
+        changed = [f"{name} {one}" for name, one in given.items() if one != getattr(default, name)]
+        return ", ".join(changed) or "temperature 0"
     if isinstance(value, tuple):
         return ", ".join(map(repr, value)) or "none"
     return str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from trims_core.benchmarks.graders import UNGRADED
 from trims_core.report.text_table import DASH, TextTable
 
 COUNTINGS: Final = {
@@ -84,7 +85,7 @@ def _graders(task: str, cells: list[Mapping[str, Any]]) -> TextTable:
 def _judged(said: Mapping[str, Any] | None) -> str:
     if said is None:
         return DASH
-    failed = sum(said.get("verdicts", {}).get(name, 0) for name in ("timeout", "error"))
+    failed = sum(said.get("verdicts", {}).get(name, 0) for name in UNGRADED)
     right, n = said.get("parts", (0, 0))
     parts = f"; {100 * right / n:.1f} of {n} parts" if n else ""
     return f"{100 * said['accuracy']:.1f}{parts}" + (f" ({failed} not graded)" if failed else "")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from trims_core.benchmarks.graders import UNGRADED
 from trims_core.config import TrimsConfig
 from trims_core.errors import ReportError
 from trims_core.points import RuleName, point_text
@@ -38,7 +39,6 @@ _COUNTED: Final = ("cache", "threshold", "sample_id", "finished", "n_tokens", "n
 _ABOUT: Final = ("grader", "graders", "tpf_as", "machines", "check", "latency")
 _OF_ALL: Final = ("graders", "tpf_as")
 """Of these, what counts all problems of the cell."""
-_UNGRADED: Final = ("timeout", "error")
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def _cell(model: Model, summary: Mapping[str, Any], files: Sequence[Files]) -> C
         tokens_N=ordered(columns["n_tokens"]),
         forwards_N=ordered(columns["n_forwards"]),
         finished_N=ordered(columns["finished"]).astype(bool),
-        n_ungraded=sum(verdict in _UNGRADED for verdict in columns["verdict"]),
+        n_ungraded=sum(verdict in UNGRADED for verdict in columns["verdict"]),
         seconds=float(summary["seconds"]),
         tokens_per_second=float(summary["tokens_per_second"]),
         batch_sizes=tuple(summary["batch_sizes"]),
