@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from trims_core.report.costs import costs_of
 from trims_core.report.rounds import rounds_of, rounds_table, trained_once
 from trims_core.settings import parse_config
 
@@ -65,11 +64,6 @@ def test_a_row_per_round_has_the_means_over_seeds_of_its_own_artifacts() -> None
     assert rounds_table({"rounds": []}) is None
 
 
-def test_losses_are_those_of_models_without_rounds_and_costs_count_all_rounds() -> None:
+def test_losses_are_those_of_models_without_rounds() -> None:
     config, found = parse_config(RAW), parents()
     assert list(trained_once(config, found)) == ["train/standard-s0", "train/standard-s1"]
-    plain, rounds = costs_of(config, found)
-    assert (plain["steps"], plain["forwards"], plain["rollout_forwards"]) == (9, 9 * 16, 0)
-    # 2 rounds of 3 steps of 4 × 2 rollouts, 4 forwards each, and as many of the reference
-    assert (rounds["steps"], rounds["passes"], rounds["forwards"]) == (6, 8, 6 * 8 * 8)
-    assert rounds["rollout_forwards"] == 64

@@ -19,7 +19,7 @@ from trims_core.points import point_text
 from trims_core.report.appearance import VARIANTS, bucket_colours
 from trims_core.report.cell_tables import cells_table, further_tables
 from trims_core.report.contrast_tables import MEANINGS_OF_INTERVALS, range_text, sentences
-from trims_core.report.costs import costs_table
+from trims_core.report.costs import costs_table, published_costs_table
 from trims_core.report.protocols import protocol_text, published_table
 from trims_core.report.rounds import rounds_table
 from trims_core.report.tables import (
@@ -51,7 +51,7 @@ def render_page(results: Mapping[str, Any], figures: Path) -> str:
         difficulty=None if buckets is None else _picture(figures, "difficulty", difficulty_alt(buckets)),
         losses=_picture(figures, "losses", losses_alt(results["losses"])) if results["losses"] else None,
         bucket_colours=[] if buckets is None else bucket_colours(buckets["k"]),
-        costs=costs_table(results),
+        costs=[costs_table(results), published_costs_table()],
         rounds=rounds_table(results),
         stages=stages_table(results),
         config=json.dumps(results["provenance"]["config"], indent=1, sort_keys=True, ensure_ascii=False),

@@ -18,7 +18,7 @@ from trims_core.report.contrast_tables import (
     methods_table,
     sentences,
 )
-from trims_core.report.costs import costs_table
+from trims_core.report.costs import costs_table, published_costs_table
 from trims_core.report.protocols import protocol_text, published_table
 from trims_core.report.rounds import rounds_table
 from trims_core.report.text_table import DASH, TextTable
@@ -139,7 +139,8 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         tables += [] if published is None else [published]
         says = [protocol_text(found), decoding_text(found), *MEANINGS_OF_INTERVALS]
         parts.append(f"## {task}\n\n{' '.join(says)}\n\n" + "\n".join(table.markdown() for table in tables))
-    parts.append("## Training\n\n" + costs_table(results).markdown())
+    costs = (costs_table(results), published_costs_table())
+    parts.append("## Costs\n\n" + "\n".join(table.markdown() for table in costs))
     rounds = rounds_table(results)
     if rounds is not None:
         parts.append("## Reinforcement\n\n" + rounds.markdown())
