@@ -3,8 +3,8 @@
 usage: python bench/rounds.py [CONFIG] [--rounds N] [--canvases N] [--quick]
 The claims: a round's overhead (starting processes, files, grading, reading the weights again) is at most 10 %
 of its time, and going through the canvases of N forwards takes at most 10 % more memory than going through
-one. Rounds of CONFIG's first cj_grpo variant are made one after the other in a new store, as `trims run`
-makes them; decoding's and training's own seconds are those that their artifacts tell; data are made before.
+one. `trims run` makes N + 1 rounds of CONFIG's first cj_grpo variant in a new store; a round lasts from one
+training's artifact to the next one's; decoding's and training's own seconds are those that these tell.
 Memory: peak beyond the loaded student, each number of canvases in its own process; baseline: one canvas.
 --quick: memory alone, of a small student, not judged.
 """
@@ -19,11 +19,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import methods
 from train_step import Shape, new_student
+
+if TYPE_CHECKING:
+    from trims_core.store import Artifact
 
 OVERHEAD_LIMIT = 0.1
 MEMORY_LIMIT = 1.1
@@ -69,41 +73,43 @@ def main() -> int:
 
 
 def _overheads(config: Path, n_rounds: int) -> list[float]:
-    """Of each round the share of its time that is neither decoding nor training."""
+    """Of each round but the first, which also starts the orchestration, the share of its time that is neither
+    decoding nor training."""
+    from trims_core.plan import plan
     from trims_core.settings import load_config
+    from trims_core.store import Store
     from trims_core.variants import CjGrpoVariant
 
     variants = load_config(config, []).train.variants
     name = next(name for name, one in variants.items() if isinstance(one, CjGrpoVariant))
-    shares = []
+    settings = [f"train.variants.{name}.rounds={n_rounds + 1}", "train.seeds=[0]"]
+    last = f"train/{name}-s0"
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "TRIMS_STORE": str(Path(folder) / "store")}
-        _run(config, "tokens", 1, name, environment)
-        for number in range(1, n_rounds + 1):
-            started = time.perf_counter()
-            _run(config, f"train/{name}-s0", number, name, environment)
-            shares.append(1 - _own_seconds(config, name, number, folder) / (time.perf_counter() - started))
-    return shares
+        store = Path(folder) / "store"
+        command = [sys.executable, "-m", "flows.cli", "run", str(config), "--until", last]
+        command += [word for setting in settings for word in ("--set", setting)]
+        subprocess.run(
+            command, check=True, capture_output=True, env={**os.environ, "TRIMS_STORE": str(store)}
+        )
+        made = {row.node.id: row.artifact for row in plan(Store(store), load_config(config, settings), None)}
+        names = [f"{name}-s0-r{number}" for number in range(n_rounds + 1)]
+        trained = [made[f"train/{one}"] for one in names[:-1]] + [made[last]]
+        return [
+            1 - _own_seconds(made[f"rollouts/{one}"], after) / _seconds_between(before, after)
+            for one, before, after in zip(names[1:], trained, trained[1:], strict=False)
+        ]
 
 
-def _run(config: Path, until: str, rounds: int, name: str, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "flows.cli", "run", str(config), "--until", until]
-    settings = ["--set", f"train.variants.{name}.rounds={rounds}", "--set", "train.seeds=[0]"]
-    subprocess.run([*command, *settings], check=True, capture_output=True, env=environment)
-
-
-def _own_seconds(config: Path, name: str, number: int, folder: str) -> float:
-    """Decoding's and training's seconds of the last round."""
-    from trims_core.plan import plan
-    from trims_core.settings import load_config
-    from trims_core.store import Store
-
-    settings = load_config(config, [f"train.variants.{name}.rounds={number}", "train.seeds=[0]"])
-    rows = {row.node.id: row.artifact for row in plan(Store(Path(folder) / "store"), settings, None)}
-    rollouts, train = rows[f"rollouts/{name}-s0-r{number - 1}"], rows[f"train/{name}-s0"]
-    assert rollouts is not None
-    assert train is not None
+def _own_seconds(rollouts: Artifact | None, train: Artifact | None) -> float:
+    """Decoding's and training's own."""
+    assert rollouts is not None and train is not None
     return float(rollouts.info["decoding_seconds"]) + float(train.info["train_seconds"])
+
+
+def _seconds_between(before: Artifact | None, after: Artifact | None) -> float:
+    assert before is not None and after is not None
+    first, last = (datetime.fromisoformat(one.manifest.created_at) for one in (before, after))
+    return (last - first).total_seconds()
 
 
 def _child(options: argparse.Namespace, canvases: int) -> float:
