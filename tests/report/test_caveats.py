@@ -41,7 +41,13 @@ def strong_results() -> dict[str, Any]:
                 "gen_length": 64,
                 "grader": "words 1",
                 "protocol": {"profile": "demo@demo", "departures": []},
-                "equal_tpf": {"range": [1.5, 3.0], "levels": [2.0], "automatic": False, "left_out": []},
+                "equal_tpf": {
+                    "range": [1.5, 3.0],
+                    "levels": [2.0],
+                    "automatic": False,
+                    "left_out": [],
+                    "forwards": [],
+                },
                 "cells": cells,
                 "curves": {"trims": copy.deepcopy(cells)},
             }
@@ -110,6 +116,12 @@ def test_a_curve_without_extent_is_not_called_flat() -> None:
     results = strong_results()
     points = results["tasks"]["demo"]["curves"]["trims"]
     points[1].update(tpf=1.05, high=0.8)
+    assert caveats_of(results) == []
+
+
+def test_equal_forwards_stand_in_for_a_range() -> None:
+    results = strong_results()
+    results["tasks"]["demo"]["equal_tpf"] |= {"range": None, "levels": [], "forwards": [6]}
     assert caveats_of(results) == []
 
 

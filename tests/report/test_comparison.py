@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fakes.report_world import ReportWorld
 from trims_core.errors import ConfigError
 from trims_core.report.cells import Cell
 from trims_core.report.comparison import compare_all, methods_of, numbers_of, pairs_to_compare, points_of
-from trims_core.report.levels import choose_levels, ranges_of
+from trims_core.report.levels import choose_levels, common_forwards, ranges_of
 from trims_core.report.resampling import resample_counts, resample_methods
 from trims_core.report.verdicts import interval_text, p_text, signed
 
@@ -38,7 +39,7 @@ def compared(
     cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], levels: Sequence[float] = (3.0,)
 ) -> list[dict[str, Any]]:
     """The differences of these pairs on hand-made cells."""
-    where = choose_levels(ranges_of(cells), levels)
+    where = choose_levels(ranges_of(cells), levels, common_forwards(cells))
     methods, _ = resample_methods(cells, resample_counts(cells[0].n, 400, "demo"), where)
     return compare_all(pairs, "demo", methods, where, cells[0].n)
 
@@ -187,6 +188,29 @@ def test_without_a_shared_range_there_is_no_verdict() -> None:
     assert (row["mean_over_range"], row["at_level"]) == (None, [])
     assert row["verdict"] == "no shared range"
     assert row["one_token_per_forward"]["value"] == pytest.approx(0.2)
+
+
+def test_sweeps_of_one_number_of_forwards_are_compared_at_it() -> None:
+    """Tokens per forward differ with the answers' lengths, so that nothing is shared."""
+    cells = []
+    for seed, right, tpf in ((0, 40, 5.3), (1, 55, 6.6), (2, 70, 6.1)):
+        cells += [
+            cell("rl", 6, ones(right), forwards=10 / tpf, seed=seed),
+            cell("rl", None, ones(80), seed=seed),
+        ]
+    cells += [cell("untuned", 6, ones(15), forwards=1.5), cell("untuned", None, ones(80))]
+    cells = [replace(one, rule="eoser_ass") for one in cells]
+    (row,) = compared(cells, [("rl", "untuned")])
+    (at,) = row["at_forwards"]
+    assert (row["mean_over_range"], row["at_level"], at["forwards"]) == (None, [], 6)
+    assert list(at["by_seed"].values()) == pytest.approx([0.25, 0.40, 0.55])
+    assert at["p_holm"] == pytest.approx(at["p"])
+    wide, narrow = at["over_seeds_and_problems"], at["over_problems"]
+    assert wide["low"] < narrow["low"] < 0.4 < narrow["high"] < wide["high"]
+    assert row["verdict"] == "ahead"
+    assert "(n = 100, 3 seeds): accuracy with 6 forwards +40.0" in row["sentence"]
+    (same,) = compared([replace(one, rule="threshold") for one in cells], [("rl", "untuned")])
+    assert (same["at_forwards"], same["verdict"]) == ([], "no shared range")
 
 
 def test_levels_alone_that_differ_are_a_hint_and_no_verdict() -> None:

@@ -51,6 +51,7 @@ def made(chosen, **info: Any) -> dict[str, Any]:
         told = dict(told, **({"steps": info[node.params["variant"]]} if node.stage == "train" else {}))
         manifest = SimpleNamespace(
             stage=node.stage,
+            is_old=False,
             counts=counts,
             seconds=SECONDS.get(node.stage, 0),
             full_config=chosen.model_dump(mode="json"),

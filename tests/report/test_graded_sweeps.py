@@ -20,7 +20,7 @@ from trims_core.report.results import collect
 from trims_core.stage import run_node
 from trims_core.store import Artifact, Store
 
-ABOUT_ARTIFACTS = ("stages", "provenance")
+ABOUT_ARTIFACTS = ("stages", "provenance", "costs")
 """What results say of the artifacts themselves."""
 
 
@@ -46,6 +46,9 @@ def test_results_are_those_of_todays_artifacts(
     assert {artifact.manifest.is_old for artifact in old.values()} == {True}
     assert not any(role.startswith("grades/") for role in old)
     assert found(world, old) == found(world, parents)
+    config = world.config()
+    rows = collect(config, old, load_tokenizer(config.student.model))["costs"]
+    assert all(row["evaluation"]["seconds"] is not None for row in rows)
 
 
 def test_the_report_stage_makes_its_page_of_them(

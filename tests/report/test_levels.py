@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fakes.report_cells import cell, curve, ones
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trims_core.report.levels import LeftOut, choose_levels, ranges_of, round_levels
+from trims_core.points import RuleName
+from trims_core.report.cells import Cell
+from trims_core.report.levels import LeftOut, choose_levels, common_forwards, ranges_of, round_levels
 
 
 def test_a_models_range_goes_from_its_slowest_threshold_to_its_fastest() -> None:
@@ -50,6 +54,17 @@ def test_a_model_without_thresholds_leaves_no_range() -> None:
     found = choose_levels(ranges_of(cells), (2.5,))
     assert found.shared is None
     assert found.left_out == (LeftOut(2.5, "untuned", "fastest", 1.0),)
+
+
+def test_equal_forwards_are_those_of_every_model_where_no_range_is_shared() -> None:
+    def cells(rule: RuleName, *points: tuple[str, float | None]) -> list[Cell]:
+        return [replace(cell(name, point, ones(5, 10)), rule=rule) for name, point in points]
+
+    points = (("a", 6), ("a", 12), ("a", None), ("b", 12), ("b", 6), ("b", 3))
+    assert common_forwards(cells("steps", *points)) == (6, 12)
+    assert common_forwards(cells("entropy", *points)) == ()
+    assert choose_levels({"a": (1.0, 2.0), "b": (3.0, 4.0)}, (), (6, 12)).forwards == (6, 12)
+    assert choose_levels({"a": (1.0, 3.0), "b": (2.0, 4.0)}, (), (6, 12)).forwards == ()
 
 
 @given(low=st.floats(0.5, 20), width=st.floats(0, 40))

@@ -72,7 +72,7 @@ def levels_left_out(task: str, found: Mapping[str, Any]) -> Iterator[str]:
         )
     if reasons:
         yield f"{task}: no comparison at these tokens per forward of report.levels: {'; '.join(reasons)}."
-    if where["range"] is None:
+    if where["range"] is None and not where["forwards"]:
         yield (
             f"{task}: the methods share no range of tokens per forward from their slowest threshold to their"
             " fastest, so there is no mean and no verdict; add thresholds (sweep.thresholds)."

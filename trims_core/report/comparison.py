@@ -25,7 +25,7 @@ from trims_core.report.cells import Cell
 from trims_core.report.intervals import NO_BOUNDS, Estimate, Interval, estimate, rounded
 from trims_core.report.levels import Levels
 from trims_core.report.multiplicity import holm, mcnemar
-from trims_core.report.resampling import Bools, Resampled, common_seeds, difference, right_at_one
+from trims_core.report.resampling import Bools, Floats, Resampled, common_seeds, difference, right_at_one
 from trims_core.report.verdicts import verdict
 
 Pair = tuple[str, str]
@@ -117,15 +117,18 @@ class Headline:
 
     mean: Estimate | None
     at_level: tuple[Estimate, ...]
+    at_forwards: tuple[Estimate, ...]
     one: Estimate | None
     aup: Estimate
 
     def row(self, levels: Levels) -> dict[str, Any]:
         """For results.json."""
         at = [{"tpf": tpf, **one.row()} for tpf, one in zip(levels.tpf, self.at_level, strict=True)]
+        equal = zip(levels.forwards, self.at_forwards, strict=True)
         return {
             "mean_over_range": None if self.mean is None else self.mean.row(),
             "at_level": at,
+            "at_forwards": [{"forwards": number, **one.row()} for number, one in equal],
             "one_token_per_forward": None if self.one is None else self.one.row(),
             "aup": self.aup.row(),
         }
@@ -134,12 +137,14 @@ class Headline:
 def headline(method: Resampled, within: Interval = NO_BOUNDS) -> Headline:
     """The numbers with their intervals. Args: within: ends that an accuracy cannot pass."""
     seeds = method.seeds
+
+    def each(values_RSX: Floats) -> tuple[Estimate, ...]:
+        return tuple(estimate(values_RS, seeds, within=within) for values_RS in np.moveaxis(values_RSX, 2, 0))
+
     return Headline(
         mean=None if method.mean_RS is None else estimate(method.mean_RS, seeds, within=within),
-        at_level=tuple(
-            estimate(method.at_level_RSL[:, :, i], seeds, within=within)
-            for i in range(method.at_level_RSL.shape[2])
-        ),
+        at_level=each(method.at_level_RSL),
+        at_forwards=each(method.at_forwards_RSF),
         one=None if method.one_RS is None else estimate(method.one_RS, seeds, within=within),
         aup=estimate(method.aup_RS, seeds),
     )
@@ -172,11 +177,13 @@ def compare_all(
 
 
 def adjusted(table: Sequence[Headline]) -> list[Headline]:
-    """The same differences with Holm's p-values: one family of the mean and the levels of all of them.
+    """The same differences with Holm's p-values: one family of the means, levels and equal forwards of all.
 
     One token per forward is McNemar's, which is a table of its own; AUP leads nothing, so it is not tested.
     """
-    judged = [one for each in table for one in (each.mean, *each.at_level) if one is not None]
+    judged = [
+        one for each in table for one in (each.mean, *each.at_level, *each.at_forwards) if one is not None
+    ]
     p_holm = iter(holm([one.p for one in judged if one.p is not None]))
 
     def with_p(one: Estimate) -> Estimate:
@@ -187,6 +194,7 @@ def adjusted(table: Sequence[Headline]) -> list[Headline]:
             each,
             mean=None if each.mean is None else with_p(each.mean),
             at_level=tuple(with_p(one) for one in each.at_level),
+            at_forwards=tuple(with_p(one) for one in each.at_forwards),
         )
         for each in table
     ]

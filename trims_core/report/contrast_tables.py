@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from trims_core.report.text_table import DASH, TextTable
-from trims_core.report.verdicts import interval_text, p_text, signed
+from trims_core.report.verdicts import interval_text, judged, p_text, signed
 
 PROBLEMS: Final = "over_problems"
 BOTH: Final = "over_seeds_and_problems"
@@ -45,6 +45,7 @@ def methods_table(task: str, found: Found) -> TextTable:
     header += [f"mean over {shared} per forward"] if shared else []
     header += ["mean by seed"] if shared and several else []
     header += [f"at {level:g} per forward" for level in found["equal_tpf"]["levels"]]
+    header += [f"at {number:g} forwards" for number in found["equal_tpf"]["forwards"]]
     header += ["one token per forward", "AUP"]
     rows = []
     for name, row in found["numbers"].items():
@@ -52,7 +53,7 @@ def methods_table(task: str, found: Found) -> TextTable:
         cells = [name, str(len(row["seeds"])) if row["seeds"] else DASH]
         cells += [_level(mean, kind)] if shared else []
         cells += [_by_seed(mean)] if shared and several else []
-        cells += [_level(one, kind) for one in row["at_level"]]
+        cells += [_level(one, kind) for one in (*row["at_level"], *row["at_forwards"])]
         cells += [_level(row["one_token_per_forward"], kind), _level(row["aup"], kind, 0, 1.0)]
         rows.append(tuple(cells))
     unseeded = kind == BOTH and any(not row["seeds"] for row in found["numbers"].values())
@@ -89,7 +90,7 @@ def differences_table(task: str, found: Found) -> TextTable:
         if several:
             cells.append(DASH if row[BOTH] is None else interval_text(row[BOTH], *style))
             cells.append(p_text(row["p_holm"]) if "p_holm" in row else DASH)
-        cells.append(pair["verdict"] if row is pair["mean_over_range"] else DASH)
+        cells.append(pair["verdict"] if row is judged(pair) else DASH)
         rows.append(tuple(cells))
     header = ["difference", "tokens per forward", "points", f"[95 %] {WORDS[PROBLEMS]}"]
     header += [f"[95 %] {WORDS[BOTH]}", "p (Holm)"] if several else []
@@ -102,12 +103,16 @@ def _numbers(found: Found, pair: Found) -> Iterator[tuple[str, Found, bool]]:
         yield f"mean over {range_text(found)}", pair["mean_over_range"], True
     for row in pair["at_level"]:
         yield f"{row['tpf']:g}", row, True
+    for row in pair["at_forwards"]:
+        yield f"{row['forwards']:g} forwards", row, True
     if pair["one_token_per_forward"] is not None:
         yield "one", pair["one_token_per_forward"], True
     yield "AUP (no points)", pair["aup"], False
 
 
 def _caption(task: str, found: Found, entries: Sequence[tuple[Found, str, Found, bool]]) -> str:
+    has_range = found["equal_tpf"]["range"] is not None
+    judged_by = "means and levels" if has_range else "differences at equal forwards"
     n_contrasts = sum("p_holm" in row for _, _, row, _ in entries)
     text = (
         f"{task}: differences on the same {found['n']} problems, in points of accuracy. Over problems: paired"
@@ -116,10 +121,10 @@ def _caption(task: str, found: Found, entries: Sequence[tuple[Found, str, Found,
     if n_contrasts:
         text += (
             " Over seeds and problems: variance components of the differences of equal seeds. p belongs to"
-            f" that interval, adjusted (Holm) over the {n_contrasts} means and levels of this table; one"
-            " token per forward is tested in the next table, AUP is not tested."
+            f" that interval, adjusted (Holm) over the {n_contrasts} {judged_by} of this table;"
+            " one token per forward is tested in the next table, AUP is not tested."
         )
-    return f"{text} The verdict is the mean's."
+    return f"{text} The verdict is that of {'the mean' if has_range else 'the fewest forwards'}."
 
 
 def mcnemar_table(task: str, found: Found) -> TextTable | None:

@@ -47,7 +47,7 @@ def costs_of(config: TrimsConfig, parents: Mapping[str, Artifact]) -> list[dict[
         by_seed = []
         for name in names:
             nodes = _nodes_of(graph, name)
-            made = {phase: [(node, parents.get(node.id)) for node in nodes[phase]] for phase in PHASES}
+            made = {phase: _made(nodes[phase], parents) for phase in PHASES}
             steps = _sum(artifact and artifact.info.get("steps") for _, artifact in made["training"])
             by_seed.append(
                 {"steps": steps, **{phase: _phase(config, variant, made[phase]) for phase in PHASES}}
@@ -111,6 +111,16 @@ def _nodes_of(graph: Sequence[Node], model: str) -> dict[str, list[Node]]:
         "training": [node for node in made_from if node.stage == "train"],
         "evaluation": [by_id[f"{stage}/{model}"] for stage in ("sweep", "grades")],
     }
+
+
+def _made(nodes: Sequence[Node], parents: Mapping[str, Artifact]) -> list[tuple[Node, Artifact | None]]:
+    """Nodes with their artifacts; a sweep of version 0.1 graded what it decoded, and has no grades beside it."""
+    of_sweeps = {node.id: parents.get(node.parents.get("sweep", "")) for node in nodes}
+    return [
+        (node, parents.get(node.id))
+        for node in nodes
+        if not ((sweep := of_sweeps[node.id]) and sweep.manifest.is_old)
+    ]
 
 
 def _phase(

@@ -2,7 +2,8 @@
 
 A model's range goes from its slowest threshold to its fastest. The one-token-per-forward point does not
 extend it: between that point and the slowest threshold no model was decoded, and a level there would compare
-interpolations with cells.
+interpolations with cells. Where a rule's points are numbers of forwards, models that share no range (as in a
+sweep of one point) are compared at equal forwards.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from trims_core.points import MEANINGS
 from trims_core.report.cells import Cell
 from trims_core.report.intervals import rounded
 
@@ -42,6 +44,8 @@ class Levels:
     automatic: bool
     """Whether they are round numbers because none of the configured ones fits."""
     left_out: tuple[LeftOut, ...]
+    forwards: tuple[float, ...] = ()
+    """Numbers of forwards at which methods are compared where they share no range."""
 
     def row(self) -> dict[str, Any]:
         """For results.json."""
@@ -49,6 +53,7 @@ class Levels:
             "range": None if self.shared is None else [rounded(end) for end in self.shared],
             "levels": list(self.tpf),
             "automatic": self.automatic,
+            "forwards": list(self.forwards),
             "left_out": [{**vars(one), "at": rounded(one.at)} for one in self.left_out],
         }
 
@@ -68,11 +73,24 @@ def ranges_of(cells: Sequence[Cell]) -> dict[str, Range]:
     }
 
 
-def choose_levels(ranges: Mapping[str, Range], configured: Sequence[float]) -> Levels:
+def common_forwards(cells: Sequence[Cell]) -> tuple[float, ...]:
+    """Numbers of forwards that every model was decoded with; empty with rules that decide it themselves."""
+    if not MEANINGS[cells[0].rule].counts_forwards:
+        return ()
+    of_model: dict[str, set[float]] = {}
+    for cell in cells:
+        of_model.setdefault(cell.model, set()).update(() if cell.threshold is None else (cell.threshold,))
+    return tuple(sorted(set.intersection(*of_model.values())))
+
+
+def choose_levels(
+    ranges: Mapping[str, Range], configured: Sequence[float], forwards: Sequence[float] = ()
+) -> Levels:
     """The configured levels inside every model's range; round numbers where none is inside.
 
     Args:
         ranges: by model, as `ranges_of` gives them.
+        forwards: what `common_forwards` gives; looked at where models share no range.
     """
     slowest = max(ranges, key=lambda model: ranges[model][0])
     fastest = min(ranges, key=lambda model: ranges[model][1])
@@ -87,7 +105,8 @@ def choose_levels(ranges: Mapping[str, Range], configured: Sequence[float]) -> L
             inside.append(tpf)
     shared = (low, high) if low < high else None
     automatic = not inside
-    return Levels(shared, tuple(inside or round_levels(low, high)), automatic, tuple(left_out))
+    at = () if shared else tuple(forwards)
+    return Levels(shared, tuple(inside or round_levels(low, high)), automatic, tuple(left_out), at)
 
 
 def round_levels(low: float, high: float) -> list[float]:

@@ -5,7 +5,7 @@ each cell, and from them the whole curve. So differences are paired, and the unc
 part of them. The range and the levels stay those of the data.
 
 Shapes: R resamples (row 0 is the data as they are), N problems, T cells of a model, S seeds of a method,
-L levels of tokens per forward.
+L levels of tokens per forward, F numbers of forwards.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Resampled:
     mean_RS: Floats | None
     """Mean accuracy over the shared range of tokens per forward; None where there is no such range."""
     at_level_RSL: Floats
+    at_forwards_RSF: Floats
     one_RS: Floats | None
     """Accuracy of the one-token-per-forward cell; None where a seed lacks it (partial report)."""
     right_SN: Bools | None
@@ -105,10 +106,15 @@ def _resampled(
         if cell.threshold is None
     ]
     complete = len(ones) == len(groups)
+    at_forwards = [
+        accuracy_RT[:, [[cell.threshold for cell in group].index(number) for number in levels.forwards]]
+        for group, (_, accuracy_RT) in zip(groups, curves, strict=True)
+    ]
     return Resampled(
         seeds=tuple(group[0].seed for group in groups),
         mean_RS=mean_RS,
         at_level_RSL=np.stack([accuracy_at(levels.tpf, *curve) for curve in curves], axis=1),
+        at_forwards_RSF=np.stack(at_forwards, axis=1),
         one_RS=np.stack([accuracy_R for accuracy_R, _ in ones], axis=1) if complete else None,
         right_SN=np.stack([right_N for _, right_N in ones]) if complete else None,
         aup_RS=np.stack([aups(tpf_RT, 100 * acc_RT, best_R) for tpf_RT, acc_RT in curves], axis=1),
@@ -123,22 +129,22 @@ def difference(left: Resampled, right: Resampled) -> Resampled:
     """
     seeds = common_seeds(left, right)
 
-    def minus(a: Floats | None, b: Floats | None) -> Floats | None:
-        if a is None or b is None:
-            return None
+    def minus(a: Floats, b: Floats) -> Floats:
         if not seeds:
             return np.asarray(a.mean(axis=1, keepdims=True) - b.mean(axis=1, keepdims=True))
         return np.asarray(a[:, _columns(left, seeds)] - b[:, _columns(right, seeds)])
 
-    at_level_RSL, aup_RS = minus(left.at_level_RSL, right.at_level_RSL), minus(left.aup_RS, right.aup_RS)
-    assert at_level_RSL is not None and aup_RS is not None
+    def minus_if_known(a: Floats | None, b: Floats | None) -> Floats | None:
+        return None if a is None or b is None else minus(a, b)
+
     return Resampled(
         seeds=seeds,
-        mean_RS=minus(left.mean_RS, right.mean_RS),
-        at_level_RSL=at_level_RSL,
-        one_RS=minus(left.one_RS, right.one_RS),
+        mean_RS=minus_if_known(left.mean_RS, right.mean_RS),
+        at_level_RSL=minus(left.at_level_RSL, right.at_level_RSL),
+        at_forwards_RSF=minus(left.at_forwards_RSF, right.at_forwards_RSF),
+        one_RS=minus_if_known(left.one_RS, right.one_RS),
         right_SN=None,
-        aup_RS=aup_RS,
+        aup_RS=minus(left.aup_RS, right.aup_RS),
     )
 
 

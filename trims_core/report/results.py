@@ -28,7 +28,7 @@ from trims_core.report.costs import costs_of
 from trims_core.report.examples import Decodes, answers_side_by_side, corpus_examples
 from trims_core.report.histogram import histogram_of
 from trims_core.report.intervals import rounded
-from trims_core.report.levels import choose_levels, ranges_of
+from trims_core.report.levels import choose_levels, common_forwards, ranges_of
 from trims_core.report.losses import losses_of
 from trims_core.report.protocols import check_machines, protocol_of
 from trims_core.report.resampling import resample_counts, resample_methods
@@ -138,7 +138,7 @@ def comparison_of(
         pairs: differences to show; one of a method without cells is left out.
     """
     n = cells[0].n
-    levels = choose_levels(ranges_of(cells), report.levels)
+    levels = choose_levels(ranges_of(cells), report.levels, common_forwards(cells))
     resampled, y_max = resample_methods(cells, resample_counts(n, report.bootstrap_samples, task), levels)
     pairs = [(a, b) for a, b in pairs if a in resampled and b in resampled]
     return {

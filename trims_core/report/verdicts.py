@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from trims_core.report.levels import Levels
+from trims_core.report.levels import Levels, Range
 
 ALPHA: Final = 0.05
 NOT_APART: Final = "not told apart"
@@ -13,29 +13,40 @@ NOT_COMPARED: Final = "no shared range"
 
 
 def verdict(row: Mapping[str, Any], task: str, levels: Levels) -> tuple[str, str]:
-    """One word on a − b and one plain sentence, both from the mean over the shared range.
+    """One word on a − b and one plain sentence, both from the mean over the shared range, or where there is
+    none from the fewest equal forwards.
 
     With several seeds `ahead` and `behind` need an adjusted p below 0.05, seeds and problems being random;
     with one seed an interval over problems without zero.
     """
-    a, b, mean = row["a"], row["b"], row["mean_over_range"]
-    if mean is None or levels.shared is None:
+    a, b, lead = row["a"], row["b"], judged(row)
+    if lead is None:
         return NOT_COMPARED, f"{a} and {b} share no range of tokens per forward with all others on {task}."
-    ahead, behind = (a, b) if mean["value"] > 0 else (b, a)
-    low, high = levels.shared
-    kind = "over_problems" if mean["over_seeds_and_problems"] is None else "over_seeds_and_problems"
+    ahead, behind = (a, b) if lead["value"] > 0 else (b, a)
+    where = f"with {lead['forwards']:g} forwards" if levels.shared is None else _range(levels.shared)
+    kind = "over_problems" if lead["over_seeds_and_problems"] is None else "over_seeds_and_problems"
     numbers = (
-        f"accuracy over {low:.1f} to {high:.1f} tokens per forward {signed(mean['value'])}"
-        f" {interval_text(mean[kind])} points over {kind.removeprefix('over_').replace('_', ' ')}"
+        f"accuracy {where} {signed(lead['value'])} {interval_text(lead[kind])} points over"
+        f" {kind.removeprefix('over_').replace('_', ' ')}"
     )
-    if "p_holm" in mean:
-        numbers += f", Holm's p {p_text(mean['p_holm'])}"
+    if "p_holm" in lead:
+        numbers += f", Holm's p {p_text(lead['p_holm'])}"
     of_seeds = f"n = {row['n']}{_seeds_text(row['seeds'])}"
-    if told_apart(mean):
+    if told_apart(lead):
         word = "ahead" if ahead == a else "behind"
-        return word, f"{ahead} is ahead of {behind} on {task} ({of_seeds}): {numbers}.{_by_seed(mean)}"
+        return word, f"{ahead} is ahead of {behind} on {task} ({of_seeds}): {numbers}.{_by_seed(lead)}"
     text = f"{a} and {b} cannot be told apart on {task} ({of_seeds}): {numbers}."
-    return NOT_APART, text + _by_seed(mean) + _elsewhere(row)
+    return NOT_APART, text + _by_seed(lead) + _elsewhere(row)
+
+
+def judged(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The number that a difference is judged by."""
+    found: Mapping[str, Any] | None = row["mean_over_range"] or next(iter(row["at_forwards"]), None)
+    return found
+
+
+def _range(shared: Range) -> str:
+    return f"over {shared[0]:.1f} to {shared[1]:.1f} tokens per forward"
 
 
 def told_apart(entry: Mapping[str, Any]) -> bool:
@@ -62,7 +73,8 @@ def _by_seed(mean: Mapping[str, Any]) -> str:
 
 def _elsewhere(row: Mapping[str, Any]) -> str:
     """What speaks for a difference all the same."""
-    mean, at = row["mean_over_range"], row["at_level"]
+    mean, at = judged(row), row["at_level"]
+    assert mean is not None
     text = ""
     if "p_holm" in mean and _without_zero(mean["over_problems"]):
         text += " These trained models differ over problems; other seeds may turn that round."
