@@ -114,7 +114,7 @@ def _nodes_of(graph: Sequence[Node], model: str) -> dict[str, list[Node]]:
 
 
 def _made(nodes: Sequence[Node], parents: Mapping[str, Artifact]) -> list[tuple[Node, Artifact | None]]:
-    """Nodes with their artifacts; a sweep of version 0.1 graded what it decoded, and has no grades beside it."""
+    """Nodes with their artifacts; a sweep of version 0.1 graded by itself, and has no grades beside it."""
     of_sweeps = {node.id: parents.get(node.parents.get("sweep", "")) for node in nodes}
     return [
         (node, parents.get(node.id))
