@@ -127,10 +127,8 @@ class Runner:
 
     def _begun(self, prompt: Prompt) -> str:
         """A prompt that is plain text, or whose answer has begun."""
-        if not prompt.chat:
-            return prompt.messages[0]["content"] + prompt.answer_prefix
-        answer = {"role": "assistant", "content": prompt.answer_prefix}
-        return self.renderer.begun_text((*self._system, *prompt.messages, answer))
+        messages = (*self._system, *prompt.messages) if prompt.chat else prompt.messages
+        return self.renderer.open_text(messages, prompt.answer_prefix, chat=prompt.chat)
 
     def check_lengths(
         self, names: Sequence[str], prompts: Sequence[Sized], gen_length: int, about: str
