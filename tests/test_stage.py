@@ -175,6 +175,7 @@ def test_children_of_a_refresh_with_other_bytes_are_made_again(tmp_path: Path) -
         "train/trims-s0",
         "sweep/trims-s0",
         "grades/trims-s0",
+        "analysis",
         "report",
     }
 

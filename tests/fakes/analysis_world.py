@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from fakes.decoding_world import config_of, trained, write_sweep_world
+import pytest
+from fakes.decoding_world import CARD, config_of, trained, write_sweep_world
 from fakes.teacher import write_tokenizer
 
 from trims_core.config import TrimsConfig
@@ -19,8 +20,8 @@ from trims_core.store import Artifact, Store
 NODE = "analysis"
 TEACHER = "fakes.teacher:FakeTeacher"
 MODELS = ("untuned", "trims-s0")
-THRESHOLD = 0.9
-"""The middle one of the world's points."""
+CELL = "demo-t0.3"
+"""The analysed one: there a forward reveals several positions."""
 
 
 def write_world(
@@ -34,18 +35,20 @@ def write_world(
     sections = {
         "scores": {"teacher": TEACHER, "model": str(write_tokenizer(root / "teacher"))},
         "train": {"variants": {name: {} for name in variants}},
-        "analysis": {"samples": 4, "states": 5},
+        "analysis": {"samples": 4, "states": 5, "threshold": 0.3},
         **(raw or {}),
     }
-    return write_sweep_world(root, raw={name: part for name, part in sections.items() if part}, **sweep)
+    return write_sweep_world(root, raw=sections, **sweep)
 
 
-def parents_of(config: TrimsConfig) -> dict[str, Artifact]:
-    """Trainings, sweeps and grades, by role."""
+def parents_of(config: TrimsConfig, whole: Sequence[str] = ()) -> dict[str, Artifact]:
+    """Trainings, sweeps and grades, by role. Args: whole: variants that are checkpoints, not adapters."""
     store, graph = Store(config.store), build_graph(config)
     made: dict[str, Artifact] = {}
     for name in config.train.variants:
-        made[f"train/{name}-s0"] = trained(config, name)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setitem(CARD, "kind", "checkpoint" if name in whole else "adapter")
+            made[f"train/{name}-s0"] = trained(config, name)
     for node in graph:
         if node.stage in ("sweep", "grades"):
             above = {role: made[parent] for role, parent in node.parents.items()}
@@ -53,10 +56,10 @@ def parents_of(config: TrimsConfig) -> dict[str, Artifact]:
     return made
 
 
-def analyse(root: Path, *overrides: str) -> Result:
-    """The analysis of the world's settings, and what it is made from."""
+def analyse(root: Path, *overrides: str, whole: Sequence[str] = ()) -> Result:
+    """The analysis of the world's settings; what it is made from is made first."""
     config = config_of(root, *overrides)
-    parents, node = parents_of(config), node_named(build_graph(config), NODE)
+    parents, node = parents_of(config, whole), node_named(build_graph(config), NODE)
     wanted = {role: parents[parent] for role, parent in node.parents.items()}
     return run_node(Store(config.store), config, node, wanted)
 
@@ -70,6 +73,8 @@ def rows(artifact: Artifact, unit: str, file: str) -> list[dict[str, Any]]:
 def samples(root: Path, model: str, cell: str) -> dict[str, dict[str, Any]]:
     """A cell's samples by problem."""
     config = config_of(root)
-    (sweep,) = (one for one in Store(config.store).artifacts("sweep") if one.manifest.node == f"sweep/{model}")
+    (sweep,) = (
+        one for one in Store(config.store).artifacts("sweep") if one.manifest.node == f"sweep/{model}"
+    )
     table = read_table(sweep.file(f"{cell}/0000/samples.parquet"), SAMPLES)
     return {row["sample_id"]: row for row in table.to_pylist()}
