@@ -64,6 +64,12 @@ def analyse(root: Path, *overrides: str, whole: Sequence[str] = ()) -> Result:
     return run_node(Store(config.store), config, node, wanted)
 
 
+def analysis_in(root: Path) -> int:
+    """The same for a process of its own; its exit code."""
+    analyse(root)
+    return 0
+
+
 def rows(artifact: Artifact, unit: str, file: str) -> list[dict[str, Any]]:
     """Of a table of a unit."""
     found: list[dict[str, Any]] = pq.read_table(artifact.file(f"{unit}/{file}.parquet")).to_pylist()
