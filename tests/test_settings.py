@@ -120,6 +120,17 @@ def test_only_a_point_that_is_swept_is_analysed(tmp_path: Path) -> None:
     assert parse_config({**raw_config(tmp_path), "analysis": None}).analysis is None
 
 
+def test_another_engine_is_for_a_teacher_that_two_can_run(tmp_path: Path) -> None:
+    raw = {**raw_config(tmp_path), "analysis": {"engine": "transformers"}}
+    said = "analysis.engine: transformers, and scores.teacher is fake.module:Teacher; expected"
+    assert said in problems(raw)
+    raw["scores"] = {"model": "./none", "teacher": "vllm"}
+    assert parse_config(raw).analysis.engine == "transformers"
+    without = {**raw, "train": {"variants": {"plain": {"method": "standard"}}}}
+    del without["scores"]
+    assert "and there is no section scores" in problems(without)
+
+
 def test_result_fields_leave_out_what_does_not_change_results(tmp_path: Path) -> None:
     config: TrimsConfig = parse_config(raw_config(tmp_path))
     assert "path" not in config.corpus.result_fields()

@@ -432,6 +432,9 @@ class AnalysisConfig(Section):
     states: Annotated[int, Field(ge=2)] = 32
     """At most so many states of a trajectory are looked at, evenly spaced, the first and the last among
     them."""
+    engine: Literal["vllm", "transformers"] | None = None
+    """What runs the teacher here; default: scores.teacher. A small one is read sooner by transformers than
+    vLLM has started; values differ in their last digits."""
     batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
     """Canvases that the student fills in one forward."""
     rows_per_call: Annotated[int, Field(ge=1), OPERATIONAL] = 4096
@@ -532,7 +535,7 @@ class TrimsConfig(Section):
             problems.append("train.variants: the name 'untuned' is taken by the student before training")
         problems += self._wrong_pairs()
         problems += self._wrong_blocks()
-        problems += self._wrong_point()
+        problems += self._wrong_analysis()
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -598,13 +601,24 @@ class TrimsConfig(Section):
                         f" {other} (sweep.block_length, its profile's, or its own): set both to the same"
                     )
 
-    def _wrong_point(self) -> list[str]:
-        """The analysed point, if nothing is decoded there."""
-        wanted, thresholds = self.analysis and self.analysis.threshold, self.sweep.thresholds
-        if wanted is None or wanted in thresholds:
-            return []
-        known = ", ".join(f"{value:g}" for value in thresholds)
-        return [f"analysis.threshold: {wanted:g} is none of sweep.thresholds; expected one of {known}"]
+    def _wrong_analysis(self) -> Iterator[str]:
+        """A point that nothing is decoded at, and another engine for a teacher that has only its own."""
+        chosen, thresholds = self.analysis, self.sweep.thresholds
+        if chosen is None:
+            return
+        if chosen.threshold is not None and chosen.threshold not in thresholds:
+            known = ", ".join(f"{value:g}" for value in thresholds)
+            yield (
+                f"analysis.threshold: {chosen.threshold:g} is none of sweep.thresholds; expected one of"
+                f" {known}"
+            )
+        teacher = self.scores and self.scores.teacher
+        if chosen.engine is not None and teacher not in ("vllm", "transformers"):
+            had = "there is no section scores" if teacher is None else f"scores.teacher is {teacher}"
+            yield (
+                f"analysis.engine: {chosen.engine}, and {had}; expected scores.teacher vllm or transformers,"
+                " whose model it runs. Leave analysis.engine out"
+            )
 
     def _wrong_pairs(self) -> list[str]:
         """What report.compare names that this run does not have."""

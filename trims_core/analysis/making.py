@@ -29,6 +29,7 @@ from trims_core.schema import PROPOSALS, read_table
 from trims_core.stage import Work
 from trims_core.students import load_student_tokenizer
 from trims_core.teacher.limits import context_limit, engine_overrides, read_limits
+from trims_core.teacher.protocol import Beat
 from trims_core.teacher.registry import make_teacher, make_tokenizer
 from trims_core.trained import tuned_student
 
@@ -45,14 +46,14 @@ class Students:
         self._model = ""
         self._runner: Runner | None = None
 
-    def proposals(self, asked: Asked, note: str) -> tuple[Columns, dict[str, Any]]:
+    def proposals(self, asked: Asked, tell: Beat) -> tuple[Columns, dict[str, Any]]:
         """The columns of schema.PROPOSALS, and what a unit notes of them.
 
         Raises:
             SweepError: a forward failed; names the unit.
         """
         chosen: AnalysisSettings = self._work.settings
-        task, runner = asked.cell.task, self._loaded(asked.cell.model)
+        task, runner = asked.cell.task, self._loaded(asked.cell.model, tell)
         decoding = chosen.decodings[task]
         sampling = sampling_for(decoding.sampling, runner.student, f"sweep, task {task}")
         prompts = runner.render(
@@ -68,12 +69,12 @@ class Students:
                 sampling,
                 chosen.states,
                 chosen.batch_size,
-                lambda done, total: self._work.progress(done, total, f"{note}: canvases filled"),
+                lambda done, total: tell(f"{done} of {total} canvases filled"),
             )
         except RuntimeError as error:  # torch's own, out of memory among them
             raise SweepError(
-                f"{self._work.node_id}, {note}: {error}. Lower analysis.batch_size (now {chosen.batch_size})"
-                " if memory is short"
+                f"{self._work.node_id}, {asked.proposals}: {error}. If memory is short, lower"
+                f" analysis.batch_size (now {chosen.batch_size})"
             ) from error
         return columns, {"n_states": len(columns["step"]), "seconds": time.perf_counter() - started}
 
@@ -84,10 +85,10 @@ class Students:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _loaded(self, model: str) -> Runner:
+    def _loaded(self, model: str, tell: Beat) -> Runner:
         if self._runner is None or self._model != model:
             self.let_go()
-            self._work.progress(0, 0, f"loading the student of {model}")
+            tell(f"loading the student of {model}")
             student, adapter = tuned_student(self._work.settings.student, train_of(self._work, model))
             self._model, self._runner = model, load_runner(student, adapter, None)
         return self._runner
@@ -96,14 +97,11 @@ class Students:
 class Reader:
     """A started teacher, and what it is asked of each unit."""
 
-    def __init__(
-        self, work: Work, asker: Asker, waiting: Mapping[str, tuple[list[Trajectory], Questions]]
-    ) -> None:
-        self._work = work
+    def __init__(self, asker: Asker, waiting: Mapping[str, tuple[list[Trajectory], Questions]]) -> None:
         self._asker = asker
         self._waiting = dict(waiting)
 
-    def read(self, name: str) -> tuple[Columns, Columns, dict[str, Any]]:
+    def read(self, name: str, tell: Beat) -> tuple[Columns, Columns, dict[str, Any]]:
         """The columns of schema.TRAJECTORIES and schema.ANSWER_DIFFICULTY, and what a unit notes of them.
 
         Raises:
@@ -112,15 +110,12 @@ class Reader:
         trajectories, questions = self._waiting.pop(name)
         started, n_done, n_all = time.perf_counter(), 0, len(questions.texts)
 
-        def beat(note: str) -> None:
-            self._work.progress(n_done, n_all, f"{name}: {note}")
-
         def on_reply() -> None:
             nonlocal n_done
             n_done += 1
-            beat("texts read")
+            tell(f"{n_done} of {n_all} texts read")
 
-        said = questions.said(self._asker.replies(questions, beat, on_reply))
+        said = questions.said(self._asker.replies(questions, tell, on_reply))
         states, answers, rejects = tables_of(trajectories, said)
         notes = {
             "n_texts": n_all,
@@ -134,26 +129,27 @@ class Reader:
 
 
 @contextmanager
-def reader(work: Work, asked: Mapping[str, Asked]) -> Iterator[Reader]:
+def reader(work: Work, asked: Mapping[str, Asked], tell: Beat) -> Iterator[Reader]:
     """A teacher that is started for the longest text of some units, and closed at the end.
 
     Args:
         asked: by the unit's name; their proposals are all there.
+        tell: told what is going on while the teacher starts.
     """
     chosen: AnalysisSettings = work.settings
     config = chosen.scores
     assert config is not None
     renderer = Renderer(make_tokenizer(config), config, "scores")
     waiting = {}
-    for number, (name, one) in enumerate(asked.items()):
-        work.progress(number, len(asked), f"{name}: texts rendered")
+    for name, one in asked.items():
+        tell(f"rendering the texts of {name}")
         trajectories = _trajectories(work, one)
         texts = (text for trajectory in trajectories for text in trajectory.texts())
         problems = {problem.id: problem for problem in one.problems}
         system = chosen.system_of(one.cell.task)
         waiting[name] = trajectories, questions_of(renderer, texts, problems, system)
-    with _started(work, config, [questions for _, questions in waiting.values()]) as asker:
-        yield Reader(work, asker, waiting)
+    with _started(work, config, [questions for _, questions in waiting.values()], tell) as asker:
+        yield Reader(asker, waiting)
 
 
 def _trajectories(work: Work, asked: Asked) -> list[Trajectory]:
@@ -170,12 +166,12 @@ def _trajectories(work: Work, asked: Asked) -> list[Trajectory]:
 
 
 @contextmanager
-def _started(work: Work, config: ScoresConfig, asked: Sequence[Questions]) -> Iterator[Asker]:
+def _started(work: Work, config: ScoresConfig, asked: Sequence[Questions], tell: Beat) -> Iterator[Asker]:
     limits = read_limits(config.model, config.revision, engine_overrides(config.options))
     context = context_limit(limits, config.max_model_len)
     longest = max((one.longest(context) for one in asked), default=2)
     with closing(make_teacher(config, limits, work.logs)) as teacher:
-        info = teacher.start(longest, lambda note: work.progress(0, 0, note))
+        info = teacher.start(longest, tell)
         logger.info("%s: teacher %s, texts of at most %d tokens", work.node_id, info.engine, longest)
         rows_per_call = work.settings.rows_per_call
         yield Asker(teacher, info.engine, context, limits.vocab_size, rows_per_call)

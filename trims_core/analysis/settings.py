@@ -78,7 +78,7 @@ def settings(config: TrimsConfig, _node: Node | None = None) -> AnalysisSettings
         threshold=point_of(sweep) if chosen.threshold is None else chosen.threshold,
         samples=chosen.samples,
         states=chosen.states,
-        scores=config.scores,
+        scores=_teacher(config.scores, chosen.engine),
         student=config.student,
         system_prompt=config.corpus.system_prompt,
         batch_size=chosen.batch_size,
@@ -108,6 +108,13 @@ def proposal_settings(chosen: AnalysisSettings, task: str, *, adapted: bool) -> 
     if adapted and chosen.student.dtype != "float32":
         found["merge_rule"] = MERGE_RULE
     return found
+
+
+def _teacher(scores: ScoresConfig | None, engine: str | None) -> ScoresConfig | None:
+    """The teacher, run by another engine where one is named; options are the engine's own."""
+    if scores is None or engine is None or engine == scores.teacher:
+        return scores
+    return scores.model_copy(update={"teacher": engine, "options": {}})
 
 
 def _read(decoding: TaskDecoding) -> TaskDecoding:

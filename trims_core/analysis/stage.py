@@ -28,6 +28,7 @@ from trims_core.schema import ANALYSED, ANSWER_DIFFICULTY, PROPOSALS, TRAJECTORI
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
 from trims_core.teacher.identity import teacher_identity
+from trims_core.teacher.protocol import Beat
 from trims_core.teacher.replies import TRANSIENT
 from trims_core.trained import trained_model, tuned_inputs
 
@@ -88,8 +89,12 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         TeacherUnavailableError: the teacher died; finished units are kept.
     """
     n_done, n_all = len(done), len(done) + len(waiting)
+
+    def tell(note: str) -> None:
+        work.progress(n_done, n_all, note)
+
     with ExitStack() as engines:
-        students, teacher = _engines(work, waiting, engines)
+        students, teacher = _engines(work, waiting, engines, tell)
 
         def make(unit: Unit, attempt: Attempt) -> Made:
             nonlocal n_done
@@ -98,12 +103,12 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
             if kind == ANSWERS:
                 made = _make_answers(unit, attempt)
             elif kind == FILLED:
-                made = _make_proposals(unit, attempt, students())
+                made = _make_proposals(unit, attempt, students(), tell)
             else:
-                made = _make_trajectories(unit, attempt, teacher())
+                made = _make_trajectories(unit, attempt, teacher(), tell)
             fault_point("analysis.before_record")
             n_done += 1
-            work.progress(n_done, n_all, unit.name)
+            tell(unit.name)
             return made
 
         yield make
@@ -182,7 +187,7 @@ def _teacher_unit(work: Work, proposals: Unit, after: Sequence[str]) -> Unit:
 
 
 def _engines(
-    work: Work, waiting: Sequence[Unit], open_until: ExitStack
+    work: Work, waiting: Sequence[Unit], open_until: ExitStack, tell: Beat
 ) -> tuple[Callable[[], Students], Callable[[], Reader]]:
     """What gives the students, and what gives the teacher: each is loaded when it is first asked for."""
 
@@ -198,7 +203,7 @@ def _engines(
 
         students().let_go()
         asked = {unit.name: unit.source for unit in waiting if unit.settings["kind"] == TEACHER}
-        return open_until.enter_context(reader(work, asked))
+        return open_until.enter_context(reader(work, asked, tell))
 
     return students, teacher
 
@@ -210,14 +215,14 @@ def _make_answers(unit: Unit, attempt: Attempt) -> Made:
     return Made({"analysed.parquet": n_rows}, notes_of_answers(columns))
 
 
-def _make_proposals(unit: Unit, attempt: Attempt, students: Students) -> Made:
-    columns, notes = students.proposals(unit.source, unit.name)
+def _make_proposals(unit: Unit, attempt: Attempt, students: Students, tell: Beat) -> Made:
+    columns, notes = students.proposals(unit.source, lambda note: tell(f"{unit.name}: {note}"))
     n_rows = write_table(attempt.path / PROPOSALS_FILE, PROPOSALS, columns, _about(unit))
     return Made({PROPOSALS_FILE: n_rows}, notes)
 
 
-def _make_trajectories(unit: Unit, attempt: Attempt, teacher: Reader) -> Made:
-    states, answers, notes = teacher.read(unit.name)
+def _make_trajectories(unit: Unit, attempt: Attempt, teacher: Reader, tell: Beat) -> Made:
+    states, answers, notes = teacher.read(unit.name, lambda note: tell(f"{unit.name}: {note}"))
     about = _about(unit)
     files = {
         "trajectories.parquet": write_table(
