@@ -89,7 +89,7 @@ def measure(n_rows: int, runs: int) -> dict[str, Any]:
     """Speeds and ratios."""
     import numpy as np
 
-    from trims_core.difficulty.align import align_rows
+    from trims_core.alignment import align_rows
     from trims_core.rendering import Renderer, load_tokenizer
 
     lines = (PROJECT_ROOT / "data/demo/train.jsonl").read_text(encoding="utf-8").splitlines()

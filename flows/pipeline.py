@@ -1,5 +1,5 @@
-"""The pipeline as one flow: corpus ► scores ► aligned ► buckets ► train ► sweep ► grades ► report, with
-tokens ► rollouts where a method needs them.
+"""The pipeline as one flow: corpus ► scores ► aligned ► buckets ► train ► sweep ► grades ► analysis ► report,
+with tokens ► rollouts where a method needs them.
 
 `until` names the last stage, `refresh` the stages to redo although a valid artifact exists; everything else
 comes from the store where it is there already. The deployments of prefect.yaml are this flow with other

@@ -48,8 +48,33 @@ def test_one_adapter_and_one_sweep_per_variant_and_seed(graph: tuple[Node, ...])
         *(f"sweep/{model}" for model in models),
         "grades/untuned",
         *(f"grades/{model}" for model in models),
+        "analysis",
         "report",
     ]
+
+
+def test_one_analysis_reads_every_model_with_its_answers_and_their_verdicts(
+    graph: tuple[Node, ...], tmp_path: Path
+) -> None:
+    models = ["trims-s0", "trims-s1", "plain-s0", "plain-s1"]
+    swept = ["untuned", *models]
+    read = {f"{stage}/{model}" for stage in ("sweep", "grades") for model in swept}
+    parents = node_named(graph, "analysis").parents
+    assert parents == {name: name for name in read | {f"train/{model}" for model in models}}
+    assert node_named(graph, "report").parents["analysis"] == "analysis"
+    without = build_graph(tiny_config(tmp_path).model_copy(update={"analysis": None}))
+    assert "analysis" not in ids_of(without)
+    with pytest.raises(ConfigError, match="its section analysis is null"):
+        select(without, "analysis")
+
+
+def test_the_analysis_reads_the_last_round_of_reinforcement(tmp_path: Path) -> None:
+    rollouts = {"samples": 2, "sampling": {"temperature": 0.5}, "grader": "demo"}
+    own = {"method": "cj_grpo", "rollouts": {**rollouts, "gen_length": 64, "block_length": 64}}
+    own["rollouts"] |= {"rule": "eoser", "threshold": 8}
+    graph = build_graph(tiny_config(tmp_path, train={"variants": {"own": own}}))
+    trained = [name for name in node_named(graph, "analysis").parents if name.startswith("train/")]
+    assert trained == ["train/own-s0"]
 
 
 def test_parents_come_before_children(graph: tuple[Node, ...]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trims_core import ranks
-from trims_core.ranks import spearman
+from trims_core.ranks import rank_correlation, spearman
 
 
 def _spearman(x: Sequence[float], y: Sequence[float], chunk: int = 7) -> float | None:
@@ -27,6 +27,7 @@ def test_a_constant_side_has_no_rank_correlation() -> None:
     assert _spearman([0.0] * 4, [0.0, 1.0, 2.0, 3.0]) is None
     assert _spearman([1.0], [2.0]) is None
     assert _spearman([], []) is None
+    assert rank_correlation([], []) is rank_correlation([1.0], [2.0]) is None
 
 
 def test_known_values() -> None:
@@ -51,11 +52,11 @@ def _slow_ranks(values: list[float]) -> list[float]:
 )
 def test_it_equals_pearson_of_slow_mean_ranks(pairs: list[tuple[int, int]], chunk: int) -> None:
     x, y = [float(a) for a, _ in pairs], [float(b) for _, b in pairs]
-    found = _spearman(x, y, chunk)
-    if len(set(x)) == 1 or len(set(y)) == 1:
-        assert found is None
-        return
-    assert found == pytest.approx(np.corrcoef(_slow_ranks(x), _slow_ranks(y))[0, 1], abs=1e-12)
+    for found in (_spearman(x, y, chunk), rank_correlation(x, y)):
+        if len(set(x)) == 1 or len(set(y)) == 1:
+            assert found is None
+            continue
+        assert found == pytest.approx(np.corrcoef(_slow_ranks(x), _slow_ranks(y))[0, 1], abs=1e-12)
 
 
 def test_it_equals_that_of_polars_on_many_values_with_ties(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,26 @@ def test_what_cannot_work_together_is_refused(tmp_path: Path) -> None:
     assert "gen_length 10 is not a multiple" in problems({**raw, "sweep": sweep})
 
 
+def test_only_a_point_that_is_swept_is_analysed(tmp_path: Path) -> None:
+    wrong = {**raw_config(tmp_path), "analysis": {"threshold": 0.85}}
+    said = "analysis.threshold: 0.85 is none of sweep.thresholds; expected one of 0.9, 0.8, 0.7, 0.6, 0.5"
+    assert said in problems(wrong)
+    right = {**raw_config(tmp_path), "analysis": {"threshold": 0.8}}
+    assert parse_config(right).analysis.threshold == 0.8
+    assert parse_config({**raw_config(tmp_path), "analysis": None}).analysis is None
+
+
+def test_another_engine_is_for_a_teacher_that_two_can_run(tmp_path: Path) -> None:
+    raw = {**raw_config(tmp_path), "analysis": {"engine": "transformers"}}
+    said = "analysis.engine: transformers, and scores.teacher is fake.module:Teacher; expected"
+    assert said in problems(raw)
+    raw["scores"] = {"model": "./none", "teacher": "vllm"}
+    assert parse_config(raw).analysis.engine == "transformers"
+    without = {**raw, "train": {"variants": {"plain": {"method": "standard"}}}}
+    del without["scores"]
+    assert "and there is no section scores" in problems(without)
+
+
 def test_result_fields_leave_out_what_does_not_change_results(tmp_path: Path) -> None:
     config: TrimsConfig = parse_config(raw_config(tmp_path))
     assert "path" not in config.corpus.result_fields()

@@ -34,11 +34,13 @@ from trims_core.stage import (
     StageSpec,
     Unit,
     Work,
+    help_node,
     interruptible,
     main,
     node_key,
     open_parents,
     run_node,
+    unit_key,
 )
 from trims_core.store import Attempt, Made, Store
 
@@ -173,6 +175,7 @@ def test_children_of_a_refresh_with_other_bytes_are_made_again(tmp_path: Path) -
         "train/trims-s0",
         "sweep/trims-s0",
         "grades/trims-s0",
+        "analysis",
         "report",
     }
 
@@ -377,6 +380,44 @@ def test_appended_rows_make_new_units_only(tmp_path: Path) -> None:
     assert stages.calls == ["corpus:corpus-00003", "scores:scores-00003"]
     assert scores.manifest.counts["n_in"] == 16
     assert [unit.name for unit in scores.units][-1] == "scores-00003"
+
+
+def in_order(reads: list[str]) -> StageSpec:
+    """A stage of two units that are listed the wrong way round: the second reads the first."""
+
+    def units(work: Work, _facts: object) -> list[Unit]:
+        return [Unit("second", {}, {"of": "b"}, after=["first"]), Unit("first", {}, {"of": "a"})]
+
+    def maker(work: Work, *_: object) -> AbstractContextManager[Make]:
+        def make(unit: Unit, attempt: Attempt) -> Made:
+            before = [record.file("text").read_text() for record in work.made.values()]
+            reads.append(f"{unit.name} after {before}")
+            (attempt.path / "text").write_text(unit.name)
+            return Made({"text": None})
+
+        return making(make, work)
+
+    finish = SPECS["aligned"].finish
+    return replace(SPECS["corpus"], begin=None, units=units, maker=maker, finish=finish)
+
+
+def test_a_unit_that_comes_after_another_is_made_when_that_is_there_and_sees_it(tmp_path: Path) -> None:
+    config, reads = tiny_config(tmp_path), list[str]()
+    artifact = make(config, "corpus", spec=in_order(reads)).artifact
+    assert reads == ["first after []", "second after ['first']"]
+    assert [unit.name for unit in artifact.units] == ["second", "first"]
+
+
+def test_a_helper_starts_no_unit_whose_forerunner_another_process_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, reads = tiny_config(tmp_path), list[str]()
+    store, spec = Store(config.store), in_order(reads)
+    taken = unit_key(spec, Unit("first", {}, {"of": "a"}))
+    monkeypatch.setattr(store.units, "is_taken", lambda key: key == taken)
+    node = node_named(build_graph(config), "corpus")
+    help_node(store, config, node, {}, share=1, specs={**SPECS, "corpus": spec})
+    assert reads == []
 
 
 def test_facts_come_before_the_units_and_reach_every_part(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ StageName = Literal[
     "train",
     "sweep",
     "grades",
+    "analysis",
     "report",
 ]
 STAGES: Final[tuple[StageName, ...]] = get_args(StageName)
@@ -420,6 +421,26 @@ class TrainConfig(TrainingConfig):
         return EndsConfig(pads=pads, tokens=self.end_tokens, **read)
 
 
+class AnalysisConfig(Section):
+    """Why models decode as they do, looked at one point of the sweep with its main cache."""
+
+    samples: Annotated[int, Field(ge=0)] = 40
+    """Problems of each task whose trajectories the teacher reads, picked by a hash of their ids: the same for
+    every model. What needs no teacher is told of all problems."""
+    threshold: float | None = None
+    """One of sweep.thresholds; default: the middle one by parallelism, as for the report's examples."""
+    states: Annotated[int, Field(ge=2)] = 32
+    """At most so many states of a trajectory are looked at, evenly spaced, the first and the last among
+    them."""
+    engine: Literal["vllm", "transformers"] | None = None
+    """What runs the teacher here; default: scores.teacher. A small one is read sooner by transformers than
+    vLLM has started; values differ in their last digits."""
+    batch_size: Annotated[int, Field(ge=1), OPERATIONAL] = 16
+    """Canvases that the student fills in one forward."""
+    rows_per_call: Annotated[int, Field(ge=1), OPERATIONAL] = 4096
+    """Texts that the teacher is given at a time."""
+
+
 class ReportConfig(Section):
     """What the report shows."""
 
@@ -466,6 +487,7 @@ class Resources(Section):
     train: StageResources = Field(default_factory=StageResources)
     sweep: StageResources = Field(default_factory=StageResources)
     grades: StageResources = Field(default_factory=StageResources)
+    analysis: StageResources = Field(default_factory=StageResources)
     report: StageResources = Field(default_factory=StageResources)
 
     def of(self, stage: StageName) -> StageResources:
@@ -492,6 +514,8 @@ class TrimsConfig(Section):
     """For methods that are trained on the student's own answers."""
     train: TrainConfig = Field(default_factory=TrainConfig)
     sweep: SweepConfig
+    analysis: AnalysisConfig | None = Field(default_factory=AnalysisConfig)
+    """None: no trajectories, orders of reveals or calibration."""
     report: ReportConfig = Field(default_factory=ReportConfig)
 
     @model_validator(mode="after")
@@ -511,6 +535,7 @@ class TrimsConfig(Section):
             problems.append("train.variants: the name 'untuned' is taken by the student before training")
         problems += self._wrong_pairs()
         problems += self._wrong_blocks()
+        problems += self._wrong_analysis()
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -575,6 +600,25 @@ class TrimsConfig(Section):
                         f"{method} attends in blocks of {length}, and task {task} is decoded in blocks of"
                         f" {other} (sweep.block_length, its profile's, or its own): set both to the same"
                     )
+
+    def _wrong_analysis(self) -> Iterator[str]:
+        """A point that nothing is decoded at, and another engine for a teacher that has only its own."""
+        chosen, thresholds = self.analysis, self.sweep.thresholds
+        if chosen is None:
+            return
+        if chosen.threshold is not None and chosen.threshold not in thresholds:
+            known = ", ".join(f"{value:g}" for value in thresholds)
+            yield (
+                f"analysis.threshold: {chosen.threshold:g} is none of sweep.thresholds; expected one of"
+                f" {known}"
+            )
+        teacher = self.scores and self.scores.teacher
+        if chosen.engine is not None and teacher not in ("vllm", "transformers"):
+            had = "there is no section scores" if teacher is None else f"scores.teacher is {teacher}"
+            yield (
+                f"analysis.engine: {chosen.engine}, and {had}; expected scores.teacher vllm or transformers,"
+                " whose model it runs. Leave analysis.engine out"
+            )
 
     def _wrong_pairs(self) -> list[str]:
         """What report.compare names that this run does not have."""

@@ -1,8 +1,8 @@
 """The nodes of a run: which artifacts a config asks for and which of them each is made from.
 
 corpus ──► scores ──► aligned ──► buckets ──► train/<model> ──► sweep/<model> ──► grades/<model> ──► report
-   ├────────────────────┘                       │  │            sweep/untuned ──► grades/untuned ─────┘
-   └─► tokens ──────────────────────────────────┘  │
+   ├────────────────────┘                       │  │            sweep/untuned ──► grades/untuned ──┐    │
+   └─► tokens ──────────────────────────────────┘  │                  of all models: ──► analysis ─┴────┘
          └─► rollouts/untuned ──► grades/rollouts ─┘
 
 A model is `<variant>-s<seed>`, or `untuned`. Reinforcement has rounds,
@@ -11,7 +11,8 @@ of which the last one's training is train/<model>; how many there are is in no k
 not there: buckets and what they are made from only with a section scores and a variant that is trained on the
 corpus' answers; rollouts and their grades only for variants that are trained on them; tokens for these, and
 where there is no teacher; tokens/<privilege>, with prompts that show the right answer, beside tokens for
-variants that read those too.
+variants that read those too. The analysis is one node for all models, so that a teacher is started once; with
+`analysis: null` there is none.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _WHY_ABSENT: Final[Mapping[str, str]] = {
     "buckets": _NO_TEACHER,
     "tokens": "this run has no such stage; its variants are trained on buckets",
     "rollouts": "this run has no such stage; no variant is trained on the student's own answers",
+    "analysis": "this run has no such stage; its section analysis is null",
 }
 
 
@@ -76,6 +78,10 @@ def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
         for sweep in sweeps
     ]
     above = [*data, *trains, *sweeps, *grades]
+    if config.analysis is not None:
+        trained = [parent for sweep in sweeps for parent in sweep.parents.values()]
+        read = [*trained, *(node.id for node in (*sweeps, *grades))]
+        above.append(Node("analysis", "analysis", {node_id: node_id for node_id in read}))
     report = Node("report", "report", {node.id: node.id for node in above})
     return (*above, report)
 

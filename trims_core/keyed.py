@@ -24,3 +24,8 @@ def hash_order(ids: Iterable[str], key: str) -> npt.NDArray[np.int64]:
     for name in ids:
         digests += hashlib.blake2b(f"{key}\0{name}".encode(), digest_size=_DIGEST_BYTES).digest()
     return np.argsort(np.frombuffer(digests, f"S{_DIGEST_BYTES}"), kind="stable")
+
+
+def chosen(ids: Iterable[str], count: int) -> list[str]:
+    """The `count` ids with the smallest hash: the same ones for the same ids, in any order."""
+    return sorted(set(ids), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))[:count]

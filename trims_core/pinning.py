@@ -18,9 +18,9 @@ from trims_core.sweep_sections import TaskConfig
 
 READERS: Final[Mapping[str, frozenset[StageName]]] = {
     "corpus": frozenset({"corpus"}),
-    "scores": frozenset({"scores"}),
-    "student": frozenset({"aligned", "tokens", "rollouts", "train", "sweep", "report"}),
-    "tasks": frozenset({"sweep", "grades"}),
+    "scores": frozenset({"scores", "analysis"}),
+    "student": frozenset({"aligned", "tokens", "rollouts", "train", "sweep", "analysis", "report"}),
+    "tasks": frozenset({"sweep", "grades", "analysis"}),
 }
 """What in the settings names hub inputs → stages that read it."""
 

@@ -6,8 +6,9 @@ can read it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 RuleName: TypeAlias = Literal[
@@ -168,6 +169,12 @@ def parallelism_order(rule: RuleName, threshold: float | None) -> float:
     if threshold is None:
         return float("-inf")
     return threshold if MEANINGS[rule].rising else -threshold
+
+
+def middle_point(rule: RuleName, thresholds: Iterable[float | None]) -> float | None:
+    """Of some points the middle one by parallelism; of an even number the more parallel of the two."""
+    ordered = sorted(thresholds, key=partial(parallelism_order, rule))
+    return ordered[len(ordered) // 2]
 
 
 def ascending_steps(gen_length: int) -> int:

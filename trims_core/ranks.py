@@ -55,6 +55,22 @@ def spearman(pairs: Iterable[tuple[Floats, Floats]], scratch: Path) -> float | N
     return (sum_xy << 64) / math.isqrt(sum_xx * sum_yy << 128)
 
 
+def rank_correlation(x_N: npt.ArrayLike, y_N: npt.ArrayLike) -> float | None:
+    """Rank correlation of a few pairs of finite numbers, in memory; ties and None as in `spearman`."""
+    ranks_N, others_N = _mean_ranks(x_N), _mean_ranks(y_N)
+    if not len(ranks_N):
+        return None
+    ranks_N, others_N = ranks_N - ranks_N.mean(), others_N - others_N.mean()
+    size = math.sqrt(float(ranks_N @ ranks_N) * float(others_N @ others_N))
+    return float(ranks_N @ others_N) / size if size else None
+
+
+def _mean_ranks(values_N: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Each value's rank from 1, equal ones at the mean of theirs."""
+    _, place_N, counts = np.unique(np.asarray(values_N), return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place_N]
+
+
 class _Sorted:
     """Records in files by the upper bits of their key."""
 

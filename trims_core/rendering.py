@@ -202,6 +202,16 @@ class Renderer:
                 f" {self._template.name} refuses {error}. Leave the beginning out, or use another template"
             ) from error
 
+    def open_text(self, messages: Sequence[Message], answer_prefix: str, *, chat: bool) -> str:
+        """What an answer goes on from that has begun so; without `chat` the one message is the whole text.
+
+        Raises:
+            CorpusError: the chat template refuses the conversation.
+        """
+        if not chat:
+            return messages[0]["content"] + answer_prefix
+        return self.begun_text((*messages, {"role": "assistant", "content": answer_prefix}))
+
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts that are prompts as they stand: special tokens keep their meaning, none is added."""
         return _ids_of(self._prompt_backend, list(texts))
@@ -224,6 +234,15 @@ class Renderer:
                 text, form = "", Form()
             texts.append(text)
             forms.append(form)
+        return self._rows(texts, forms, completions, refused)
+
+    def rows_behind(self, prompt_texts: Sequence[str], completions: Sequence[str]) -> RenderedRows:
+        """Like `rows`, of prompts that are texts already: special tokens in them keep their meaning."""
+        return self._rows(list(prompt_texts), [Form() for _ in prompt_texts], completions, {})
+
+    def _rows(
+        self, texts: list[str], forms: list[Form], completions: Sequence[str], refused: dict[int, Refusal]
+    ) -> RenderedRows:
         spaced = [form.inserted.endswith(" ") and not form.inserted.endswith("  ") for form in forms]
         wanted = ["" if row in refused else text for row, text in enumerate(completions)]
         targets, changed = self._encode(wanted, spaced)

@@ -226,6 +226,106 @@ GRADES: Final = Table(
         "gold": "the right answer, normalised",
     },
 )
+ANALYSED: Final = Table(
+    "analysed",
+    pa.schema(
+        [
+            ("sample_id", pa.string()),
+            ("verdict", pa.string()),
+            ("n_tokens", pa.int32()),
+            ("n_steps", pa.int32()),
+            ("order_position", pa.float64()),
+            ("order_confidence", pa.float64()),
+            ("confidence", pa.list_(pa.float32())),
+            ("agrees", pa.list_(pa.bool_())),
+            ("revealed", pa.list_(pa.int32())),
+            ("runs", pa.list_(pa.int32())),
+            ("departure_step", pa.int32()),
+            ("departure_place", pa.int32()),
+            ("departure_confidence", pa.float32()),
+        ]
+    ),
+    {
+        "verdict": "of the task's main grader: right, wrong, timeout or error",
+        "n_tokens": "tokens of the answer: up to and including the first end token; where all lists end",
+        "n_steps": "forwards of the sequence up to the one that revealed the last of them",
+        "order_position": "Spearman correlation of reveal step and position, ties at their mean rank; null"
+        " where either is constant",
+        "order_confidence": "the same of reveal step and confidence at the reveal",
+        "confidence": "probability of each token at the forward that revealed it",
+        "agrees": "whether the same model's answer with one token per forward has the same token there; null"
+        " behind that answer's end",
+        "revealed": "tokens of the answer that each forward revealed, the first forward first",
+        "runs": "lengths of runs of adjacent positions that one forward revealed, from left to right",
+        "departure_step": "0-based forward that first revealed a token which does not agree; null: none does",
+        "departure_place": "0-based position of that token, the leftmost of that forward",
+        "departure_confidence": "its probability at that forward",
+    },
+    unique="sample_id",
+    unique_in="file",
+)
+PROPOSALS: Final = Table(
+    "proposals",
+    pa.schema(
+        [
+            ("sample_id", pa.string()),
+            ("step", pa.int32()),
+            ("token_ids", pa.list_(pa.int32())),
+        ]
+    ),
+    {
+        "step": "forwards before this state; 0 is the canvas with nothing revealed",
+        "token_ids": "student's ids, one per canvas position: what was revealed then, and elsewhere what the"
+        " student proposed in one forward of the whole canvas",
+    },
+)
+TRAJECTORIES: Final = Table(
+    "trajectories",
+    pa.schema(
+        [
+            ("sample_id", pa.string()),
+            ("step", pa.int32()),
+            ("n_revealed", pa.int32()),
+            ("revealed_nats", pa.float64()),
+            ("revealed_tokens", pa.int32()),
+            ("revealed_reject", pa.string()),
+            ("filled_nats", pa.float64()),
+            ("filled_tokens", pa.int32()),
+            ("filled_reject", pa.string()),
+        ]
+    ),
+    {
+        "step": "forwards before this state; 0 is the canvas with nothing revealed",
+        "n_revealed": "tokens of the answer that were revealed then",
+        "revealed_nats": "teacher's mean NLL per teacher token of the tokens revealed so far, in nats; null"
+        " where no text is there yet, or the teacher could not score it",
+        "revealed_tokens": "teacher's tokens of that text, end of turn left out",
+        "revealed_reject": "why the teacher could not score it; null where it could, or was not asked",
+        "filled_nats": "the same of the canvas filled with the student's proposals, up to the first end",
+        "filled_tokens": "teacher's tokens of that text, end of turn left out",
+        "filled_reject": "why the teacher could not score it; null where it could, or was not asked",
+    },
+)
+ANSWER_DIFFICULTY: Final = Table(
+    "answer_difficulty",
+    pa.schema(
+        [
+            ("sample_id", pa.string()),
+            ("difficulty_nats", pa.list_(pa.float32())),
+            ("order_difficulty", pa.float64()),
+            ("reject", pa.string()),
+        ]
+    ),
+    {
+        "difficulty_nats": "teacher's NLL of each canvas position's token, aligned over bytes; null where the"
+        " position is none of the answer, or its token has no text; null as a whole where it was not scored",
+        "order_difficulty": "Spearman correlation of the reveal step with it, ties at their mean rank; null"
+        " where either is constant",
+        "reject": "why the teacher could not score the answer; null where it could",
+    },
+    unique="sample_id",
+    unique_in="file",
+)
 GRADED_SAMPLES: Final = Table(
     "samples",
     pa.schema(
@@ -254,6 +354,7 @@ _VERSION_01: Final = {table.name: table for table in (_CORPUS_01, GRADED_SAMPLES
 _ALL: Final = (
     *(CORPUS, SCORES, REJECTS, TOKENS, ALIGNED, BUCKETS),
     *(ROLLOUTS, ROLLOUT_GRADES, ROLLOUT_REWARDS, SAMPLES, TIMES, GRADES),
+    *(ANALYSED, PROPOSALS, TRAJECTORIES, ANSWER_DIFFICULTY),
 )
 TABLES: Final = {table.name: table for table in _ALL}
 

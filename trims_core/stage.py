@@ -25,7 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
@@ -71,6 +71,7 @@ STAGE_MODULES: Final[Mapping[str, str]] = {
     "train": "trims_core.training.stage",
     "sweep": "trims_core.sweep.stage",
     "grades": "trims_core.grades.stage",
+    "analysis": "trims_core.analysis.stage",
     "report": "trims_core.report.stage",
 }
 _LIBRARIES: Final = (
@@ -109,6 +110,9 @@ class Unit:
     """Name → digest of what it is made from."""
     source: Any = None
     """What the maker needs for it: files, a cell. Covered by `inputs`."""
+    after: Collection[str] = ()
+    """Names of the node's other units that have to be there first; the maker finds them in `Work.made`. What
+    decides on their content has to be in this unit's key too."""
 
 
 Make: TypeAlias = Callable[[Unit, Attempt], Made]
@@ -147,6 +151,8 @@ class Work:
     """Where `finish` writes files that span the units."""
     logs: Path = Path()
     """For logs of further processes, beside the artifact; kept until `clean`."""
+    made: Mapping[str, UnitRecord] = field(default_factory=dict)
+    """For makers: the units that there are by now, by name."""
 
 
 @dataclass(frozen=True)
@@ -292,11 +298,12 @@ def make_units(
     """The record of every unit of a node, in order; those that are missing are made.
 
     A unit that another process is making is left to it and asked for again at the end. A helper (`share` > 0)
-    does not wait for those: it gives back what there is.
+    does not wait for those, or for what has to come after them: it gives back what there is.
     """
     units = spec.units(work, facts)
     found = {unit.name: store.units.find(unit_key(spec, unit)) for unit in units}
     done = {name: record for name, record in found.items() if record and _counts(spec, record, since)}
+    work = replace(work, made=done)
     waiting = [unit for unit in units if unit.name not in done]
     if done and waiting:
         logger.info("%s: %d of %d units are there", work.node_id, len(done), len(units))
@@ -309,7 +316,7 @@ def make_units(
         )
         while queue:
             unit = queue.popleft()
-            if not store.units.is_taken(unit_key(spec, unit)):
+            if done.keys() >= set(unit.after) and not store.units.is_taken(unit_key(spec, unit)):
                 done[unit.name] = _make_unit(store, spec, unit, load, since)
                 in_a_row = 0
                 continue

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from trims_core.config import StudentConfig
 from trims_core.fingerprint import sha256_json
 from trims_core.store import Artifact
 
@@ -42,3 +44,28 @@ def trained_model(artifact: Artifact) -> Trained:
         if name.startswith(f"{CHECKPOINT}/") and not entry.aside
     ]
     return Trained(artifact.file(f"{CHECKPOINT}/config.json").parent, True, sha256_json(sorted(read)))
+
+
+def tuned_student(student: StudentConfig, train: Artifact | None) -> tuple[StudentConfig, Path | None]:
+    """(student, folder of its adapter): the configured one, or the checkpoint that training made of it."""
+    if train is None:
+        return student, None
+    trained = trained_model(train)
+    if not trained.is_whole:
+        return student, trained.folder
+    return student.model_copy(update={"model": str(trained.folder), "revision": None}), None
+
+
+def tuned_inputs(inputs: Mapping[str, str], train: Artifact | None) -> dict[str, str]:
+    """Digests of all that decoding reads of a student, for the keys of units.
+
+    Args:
+        inputs: digests of outside inputs: `student`, and `template` where its template is a file.
+    """
+    model = {name: inputs[name] for name in ("student", "template") if name in inputs}
+    if train is not None:
+        trained = trained_model(train)
+        if trained.is_whole:  # all that is read of the student is in the checkpoint
+            del model["student"]
+        model["checkpoint" if trained.is_whole else "adapter"] = trained.digest
+    return model

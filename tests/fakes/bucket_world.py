@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from fakes.decoding_checkpoint import SPECIAL
 
-from trims_core.difficulty.align import align_rows
+from trims_core.alignment import align_rows
 from trims_core.fingerprint import sha256_json
 from trims_core.graph import build_graph, select
 from trims_core.schema import CORPUS, REJECTS, SCORES, write_table

@@ -23,6 +23,8 @@ from trims_core.processes import Child
 TESTS = Path(__file__).resolve().parent.parent
 IMPORTED = [
     "peft",
+    "trims_core.analysis.making",
+    "trims_core.analysis.stage",
     "transformers.tokenization_utils_tokenizers",
     "trims_core.corpus.stage",
     "trims_core.decoding.runner",

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
+from fakes.analysis_tables import analysed, difficulty, trajectories
 
+from trims_core.analysis.settings import point_of
 from trims_core.config import TrimsConfig
 from trims_core.graph import Node, build_graph
 from trims_core.schema import BUCKETS, CORPUS, GRADES, SAMPLES, TOKENS, Table, write_table
@@ -116,6 +118,7 @@ class ReportWorld:
             "train": _train,
             "sweep": _sweep,
             "grades": _grades,
+            "analysis": _analysis,
         }
         return {stage: self._spec(stage, maker) for stage, maker in makers.items()}
 
@@ -303,7 +306,7 @@ def _buckets(story: Story) -> Tale:
         "k": k,
         "metric": "nll",
         "n_tokens": n_tokens,
-        "edges_nats": [float(per_bucket[b].min()) for b in range(k - 1)],
+        "edges_nats": [float(per_bucket[b].max()) for b in reversed(range(1, k))],
         "bucket_sizes": [len(v) for v in per_bucket],
         "n_zero": int((values == 0).sum()),
     }
@@ -394,6 +397,33 @@ def _grades(story: Story) -> Tale:
             for grader in line["graders"]:
                 units[f"{name}/{grader.split()[0]}"] = {"grades.parquet": Rows(GRADES, columns)}
     return Tale(Outcome({"n_cells": len(summaries)}), units, {"cells.json": json.dumps(summaries)})
+
+
+def _analysis(story: Story) -> Tale:
+    """Made-up tables of every model that was swept at the middle point."""
+    sweep, units = story.config.sweep, dict[str, Files]()
+    threshold = point_of(sweep)
+    train = story.config.train
+    methods = {f"{name}-s{seed}": name for name in train.variants for seed in train.seeds}
+    for role in story.parents:
+        stage, _, model = role.partition("/")
+        if stage != "sweep":
+            continue
+        made = _samples(story.world, model, methods.get(model, "untuned"), threshold, 0.0)
+        rows = story.world.edit(model, threshold, made)
+        if rows is None:
+            continue
+        units[f"answers/demo/{model}"] = {"analysed.parquet": Rows(*analysed(model, rows))}
+        if story.world.teacher:
+            units[f"teacher/demo/{model}"] = {
+                "trajectories.parquet": Rows(*trajectories(model, rows)),
+                "difficulty.parquet": Rows(*difficulty(model, rows)),
+            }
+    info = {"rule": sweep.rule, "threshold": threshold, "cache": sweep.cache}
+    info |= {"teacher": "teacher", "without_teacher": None}
+    if not story.world.teacher:
+        info |= {"teacher": None, "without_teacher": "this run has no teacher (no section scores)"}
+    return Tale(Outcome({"n_answers": len(units) * story.world.n}, info), units)
 
 
 def _samples(

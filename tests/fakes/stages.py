@@ -235,6 +235,6 @@ SPECS: Mapping[str, StageSpec] = {
         stage: StageSpec(
             stage, 1, settings=node_settings, units=one_unit, maker=_other_maker, finish=plain_finish
         )
-        for stage in ("aligned", "buckets", "train", "sweep", "grades", "report")
+        for stage in ("aligned", "buckets", "train", "sweep", "grades", "analysis", "report")
     },
 }

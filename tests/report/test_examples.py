@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from trims_core.keyed import chosen
 from trims_core.rendering import load_tokenizer
 from trims_core.report.cells import load_cells
-from trims_core.report.examples import answers_side_by_side, chosen, corpus_examples, pieces
+from trims_core.report.examples import answers_side_by_side, corpus_examples, pieces
 from trims_core.store import Artifact
 
 

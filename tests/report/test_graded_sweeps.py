@@ -33,8 +33,8 @@ def old(world: ReportWorld) -> dict[str, Artifact]:
 def found(world: ReportWorld, parents: dict[str, Artifact]) -> dict[str, Any]:
     config = world.config()
     results = collect(config, parents, load_tokenizer(config.student.model))
-    for task in results["tasks"].values():  # version 0.1 did not say who graded
-        del task["grader"]
+    for task in results["tasks"].values():  # version 0.1 did not say who graded, and analysed nothing
+        del task["grader"], task["analysis"]
         for cell in task["cells"]:
             del cell["graders"]
     return {name: value for name, value in results.items() if name not in ABOUT_ARTIFACTS}

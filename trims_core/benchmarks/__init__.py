@@ -4,7 +4,7 @@ from trims_core.benchmarks.benchmark import Benchmark, Problem
 from trims_core.benchmarks.graders import GRADERS, Grade, Grader, get_grader
 from trims_core.benchmarks.graders.of_corpus import OwnGrader, find_grader, grader_version
 from trims_core.benchmarks.registry import BENCHMARKS, get_benchmark
-from trims_core.benchmarks.tasks import graders_of, load_tasks, problems_with, task_digests
+from trims_core.benchmarks.tasks import graders_of, load_tasks, problems_digest, problems_with, task_digests
 from trims_core.raw_rows import Source
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "grader_version",
     "graders_of",
     "load_tasks",
+    "problems_digest",
     "problems_with",
     "task_digests",
 ]

@@ -36,6 +36,12 @@ class Problem:
         message = {"role": "user", "content": question}
         return cls(name, (message,), gold, {"question": question, **facts})
 
+    def conversation(self, system_prompt: str | None) -> tuple[Mapping[str, str], ...]:
+        """What is asked, behind a run's system prompt if there is one."""
+        if system_prompt is None:
+            return self.messages
+        return ({"role": "system", "content": system_prompt}, *self.messages)
+
 
 class Benchmark(ABC):
     """A set of problems. Subclasses say how a row reads."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from trims_core.benchmarks.benchmark import Problem
 from trims_core.benchmarks.graders import Grader, get_grader
 from trims_core.benchmarks.registry import BENCHMARKS, get_benchmark
 from trims_core.errors import ConfigError
-from trims_core.fingerprint import Digests
+from trims_core.fingerprint import Digests, sha256_json
 from trims_core.sweep_sections import TaskConfig
 
 
@@ -77,6 +77,13 @@ def load_tasks(tasks: Mapping[str, TaskConfig]) -> dict[str, list[Problem]]:
     Raises: InputError, ConfigError: as `Benchmark.load`; a placeholder that a problem does not fill.
     """
     return {name: _asked(task, get_benchmark(task.benchmark_name).load(task)) for name, task in tasks.items()}
+
+
+def problems_digest(problems: Sequence[Problem]) -> str:
+    """Of what is asked; the right answers are not."""
+    plain = [[problem.id, problem.messages] for problem in problems]
+    forms = [[problem.chat, problem.answer_prefix] for problem in problems]
+    return sha256_json(plain if all(form == [True, ""] for form in forms) else [plain, forms])
 
 
 def _asked(task: TaskConfig, problems: list[Problem]) -> list[Problem]:

@@ -158,6 +158,11 @@ class Canvas:
         rows.n_forwards_B = rows.n_forwards_B + 1
         rows.block_step_B = rows.block_step_B + 1
 
+    def put(self, canvas_BG: torch.Tensor) -> None:
+        """Take these tokens for the canvases, [MASK] where hidden; no forward is counted."""
+        self.canvases().copy_(canvas_BG)
+        self._rows.masked_BG = canvas_BG.to(self._device) == self._mask_id
+
     def canvases(self) -> torch.Tensor:
         """int64 [B, G]: the canvases as they are now."""
         return self._rows.ids_BL[:, -self.gen_length :]

@@ -265,10 +265,10 @@ def texts_of(decoded: Sequence[Decoded], student: Any, stop_strings: Sequence[st
         skip_special_tokens=True,
         clean_up_tokenization_spaces=False,
     )
-    return [_before_stop(text, stop_strings) for text in texts]
+    return [before_stop(text, stop_strings) for text in texts]
 
 
-def _before_stop(text: str, strings: Sequence[str]) -> str:
+def before_stop(text: str, strings: Sequence[str]) -> str:
     """The text before the first place where one of the strings begins; all of it where none does."""
     starts = [place for string in strings if (place := text.find(string)) >= 0]
     return text[: min(starts, default=len(text))]

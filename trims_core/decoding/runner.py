@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from trims_core.errors import ConfigError, SweepError
 from trims_core.rendering import Renderer
 
 if TYPE_CHECKING:
+    from trims_core.benchmarks import Problem
     from trims_core.students import Merge, Student
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,14 @@ class Prompt:
     """What the answer has already begun with."""
     chat: bool = True
     """Whether the chat template is applied; else the one message is the whole text."""
+
+
+def prompts_of(problems: Iterable[Problem], system_prompt: str | None) -> list[Prompt]:
+    """What some problems ask, behind a run's system prompt."""
+    return [
+        Prompt(problem.id, problem.conversation(system_prompt), problem.answer_prefix, problem.chat)
+        for problem in problems
+    ]
 
 
 @dataclass(frozen=True)
@@ -118,10 +127,8 @@ class Runner:
 
     def _begun(self, prompt: Prompt) -> str:
         """A prompt that is plain text, or whose answer has begun."""
-        if not prompt.chat:
-            return prompt.messages[0]["content"] + prompt.answer_prefix
-        answer = {"role": "assistant", "content": prompt.answer_prefix}
-        return self.renderer.begun_text((*self._system, *prompt.messages, answer))
+        messages = (*self._system, *prompt.messages) if prompt.chat else prompt.messages
+        return self.renderer.open_text(messages, prompt.answer_prefix, chat=prompt.chat)
 
     def check_lengths(
         self, names: Sequence[str], prompts: Sequence[Sized], gen_length: int, about: str

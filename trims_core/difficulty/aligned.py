@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trims_core.difficulty.align import align_rows
+from trims_core.alignment import align_rows
 from trims_core.difficulty.buckets import TokenRows
 from trims_core.difficulty.student_rows import ROWS_AT_ONCE, Reader, ReadShard, token_columns
 from trims_core.errors import AlignmentError, ConfigError, CorruptShardError, NonFiniteScoreError

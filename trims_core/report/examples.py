@@ -5,10 +5,8 @@ Which examples are shown is decided by a hash of their ids, never by how they ca
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -16,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trims_core.points import parallelism_order
+from trims_core.keyed import chosen
+from trims_core.points import middle_point
 from trims_core.report.cells import Cell, method_of
 from trims_core.report.graded_sweeps import read_rows
 from trims_core.report.intervals import rounded
@@ -31,11 +30,6 @@ class Decodes(Protocol):
 
     def decode(self, token_ids: list[int], **options: Any) -> str:
         """The text of these tokens."""
-
-
-def chosen(ids: Iterable[str], count: int) -> list[str]:
-    """The `count` ids with the smallest hash: the same ones for the same ids, in any order."""
-    return sorted(set(ids), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))[:count]
 
 
 def pieces(token_ids: Sequence[int], tokenizer: Decodes) -> list[tuple[int, int, str]]:
@@ -123,8 +117,7 @@ def answers_side_by_side(cells: Sequence[Cell], count: int) -> dict[str, Any]:
     shared = set.intersection(*({c.threshold for c in mine if c.model == model} for model in first.values()))
     if not shared:
         return {"threshold": None, "problems": []}
-    by_parallelism = sorted(shared, key=partial(parallelism_order, cells[0].rule))
-    threshold = by_parallelism[len(by_parallelism) // 2]
+    threshold = middle_point(cells[0].rule, shared)
     wanted = chosen(mine[0].sample_ids, count)
     by_model = {cell.model: _graded(cell, wanted) for cell in mine if cell.threshold == threshold}
     return {"threshold": threshold, "problems": [_problem(name, by_model) for name in wanted]}

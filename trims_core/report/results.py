@@ -14,6 +14,7 @@ from trims_core.config import ReportConfig, TrimsConfig
 from trims_core.curves import wilson_interval
 from trims_core.errors import ReportError
 from trims_core.points import CacheName
+from trims_core.report.analysis import analysis_of
 from trims_core.report.caveats import caveats_of
 from trims_core.report.cells import Cell, Coverage, load_cells, method_of
 from trims_core.report.comparison import (
@@ -63,13 +64,14 @@ def collect(
     mixed = check_machines(cells, mixed=config.report.mixed)
     methods = methods_of(config)
     tasks = {}
+    corpus, buckets = parents["corpus"], parents.get("buckets")
+    histogram = None if buckets is None else histogram_of(buckets)
     for task in config.sweep.tasks:
         of_task = [cell for cell in cells if cell.task == task]
         if of_task:
             progress(f"resampling the problems of {task}")
-            tasks[task] = _task_results(config, task, of_task, methods)
+            tasks[task] = _task_results(config, task, of_task, methods, parents.get("analysis"), histogram)
     progress("examples, losses and times")
-    corpus, buckets = parents["corpus"], parents.get("buckets")
     rows = (
         parents["tokens"].files("tokens-", "/tokens.parquet")
         if buckets is None
@@ -83,7 +85,7 @@ def collect(
         "mixed": mixed,
         "methods": methods,
         "tasks": tasks,
-        "buckets": None if buckets is None else histogram_of(buckets),
+        "buckets": histogram,
         "examples": corpus_examples(
             rows, corpus.files("corpus-", ".parquet"), tokenizer, config.report.examples
         ),
@@ -103,7 +105,12 @@ def to_json(results: Mapping[str, Any]) -> bytes:
 
 
 def _task_results(
-    config: TrimsConfig, task: str, cells: Sequence[Cell], methods: Sequence[Mapping[str, Any]]
+    config: TrimsConfig,
+    task: str,
+    cells: Sequence[Cell],
+    methods: Sequence[Mapping[str, Any]],
+    analysis: Artifact | None,
+    buckets: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     with_further_caches, decoding = cells, config.sweep.decoding(task)
     cells = [cell for cell in cells if cell.cache == config.sweep.cache]
@@ -112,6 +119,7 @@ def _task_results(
             f"task {task}: no cell with cache {config.sweep.cache}, which the curves are made of; redo the"
             " sweep with --refresh sweep"
         )
+    pairs, samples = pairs_to_compare(methods, config.report.compare), config.report.bootstrap_samples
     return {
         "benchmark": config.sweep.tasks[task].benchmark_name,
         "protocol": protocol_of(config, task),
@@ -121,10 +129,11 @@ def _task_results(
         "stop_at_end": cells[0].stop_at_end,
         "gen_length": decoding.gen_length,
         "block_length": decoding.block_length,
-        **comparison_of(task, cells, pairs_to_compare(methods, config.report.compare), config.report),
+        **comparison_of(task, cells, pairs, config.report),
         "cells": [_cell_row(cell) for cell in cells],
         "caches": _caches(with_further_caches),
         "answers": answers_side_by_side(cells, config.report.examples),
+        "analysis": None if analysis is None else analysis_of(analysis, task, cells, pairs, buckets, samples),
     }
 
 

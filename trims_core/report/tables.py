@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
+from trims_core.report.analysis import analysis_table
 from trims_core.report.cell_tables import between, cells_table, further_tables
 from trims_core.report.contrast_tables import (
     MEANINGS_OF_INTERVALS,
@@ -135,8 +136,8 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         tables = [*contrasts(task, found), points_table(task, found)]
         tables += [caches_table(task, found)] if found["caches"] else []
         tables += [cells_table(task, found), *further_tables(task, found)]
-        published = published_table(task, found)
-        tables += [] if published is None else [published]
+        further = (analysis_table(task, found), published_table(task, found))
+        tables += [table for table in further if table is not None]
         says = [protocol_text(found), decoding_text(found), *MEANINGS_OF_INTERVALS]
         parts.append(f"## {task}\n\n{' '.join(says)}\n\n" + "\n".join(table.markdown() for table in tables))
     costs = (costs_table(results), published_costs_table())

@@ -13,6 +13,7 @@ from trims_core.errors import MissingArtifactError, nearest_name
 from trims_core.schema import ROLLOUT_GRADES, ROLLOUTS, Table, read_table
 from trims_core.store import Artifact, Store
 from trims_core.token_digests import ids_digest
+from trims_core.trajectories import canvas_before
 
 _IDS_KEPT: Final = 10_000
 """Ids among which the nearest to a misspelt one is looked for."""
@@ -80,7 +81,7 @@ def steps_of(row: Mapping[str, Any], mask_id: int) -> Iterator[Step]:
     """The forwards of a rollout in their order; those that revealed nothing are left out."""
     tokens, order, logprobs = row["token_ids"], row["reveal_step"], row["logprob"]
     for number in sorted({step for step in order if step >= 0}):
-        before = [token if 0 <= step < number else mask_id for token, step in zip(tokens, order, strict=True)]
+        before = canvas_before(tokens, order, number, mask_id)
         places = [place for place, step in enumerate(order) if step == number]
         revealed = tuple(Revealed(place, tokens[place], math.exp(logprobs[place])) for place in places)
         yield Step(number, before, revealed)

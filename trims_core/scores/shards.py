@@ -7,7 +7,7 @@ reaches the teacher.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
@@ -16,22 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trims_core.errors import TeacherError
 from trims_core.rejects import Rejects
 from trims_core.rendering import Renderer
 from trims_core.schema import SCORES
 from trims_core.shown import Shown, choose, shown_rows
-from trims_core.teacher.cleaning import UnusableScoresError, clean_nats
-from trims_core.teacher.limits import MORE_CONTEXT
+from trims_core.teacher.cleaning import UnusableScoresError
 from trims_core.teacher.protocol import Refused, Reply, Request
+from trims_core.teacher.replies import values_of
 from trims_core.token_bytes import EncodedRows
-
-Nats = npt.NDArray[np.float32]
-
-TOO_LONG: Final = "too_long"
-OUT_OF_VOCABULARY: Final = "out_of_vocabulary"
-NO_REPLY: Final = "no_reply"
-
 
 _ROWS_AT_ONCE: Final = 256
 """Rows tokenized together: what a tokenizer says of a token takes a hundred bytes."""
@@ -108,39 +100,6 @@ def render_rows(
     return ShardRows(ids, prompt_P, prompt_offset_R1, EncodedRows.joined(parts), refused, shown)
 
 
-def objection(request: Request, context: int | None, vocab_size: int | None) -> Refused | None:
-    """Why the teacher cannot read a row at all, or None."""
-    if context is not None and request.n_tokens > context:
-        detail = f"{request.n_tokens} tokens; the teacher reads {context}. {MORE_CONTEXT}"
-        return Refused(request.id, TOO_LONG, detail)
-    if not request.prompt_ids:
-        return Refused(request.id, "empty_prompt", "the chat template gives no prompt tokens")
-    if vocab_size is not None:
-        highest = max(max(request.prompt_ids), max(request.target_ids))
-        if highest >= vocab_size:
-            return Refused(request.id, OUT_OF_VOCABULARY, f"token {highest}; the teacher has {vocab_size}")
-    return None
-
-
-def match_replies(requests: Sequence[Request], replies: Iterable[Reply]) -> Iterator[Reply]:
-    """The replies as they come, checked to be about these requests; missing ones as refusals at the end.
-
-    Raises:
-        TeacherError: a reply about a row that was not asked, or a second one about the same row.
-    """
-    waiting = {request.id for request in requests}
-    for reply in replies:
-        if reply.id not in waiting:
-            raise TeacherError(
-                f"the teacher replied about {reply.id!r}, which was not asked or was answered already;"
-                " expected one reply per request. Correct the teacher class"
-            )
-        waiting.remove(reply.id)
-        yield reply
-    for missing in sorted(waiting):
-        yield Refused(missing, NO_REPLY, "the teacher gave no answer for this row")
-
-
 def tabulate(rows: ShardRows, replies: Mapping[str, Reply]) -> ShardScores:
     """Scores and rejects of a shard, in the order of its rows. `replies` has one per id."""
     rejects = Rejects()
@@ -148,7 +107,7 @@ def tabulate(rows: ShardRows, replies: Mapping[str, Reply]) -> ShardScores:
     n_targets_R = np.diff(rows.targets.offset_R1).tolist()
     for row, name in enumerate(rows.ids):
         try:
-            nll_T, entropy_T = _clean(replies[name], n_targets_R[row])
+            nll_T, entropy_T = values_of(replies[name], n_targets_R[row])
         except UnusableScoresError as problem:
             rejects.add(name, problem.reason, problem.detail)
             continue
@@ -169,12 +128,3 @@ def tabulate(rows: ShardRows, replies: Mapping[str, Reply]) -> ShardScores:
     ]
     scores = pa.Table.from_arrays(columns, schema=SCORES.schema)
     return ShardScores(scores, rejects, sum(n_targets_R[row] for row in kept))
-
-
-def _clean(reply: Reply, n_targets: int) -> tuple[Nats, Nats | None]:
-    """Values and entropies of a row. Raises: UnusableScoresError."""
-    if isinstance(reply, Refused):
-        raise UnusableScoresError(reply.reason, reply.detail)
-    nll_T = clean_nats(reply.nll_nats, n_targets, "nll")
-    entropy = reply.entropy_nats
-    return nll_T, None if entropy is None else clean_nats(entropy, n_targets, "entropy")

@@ -23,7 +23,7 @@ from trims_core.fingerprint import Json, sha256_json
 from trims_core.rejects import REJECTS_FILE, Rejects, check_budget, merged, reject_counts, reject_lines
 from trims_core.schema import CORPUS_TEXT, REJECTS, SCORES, write_table
 from trims_core.scores.rendered import RenderedShards
-from trims_core.scores.shards import NO_REPLY, ShardRows, ShardScores, match_replies, objection, tabulate
+from trims_core.scores.shards import ShardRows, ShardScores, tabulate
 from trims_core.shown import card_lines, choose
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Attempt, Made, UnitRecord
@@ -31,15 +31,15 @@ from trims_core.store.rows import rows_digest
 from trims_core.teacher.cleaning import NON_FINITE, POSITIVE
 from trims_core.teacher.identity import teacher_identity
 from trims_core.teacher.limits import Limits, context_limit, engine_overrides, read_limits
-from trims_core.teacher.protocol import ENGINE_ERROR, CorpusObserver, Reply, Teacher
+from trims_core.teacher.protocol import CorpusObserver, Reply, Teacher
 from trims_core.teacher.registry import observes_corpus
+from trims_core.teacher.replies import TRANSIENT, match_replies, objection
 
 logger = logging.getLogger(__name__)
 
 VERSION: Final = 3
 SCORES_FILE: Final = "scores.parquet"
 _ROWS_SHOWN: Final = 256
-_TRANSIENT: Final = (ENGINE_ERROR, NO_REPLY)
 
 
 def units(work: Work, _facts: None) -> list[Unit]:
@@ -137,7 +137,7 @@ def _check_rejects(max_fraction: float, n_total: int, rejected: Mapping[str, Jso
 
 def settled(record: UnitRecord) -> bool:
     """Whether every row of a shard got its final answer."""
-    return not any(reason in record.notes["rejects"] for reason in _TRANSIENT)
+    return not any(reason in record.notes["rejects"] for reason in TRANSIENT)
 
 
 SPEC: Final = StageSpec(

@@ -11,15 +11,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from trims_core._faults import fault_point
-from trims_core.benchmarks import Problem, load_tasks, task_digests
+from trims_core.benchmarks import Problem, load_tasks, problems_digest, task_digests
 from trims_core.chat_template import template_inputs
-from trims_core.config import StudentConfig
 from trims_core.errors import SweepError
-from trims_core.fingerprint import Digests, sha256_json
+from trims_core.fingerprint import Digests
 from trims_core.points import MEANINGS
 from trims_core.schema import SAMPLES, TIMES, write_table
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
@@ -28,7 +26,7 @@ from trims_core.sweep.cells import Cell, chunk_notes, grid, summarise, table
 from trims_core.sweep.checks import ALONE, check_of, latency_of
 from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, settings
 from trims_core.sweep_sections import TaskDecoding
-from trims_core.trained import trained_model
+from trims_core.trained import tuned_inputs, tuned_student
 
 VERSION: Final = 3
 CHUNK: Final = 200
@@ -63,17 +61,12 @@ def units(work: Work, _facts: None) -> list[Unit]:
     """
     chosen: SweepSettings = work.settings
     tasks = load_tasks(chosen.tasks)
-    model = {name: work.inputs[name] for name in ("student", "template") if name in work.inputs}
-    if "train" in work.parents:
-        trained = trained_model(work.parents["train"])
-        if trained.is_whole:  # all that decoding reads of the student is in the checkpoint
-            del model["student"]
-        model["checkpoint" if trained.is_whole else "adapter"] = trained.digest
+    model = tuned_inputs(work.inputs, work.parents.get("train"))
     chunks = {
         task: [(start, problems[start : start + CHUNK]) for start in range(0, len(problems), CHUNK)]
         for task, problems in tasks.items()
     }
-    digests = {task: [_digest(problems) for _, problems in found] for task, found in chunks.items()}
+    digests = {task: [problems_digest(problems) for _, problems in found] for task, found in chunks.items()}
     found = []
     for cell in grid(chosen):
         for number, (start, problems) in enumerate(chunks[cell.task]):
@@ -90,7 +83,7 @@ def units(work: Work, _facts: None) -> list[Unit]:
             problems = tasks[cell.task][: chosen.check_problems]
             decoding = cell_settings(chosen, cell.task, cell.cache, cell.threshold)
             decoding = decoding.model_copy(update={"alone": True, "batch_size": ALONE})
-            inputs = {**model, "problems": _digest(problems)}
+            inputs = {**model, "problems": problems_digest(problems)}
             alone = Chunk(cell, problems, decoding)
             found.append(Unit(f"{cell.name}/{CHECK}", decoding.result_fields(), inputs, alone))
     return found
@@ -108,7 +101,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     from trims_core.decoding.conditions import conditions_of
     from trims_core.decoding.from_settings import sampling_for
     from trims_core.decoding.progress import DecodingProgress
-    from trims_core.decoding.runner import Prompt, load_runner
+    from trims_core.decoding.runner import load_runner, prompts_of
     from trims_core.sweep.rules import check_settings, decode_settings
 
     chosen: SweepSettings = work.settings
@@ -118,7 +111,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         sum(len(u.source.problems) for u in waiting),
     )
     tell = DecodingProgress(work.node_id, work.progress, n_done, n_waiting)
-    runner = load_runner(*_model(work), None)
+    runner = load_runner(*tuned_student(chosen.student, work.parents.get("train")), None)
     machine = conditions_of(runner.student)
     prompts: dict[tuple[str, str], list[list[int]]] = {}
     """By task and problems: two tasks may ask the same behind other system prompts, on other canvases."""
@@ -129,10 +122,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         if task not in samplings:
             samplings[task] = sampling_for(decoding.sampling, runner.student, f"sweep, task {task}")
         if (task, unit.inputs["problems"]) not in prompts:
-            wanted = [
-                Prompt(problem.id, _conversation(problem, decoding), problem.answer_prefix, problem.chat)
-                for problem in chunk.problems
-            ]
+            wanted = prompts_of(chunk.problems, decoding.system_prompt)
             rendered = runner.render(wanted, decoding.gen_length, f"task {task}")
             prompts[task, unit.inputs["problems"]] = rendered
 
@@ -248,31 +238,6 @@ def _latency(row: Mapping[str, Any], chunks: Mapping[str, UnitRecord]) -> dict[s
     """Of a cell that was decoded one at a time."""
     alone = row["batch_sizes"] == [ALONE] and row["workers"] == [1]
     return {"latency": latency_of(list(chunks.values()))} if alone else {}
-
-
-def _digest(problems: Sequence[Problem]) -> str:
-    """Of what is decoded; the right answers are not."""
-    plain = [[problem.id, problem.messages] for problem in problems]
-    forms = [[problem.chat, problem.answer_prefix] for problem in problems]
-    return sha256_json(plain if all(form == [True, ""] for form in forms) else [plain, forms])
-
-
-def _conversation(problem: Problem, decoding: CellSettings) -> Sequence[Mapping[str, str]]:
-    """The problem's, behind the run's system prompt."""
-    if decoding.system_prompt is None:
-        return problem.messages
-    return ({"role": "system", "content": decoding.system_prompt}, *problem.messages)
-
-
-def _model(work: Work) -> tuple[StudentConfig, Path | None]:
-    """(student, folder of its adapter): the configured one, or the checkpoint that training made of it."""
-    student: StudentConfig = work.settings.student
-    if "train" not in work.parents:
-        return student, None
-    trained = trained_model(work.parents["train"])
-    if not trained.is_whole:
-        return student, trained.folder
-    return student.model_copy(update={"model": str(trained.folder), "revision": None}), None
 
 
 def _provenance(unit: Unit, conditions: Mapping[str, Any]) -> dict[str, Any]:

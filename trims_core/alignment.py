@@ -15,7 +15,7 @@ Shape legend: R examples (rows), T teacher tokens and S student tokens of all ex
 t, s only those with bytes; P pieces.
 
 Source: own derivation from the step function of the teacher's cumulative NLL over byte positions; checked
-against a byte-by-byte version in tests/difficulty/test_align.py.
+against a byte-by-byte version in tests/test_alignment.py.
 """
 
 from __future__ import annotations

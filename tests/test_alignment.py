@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from trims_core.difficulty.align import align_rows
+from trims_core.alignment import align_rows
 from trims_core.errors import AlignmentError
 
 nats = st.floats(0, 50, allow_nan=False).map(abs)
