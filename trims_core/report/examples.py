@@ -116,21 +116,38 @@ def answers_side_by_side(cells: Sequence[Cell], count: int) -> dict[str, Any]:
     The threshold is the middle one of those that all methods have, one token per forward counted as the
     least parallel; the problems are chosen by hash.
     """
-    first: dict[str, str] = {}
-    for cell in cells:
-        first.setdefault(method_of(cell), cell.model)
-    mine = [cell for cell in cells if cell.model == first[method_of(cell)]]
-    shared = set.intersection(*({c.threshold for c in mine if c.model == model} for model in first.values()))
-    if not shared:
+    mine = of_first_seeds(cells)
+    thresholds = shared_thresholds(mine)
+    if not thresholds:
         return {"threshold": None, "problems": []}
-    by_parallelism = sorted(shared, key=partial(parallelism_order, cells[0].rule))
-    threshold = by_parallelism[len(by_parallelism) // 2]
+    threshold = middle(thresholds)
     wanted = chosen(mine[0].sample_ids, count)
-    by_model = {cell.model: _graded(cell, wanted) for cell in mine if cell.threshold == threshold}
+    by_model = {cell.model: graded_rows(cell, wanted) for cell in mine if cell.threshold == threshold}
     return {"threshold": threshold, "problems": [_problem(name, by_model) for name in wanted]}
 
 
-def _graded(cell: Cell, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+def of_first_seeds(cells: Sequence[Cell]) -> list[Cell]:
+    """Those of each method's first model."""
+    first: dict[str, str] = {}
+    for cell in cells:
+        first.setdefault(method_of(cell), cell.model)
+    return [cell for cell in cells if cell.model == first[method_of(cell)]]
+
+
+def shared_thresholds(cells: Sequence[Cell]) -> list[float | None]:
+    """The thresholds at which every model has a cell, from the least parallel to the most."""
+    of_model: dict[str, set[float | None]] = {}
+    for cell in cells:
+        of_model.setdefault(cell.model, set()).add(cell.threshold)
+    return sorted(set.intersection(*of_model.values()), key=partial(parallelism_order, cells[0].rule))
+
+
+def middle(thresholds: Sequence[float | None]) -> float | None:
+    """The one at which answers are shown."""
+    return thresholds[len(thresholds) // 2]
+
+
+def graded_rows(cell: Cell, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The wanted samples of a cell with what their grader said, by problem."""
     samples = _rows([samples for samples, _ in cell.files], SAMPLES, "sample_id", wanted)
     grades = _rows([graded for _, graded in cell.files], GRADES, "sample_id", wanted)

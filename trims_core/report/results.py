@@ -37,7 +37,7 @@ from trims_core.report.rounds import rounds_of, trained_once
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 7
+RESULTS_VERSION: Final = 8
 
 
 def collect(
