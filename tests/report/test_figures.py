@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from fakes.analysed_results import analysed
 
 from trims_core.points import CacheName
+from trims_core.report.analysis_figures import analysis_jobs
 from trims_core.report.appearance import (
     DARK,
     LIGHT,
@@ -20,6 +22,7 @@ from trims_core.report.appearance import (
     style_variables,
     token_colours,
 )
+from trims_core.report.figure_style import empty_figure
 from trims_core.report.figures import draw_all
 
 
@@ -47,6 +50,20 @@ def test_every_figure_is_there_as_png_and_svg(report: Path) -> None:
 def test_drawing_again_gives_the_same_bytes(report: Path, results: dict[str, Any], tmp_path: Path) -> None:
     for name in draw_all(results, tmp_path):
         assert (tmp_path / name).read_bytes() == (report / "figures" / name).read_bytes(), name
+
+
+def test_an_analysis_has_figures_of_its_own(results: dict[str, Any], tmp_path: Path) -> None:
+    found = analysed(results)
+    names = analysis_jobs(found)
+    assert list(names) == ["trajectories-demo", "order-demo", "calibration-demo"]
+    for name, job in names.items():
+        with empty_figure() as figure:
+            job(figure)
+            figure.savefig(tmp_path / f"{name}.svg")
+    assert all((tmp_path / f"{name}.svg").stat().st_size > 10_000 for name in names)
+    found["tasks"]["demo"]["analysis"]["trajectories"] = {}
+    assert list(analysis_jobs(found)) == ["order-demo", "calibration-demo"]
+    assert analysis_jobs(results) == {}
 
 
 def test_svgs_carry_no_date_and_need_no_font(report: Path) -> None:
@@ -84,7 +101,8 @@ def test_bucket_colours_darken_with_difficulty_and_keep_text_readable(k: int) ->
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_the_page_has_the_colours_of_the_figures(theme: Theme) -> None:
     methods = [{"name": "untuned", "kind": "untuned"}, {"name": "a", "kind": "trained"}]
-    declared = dict(one.strip().split(": ") for one in style_variables(methods, ["dual"], theme).split(";")[:-1])
+    style = style_variables(methods, ["dual"], theme)
+    declared = dict(one.strip().split(": ") for one in style.split(";")[:-1])
     assert declared["--method-1"] == looks(methods, theme)["a"].colour
     assert declared["--cache-dual"] == cache_looks(["dual"], theme)["dual"].colour
     assert contrast(declared["--ink"], declared["--ground"]) >= 7

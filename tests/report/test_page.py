@@ -171,8 +171,8 @@ def test_libraries_are_what_their_list_says() -> None:
         for name in library.licence_files:
             assert "Copyright" in folder.joinpath(name).read_text(encoding="utf-8")
         listed |= {library.file, *library.licence_files}
-    there = {f"{inner.name}/{file.name}" for inner in folder.iterdir() if inner.is_dir() for file in inner.iterdir()}
-    assert there == listed
+    folders = [inner for inner in folder.iterdir() if inner.is_dir()]
+    assert {f"{inner.name}/{file.name}" for inner in folders for file in inner.iterdir()} == listed
 
 
 def test_every_copy_of_a_library_carries_its_licence(page: Elements) -> None:

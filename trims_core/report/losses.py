@@ -21,8 +21,8 @@ _COMPOSITION_POINTS: Final = 60
 
 def losses_of(parents: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
     """Per trained model: its method, training loss in at most 200 block means (train) and in at most 30
-    (smoothed), every validation loss, and in at most 60 such means what the training loss is the sum of (parts)
-    and the share of content that was masked.
+    (smoothed), every validation loss; in at most 60 such means what the training loss is the sum of, and the
+    share of content that was masked.
 
     All are [step, value] pairs; parts and shares are empty where the training did not tell them.
 

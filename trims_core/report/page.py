@@ -34,6 +34,7 @@ SCRIPTS: Final = (
     "panels.js",
     "player.js",
     "comparisons.js",
+    "order.js",
     "analysis.js",
     "buckets.js",
     "training.js",
@@ -43,7 +44,7 @@ SCRIPTS: Final = (
     "main.js",
 )
 """In the order in which they are read: each uses those before it."""
-_ESCAPED: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_ESCAPED: Final = {ord(one): f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"}
 
 
 class Library(NamedTuple):
@@ -101,7 +102,7 @@ def render_page(results: Mapping[str, Any], samples: Mapping[str, Any], *, serve
 def json_for_html(value: Any) -> str:
     """JSON that stays whole inside an element `script`: no tag, comment or separator of lines is in it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.translate(str.maketrans(_ESCAPED))
+    return text.translate(_ESCAPED)
 
 
 def _variables(results: Mapping[str, Any]) -> str:

@@ -92,6 +92,7 @@ def collect(
         "costs": costs_of(config, parents),
         "stages": [_stage_row(role, artifact) for role, artifact in parents.items()],
         "provenance": _provenance(config, parents),
+        "ablations": None,
     }
     results["caveats"] = caveats_of(results)
     return results
@@ -125,6 +126,7 @@ def _task_results(
         "cells": [_cell_row(cell) for cell in cells],
         "caches": _caches(with_further_caches),
         "answers": answers_side_by_side(cells, config.report.examples),
+        "analysis": None,
     }
 
 

@@ -37,6 +37,7 @@ def finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome
     from trims_core.report.files import write_all
     from trims_core.report.player import decoded_tasks, samples_of
     from trims_core.report.results import collect
+    from trims_core.report.token_difficulty import difficulties_of
 
     config: TrimsConfig = work.settings
     shown = config.report
@@ -51,7 +52,7 @@ def finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome
     )
     work.progress(2, _STEPS, "samples for the player")
     cells, _ = load_cells(config, work.parents, partial=shown.partial)
-    tasks = decoded_tasks(config, cells, tokenizer)
+    tasks = decoded_tasks(config, cells, tokenizer, difficulties_of(work.parents.get("analysis")))
     samples = samples_of(tasks, count=shown.player, size_mb=shown.player_mb)
     names = write_all(results, samples, work.folder, lambda note: work.progress(3, _STEPS, note))
     fault_point("report.before_record")

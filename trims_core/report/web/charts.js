@@ -114,6 +114,12 @@ const charts = (() => {
     };
   }
 
+  // Names of panels, above each.
+  function groupNames(names, side) {
+    return Plot.text(names, { [side]: (name) => name, text: (name) => text.plain(name, 40), frameAnchor: "top-left", dy: -14,
+      fontWeight: 600, fill: "var(--ink)" });
+  }
+
   // A method's symbol, for keys in the text.
   function glyph(look) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -140,5 +146,5 @@ const charts = (() => {
   // `73.5 % [67.0, 79.2]`
   const interval = ({ accuracy, low, high }) => `${percent(accuracy)} % [${percent(low)}, ${percent(high)}]`;
 
-  return { draw, frame, line, dots, rings, tip, endLabels, glyph, percent, interval };
+  return { draw, frame, line, dots, rings, tip, endLabels, groupNames, glyph, percent, interval };
 })();

@@ -14,6 +14,7 @@
     comparisons.show(task);
     analysis.show(task);
     caches.show(task);
+    ablations.show(task);
     await player.show(task, place);
     listSections();
   }
@@ -65,7 +66,7 @@
     printing();
     buckets.show();
     training.show();
-    ablations.show();
+
     provenance.show();
     const place = route.parse(location.hash);
     await showTask(place?.task ?? tasks[0], place);
