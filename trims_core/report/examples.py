@@ -163,6 +163,18 @@ def graded_rows(cell: Cell, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
+def verdicts_of(cell: Cell) -> dict[str, str]:
+    """What the grader said of every answer of a cell, by problem."""
+    tables = [
+        read_rows(graded, GRADES).select(["sample_id", "verdict"]).to_pydict() for _, graded in cell.files
+    ]
+    return {
+        name: verdict
+        for rows in tables
+        for name, verdict in zip(rows["sample_id"], rows["verdict"], strict=True)
+    }
+
+
 def _problem(name: str, by_model: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
     shown = ("text", "answer", "correct", "verdict", "finished", "n_tokens", "n_forwards")
     one = next(iter(by_model.values()))[name]

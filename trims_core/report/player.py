@@ -23,6 +23,7 @@ from trims_core.report.examples import (
     of_first_seeds,
     pieces,
     shared_thresholds,
+    verdicts_of,
 )
 
 Difficulties = Callable[[Cell, str], Sequence[float | None] | None]
@@ -84,6 +85,25 @@ class Decoded:
                 ],
             }
             for name in wanted
+        ]
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Every problem's id, and the verdict on each of its answers."""
+        models = list(self._models())
+        found = [(cell, verdicts_of(cell)) for cell in self.cells]
+        return [
+            {
+                "id": name,
+                "verdicts": [
+                    {
+                        "model": models.index(cell.model),
+                        "point": self.thresholds.index(cell.threshold),
+                        "verdict": verdicts[name],
+                    }
+                    for cell, verdicts in found
+                ],
+            }
+            for name in self.ids
         ]
 
     def _models(self) -> dict[str, str]:
@@ -151,8 +171,8 @@ def samples_of(tasks: Mapping[str, Decoded], *, count: int, size_mb: float) -> d
     }
 
 
-def samples_to_json(samples: Mapping[str, Any]) -> bytes:
-    """The bytes of samples.json."""
+def samples_to_json(samples: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    """The bytes of samples.json, or of a part of it."""
     return json.dumps(samples, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
