@@ -20,7 +20,8 @@ def played_world(root: Path, texts: Mapping[int, str] | None = None, **story: An
     """Two seeds, 40 problems, canvases of 96 positions in blocks of 32.
 
     Args:
-        texts: number of a problem → its prompt, where it is not the story's.
+        texts: number of a problem → its prompt and its answer, where they are not the story's; answers end
+            with the canvas.
     """
     tokenizer = load_tokenizer(str(write_student(root / "student")))
 
@@ -32,9 +33,10 @@ def played_world(root: Path, texts: Mapping[int, str] | None = None, **story: An
     return ReportWorld(root, edit=edit, sweep=sweep, **{"seeds": (0, 1), **story})
 
 
-def _played(row: Row, tokenizer: Any, model: str, prompt: str | None) -> Row:
+def _played(row: Row, tokenizer: Any, model: str, own: str | None) -> Row:
     """The row with its text's tokens on the canvas; as many forwards as its tokens per forward ask for."""
-    ids = [*tokenizer.encode(row["text"], add_special_tokens=False), END][:CANVAS]
+    text = row["text"] if own is None else own[:CANVAS]
+    ids = [*tokenizer.encode(text, add_special_tokens=False), END][:CANVAS]
     finished = row["finished"] and ids[-1] == END
     n_tokens = len(ids) if finished else CANVAS
     ids += [PAD] * (CANVAS - len(ids))
@@ -44,7 +46,7 @@ def _played(row: Row, tokenizer: Any, model: str, prompt: str | None) -> Row:
     steps = [rank[place] * n_forwards // n_tokens if place in rank else -1 for place in range(CANVAS)]
     return {
         **row,
-        "prompt": row["prompt"] if prompt is None else prompt,
+        "prompt": row["prompt"] if own is None else own,
         "text": tokenizer.decode(ids[:n_tokens], skip_special_tokens=True),
         "finished": finished,
         "n_tokens": n_tokens,

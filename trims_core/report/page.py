@@ -23,6 +23,7 @@ SCRIPTS: Final = (
     "text.js",
     "dom.js",
     "data.js",
+    "numbers.js",
     "theme.js",
     "tables.js",
     "charts.js",

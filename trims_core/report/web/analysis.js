@@ -66,8 +66,8 @@ const analysis = (() => {
     const [nats, low, high] = ["nats", "low", "high"].map((end) => `${chosen.kind}_${end}`);
     const at = chosen.along === "by_share" ? "share revealed" : "forwards";
     return rows.filter((row) => row[nats] !== null).map((row) => ({ x: row.x, y: row[nats], low: row[low], high: row[high],
-      says: `${method}, ${at} ${row.x}\n${row[nats].toFixed(3)} nats`
-        + (row[low] === null ? "" : ` [${row[low].toFixed(3)}, ${row[high].toFixed(3)}]`) }));
+      says: `${method}, ${at} ${row.x}\n${numbers.fixed(row[nats], 3)} nats`
+        + (row[low] === null ? "" : ` [${numbers.fixed(row[low], 3)}, ${numbers.fixed(row[high], 3)}]`) }));
   }
 
   const ends = (lines) => lines.filter(([, points]) => points.length)
@@ -77,10 +77,10 @@ const analysis = (() => {
     const methods = Object.entries(found.calibration);
     const lines = methods.map(([method, of]) => [method, of.bins.filter((bin) => bin.n).map((bin) => ({
       x: bin.confidence, y: bin.agreement,
-      says: `${method}, confidence ${bin.low} to ${bin.high}\nmean ${bin.confidence.toFixed(3)}, agreement `
-        + `${bin.agreement.toFixed(3)}\n${bin.n} tokens`,
+      says: `${method}, confidence ${bin.low} to ${bin.high}\nmean ${numbers.fixed(bin.confidence, 3)}, agreement `
+        + `${numbers.fixed(bin.agreement, 3)}\n${bin.n} tokens`,
     }))]);
-    const said = (ece) => (ece === null ? "–" : ece.toFixed(3));
+    const said = (ece) => (ece === null ? "–" : numbers.fixed(ece, 3));
     const label = `Agreement against confidence. ${methods.map(([method, of]) => `${method}: ECE ${said(of.ece)}`).join("; ")}`;
     const host = charts.draw(dom.make("div"), label, () => ({
       marks: [charts.frame({ x: "confidence at reveal", y: "share that agrees" }),
@@ -97,7 +97,7 @@ const analysis = (() => {
 
   function byBucket(methods) {
     const rows = methods.flatMap(([method, of]) => (of.by_bucket ?? []).map((row) =>
-      [`${method}, bucket ${row.bucket}`, String(row.n), row.confidence.toFixed(3), row.agreement.toFixed(3)]));
+      [`${method}, bucket ${row.bucket}`, String(row.n), numbers.fixed(row.confidence, 3), numbers.fixed(row.agreement, 3)]));
     return rows.length ? dom.details("By bucket of the teacher's difficulty", tables.make({
       caption: "Confidence and agreement by bucket (1 = hardest)", header: ["method, bucket", "tokens", "confidence", "agreement"],
       rows })) : null;

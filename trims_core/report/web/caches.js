@@ -15,7 +15,7 @@ const caches = (() => {
     const lines = names.map((name) => [name, found.caches[name].map((row) => ({
       x: row.tokens_per_second, y: 100 * row.accuracy, low: 100 * row.low, high: 100 * row.high, threshold: row.threshold,
       says: `cache ${name}, ${data.shown.tasks[task].points.find(([one]) => one === row.threshold)[1]}\n`
-        + `${charts.interval(row)} right, n = ${row.n}\n${row.tokens_per_second.toFixed(0)} tokens/s`,
+        + `${numbers.interval(row)} right, n = ${row.n}\n${numbers.fixed(row.tokens_per_second, 0)} tokens/s`,
     }))]);
     const look = (name) => data.shown.caches[name];
     const host = charts.draw(dom.make("div"), data.shown.tasks[task].alts.caches, () => ({

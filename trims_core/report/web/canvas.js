@@ -42,12 +42,12 @@ const canvas = (() => {
 
   function titleOf({ places, last }, answer) {
     const of = (values) => places.map((place) => values[place]).filter((value) => value >= 0);
-    const confidence = of(answer.confidence).map((value) => (value / 1000).toFixed(3));
-    const entropy = of(answer.entropy).map((value) => (value / 1000).toFixed(3));
+    const confidence = of(answer.confidence).map((value) => numbers.fixed(value / 1000, 3));
+    const entropy = of(answer.entropy).map((value) => numbers.fixed(value / 1000, 3));
     if (last === Infinity) return "never revealed";
     const says = [`forward ${last + 1}`, `confidence ${confidence.join(", ")}`, `entropy ${entropy.join(", ")} nats`];
     const nats = answer.difficulty ? of(answer.difficulty) : [];
-    if (nats.length) says.push(`teacher ${nats.map((value) => (value / 1000).toFixed(2)).join(", ")} nats`);
+    if (nats.length) says.push(`teacher ${nats.map((value) => numbers.fixed(value / 1000, 2)).join(", ")} nats`);
     return says.join("; ");
   }
 

@@ -142,9 +142,5 @@ const charts = (() => {
     context.closePath();
   }
 
-  const percent = (share) => (100 * share).toFixed(1);
-  // `73.5 % [67.0, 79.2]`
-  const interval = ({ accuracy, low, high }) => `${percent(accuracy)} % [${percent(low)}, ${percent(high)}]`;
-
-  return { draw, frame, line, dots, rings, tip, endLabels, groupNames, glyph, percent, interval };
+  return { draw, frame, line, dots, rings, tip, endLabels, groupNames, glyph };
 })();

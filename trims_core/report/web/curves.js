@@ -40,9 +40,9 @@ const curves = (() => {
   function sentenceOf(method, row) {
     return [
       `${method}, ${pointText(row.threshold)}`,
-      `${charts.interval(row)} right, n = ${row.n}${row.n_seeds > 1 ? `, mean of ${row.n_seeds} seeds` : ""}`,
-      `${row.tpf.toFixed(2)} tokens per forward`,
-      `${row.tokens_per_second.toFixed(0)} tokens/s, ${row.forwards_per_answer.toFixed(1)} forwards per answer`,
+      `${numbers.interval(row)} right, n = ${row.n}${row.n_seeds > 1 ? `, mean of ${row.n_seeds} seeds` : ""}`,
+      `${numbers.fixed(row.tpf, 2)} tokens per forward`,
+      `${numbers.fixed(row.tokens_per_second, 0)} tokens/s, ${numbers.fixed(row.forwards_per_answer, 1)} forwards per answer`,
     ].join("\n");
   }
 
@@ -55,7 +55,7 @@ const curves = (() => {
       .filter((point) => field && point[field] !== null)
       .map((point) => ({
         x: point[field], y: point.accuracy, label: point.method,
-        says: `published: ${point.method} (${point.model})\n${point.accuracy.toFixed(1)} % right\n`
+        says: `published: ${point.method} (${point.model})\n${numbers.fixed(point.accuracy, 1)} % right\n`
           + `${point[field]} ${field.replaceAll("_", " ")}, ${point.hardware}\n${point.source}`,
       }));
   }
@@ -122,7 +122,7 @@ const curves = (() => {
       chosen.hidden[box.checked ? "delete" : "add"](method);
       draw();
     } });
-    const value = mean ? dom.make("span", { class: "value" }, `${charts.percent(mean.value)} %`) : null;
+    const value = mean ? dom.make("span", { class: "value" }, `${numbers.percent(mean.value)} %`) : null;
     return dom.make("label", {}, box, charts.glyph(data.shown.methods[method]), text.node(method), value);
   }
 

@@ -37,15 +37,23 @@
   // An address leads to a moment of decoding, or to an element, which may lie in something that is closed.
   async function follow() {
     const place = route.parse(location.hash);
-    if (place) {
-      if (place.task === shown) await player.show(place.task, place);
-      else await showTask(place.task, place);
-      document.getElementById("player").scrollIntoView();
-      return;
-    }
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (place && place.task === shown) await player.show(place.task, place);
+    else if (place) await showTask(place.task, place);
+    scroll(place);
+  }
+
+  function scroll(place) {
+    const target = place ? document.getElementById("player") : elementAt(location.hash);
     for (let one = target; one; one = one.parentElement) if (one.tagName === "DETAILS") one.open = true;
     target?.scrollIntoView();
+  }
+
+  function elementAt(hash) {
+    try {
+      return document.getElementById(decodeURIComponent(hash.slice(1)));
+    } catch {
+      return null; // no address of ours
+    }
   }
 
   // Paper has nothing to click on.
@@ -70,7 +78,7 @@
     provenance.show();
     const place = route.parse(location.hash);
     await showTask(place?.task ?? tasks[0], place);
-    if (location.hash) await follow();
+    if (location.hash) scroll(place);
     addEventListener("hashchange", follow);
     document.documentElement.dataset.drawn = "";
   }

@@ -16,7 +16,7 @@ const order = (() => {
     const rows = methods.flatMap((method) => Object.entries(MEASURES)
       .filter(([name]) => found.order[method][name])
       .map(([name, measure]) => ({ method, measure, ...found.order[method][name] })));
-    const says = (row) => `${row.method}, ${row.measure}\n${row.mean.toFixed(3)} [${row.low.toFixed(3)}, ${row.high.toFixed(3)}],`
+    const says = (row) => `${row.method}, ${row.measure}\n${numbers.fixed(row.mean, 3)} [${numbers.fixed(row.low, 3)}, ${numbers.fixed(row.high, 3)}],`
       + ` n = ${row.n}`;
     const host = charts.draw(dom.make("div"), `Rank correlations of the reveal step. ${rows.map(says).join("; ")}`, (width) => {
       const side = width < 560 ? "fy" : "fx"; // below each other where it is narrow
@@ -45,7 +45,7 @@ const order = (() => {
   }
 
   function departures(found) {
-    const stat = (of) => (of ? `${of.mean.toFixed(2)} [${of.low.toFixed(2)}, ${of.high.toFixed(2)}]` : "–");
+    const stat = (of) => (of ? `${numbers.fixed(of.mean, 2)} [${numbers.fixed(of.low, 2)}, ${numbers.fixed(of.high, 2)}]` : "–");
     const rows = Object.entries(found.order).map(([method, { departure: of }]) =>
       [method, String(of.n_wrong), String(of.n_departed), stat(of.step_share), stat(of.confidence)]);
     return tables.make({

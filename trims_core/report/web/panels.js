@@ -62,7 +62,7 @@ const panels = (() => {
 
   function keyOf(name, scale) {
     if (!scale) return [];
-    const nats = `${(scale.largest / 1000).toFixed(1)} nats`;
+    const nats = `${numbers.fixed(scale.largest / 1000, 1)} nats`;
     const [from, to] = { step: ["forward 1", `forward ${scale.largest + 1}`], confidence: ["0", "1"], entropy: ["0", nats],
       difficulty: ["0", nats] }[name];
     return [dom.make("span", {}, `${COLOURINGS[name]}: ${from}`), dom.make("span", { class: "ramp", "aria-hidden": "true" },

@@ -10,6 +10,7 @@ const player = (() => {
   let problem = null;
   let sides = [];
   let timer = null;
+  let asked = 0; // how often a problem was asked for: the last one counts, whichever comes first
 
   const known = () => samples.tasks[now.task];
   const answers = () => [now.left, now.right].map((model) => samples.answerOf(problem, model, now.point));
@@ -30,6 +31,7 @@ const player = (() => {
     if (!samples.tasks[task] || !samples.tasks[task].problems.length) return say(task);
     usual = usualOf(task);
     rows = await samples.list(task);
+    problem = null;
     Object.assign(now, { task, ...usual });
     for (const name of ["point", "left", "right"]) if (place && place[name] !== null) now[name] = place[name];
     build();
@@ -44,7 +46,9 @@ const player = (() => {
   }
 
   async function turnTo(id, step = null) {
+    const turn = (asked += 1);
     const next = rows.some((row) => row.id === id) ? await samples.problem(now.task, id) : null;
+    if (turn !== asked) return;
     if (next === null) {
       parts.status.textContent = `There is no problem ${text.plain(id)} here.`;
       if (!problem) await turnTo(rows[0].id);
