@@ -147,6 +147,13 @@ def test_an_address_that_leads_nowhere_breaks_nothing(opened: Open, page: Path, 
     assert tab.complaints() == []
 
 
+def test_a_problem_that_is_not_there_is_told(opened: Open, page: Path) -> None:
+    tab = opened(page, "#demo/none/3")
+    assert (
+        tab.ask("document.querySelector('.side [role=status]').innerText") == "There is no problem none here."
+    )
+
+
 def test_tokens_are_coloured_by_what_is_chosen(opened: Open, page: Path, made: Any) -> None:
     tab = opened(page)
     tab.ask(FOCUS)

@@ -39,6 +39,8 @@ const charts = (() => {
     });
     figure.setAttribute("role", "img");
     figure.setAttribute("aria-label", text.plain(painting.label, 2000));
+    // a picture is told as a whole: names of its groups would be heard, and say nothing
+    for (const group of figure.querySelectorAll("g[aria-label]")) group.removeAttribute("aria-label");
     if (painting.listen) figure.addEventListener("input", () => painting.listen(figure.value ?? null));
     host.replaceChildren(figure);
   }

@@ -28,30 +28,50 @@ const player = (() => {
 
   async function show(task, place = null) {
     stop();
-    if (!samples.tasks[task] || !samples.tasks[task].problems.length) return say(task);
-    usual = usualOf(task);
-    rows = await samples.list(task);
-    problem = null;
-    Object.assign(now, { task, ...usual });
-    for (const name of ["point", "left", "right"]) if (place && place[name] !== null) now[name] = place[name];
-    build();
-    await turnTo(place?.problem ?? rows[0].id, place?.step);
+    const known = samples.tasks[task];
+    if (!known) return say("The methods were decoded at no common point, so that nothing can be played side by side.");
+    if (!known.problems.length && !data.isServed) {
+      return say("No problem is small enough to lie in this page (report.player, report.player_mb).");
+    }
+    if (now.task !== task) {
+      try {
+        rows = await samples.list(task);
+      } catch (error) {
+        return say(`The list of problems cannot be had: ${error.message}`);
+      }
+      usual = usualOf(task);
+      problem = null;
+      now.task = task;
+      build();
+    }
+    for (const name of ["point", "left", "right"]) {
+      now[name] = place?.[name] ?? usual[name];
+      parts[name].querySelector("select").value = now[name];
+    }
+    return turnTo(place?.problem ?? first(), place?.step);
   }
 
-  function say(task) {
-    const why = samples.tasks[task]
-      ? "No problem is small enough to lie in this page (report.player, report.player_mb)."
-      : "The methods were decoded at no common point, so that nothing can be played side by side.";
-    dom.fill("player", dom.make("p", { class: "faint" }, why));
+  const first = () => known().problems[0]?.id ?? rows[0].id;
+
+  function say(why) {
+    now.task = null;
+    dom.fill("player", dom.make("p", { class: "faint" }, text.node(why)));
   }
 
+  // Where a problem cannot be had, the one that is shown stays.
   async function turnTo(id, step = null) {
     const turn = (asked += 1);
-    const next = rows.some((row) => row.id === id) ? await samples.problem(now.task, id) : null;
+    let next = null;
+    let why = `There is no problem ${text.plain(id)} here.`;
+    try {
+      if (rows.some((row) => row.id === id)) next = await samples.problem(now.task, id);
+    } catch (error) {
+      why = `The problem cannot be had: ${error.message}`;
+    }
     if (turn !== asked) return;
-    if (next === null) {
-      parts.status.textContent = `There is no problem ${text.plain(id)} here.`;
-      if (!problem) await turnTo(rows[0].id);
+    parts.message.textContent = next ? "" : why;
+    if (!next) {
+      if (!problem && id !== first()) await turnTo(first()).then(() => (parts.message.textContent = why));
       return;
     }
     problem = next;
@@ -74,15 +94,16 @@ const player = (() => {
     } });
     parts.count = dom.make("output", { class: "count" });
     parts.status = dom.make("p", { class: "spoken", "aria-live": "polite" });
+    parts.message = dom.make("p", { class: "faint", role: "status" });
     parts.list = dom.make("ol", { class: "problems", tabindex: "0", "aria-label": "Problems" });
     parts.prompt = dom.make("div", { class: "prompt", tabindex: "0", role: "region", "aria-label": "Prompt" });
     parts.panels = dom.make("div", { class: "panels" });
     parts.key = dom.make("div", { class: "key" });
     parts.link = dom.make("a", { class: "permalink" }, "Link to this moment");
-    const menus = dom.make("div", { class: "menus" },
-      dom.menu("Left", shownModels, now.left, choose("left")),
-      dom.menu("Right", shownModels, now.right, choose("right")),
-      dom.menu("At", points.map((point, index) => [index, point.text]), now.point, choose("point")),
+    parts.left = dom.menu("Left", shownModels, usual.left, choose("left"));
+    parts.right = dom.menu("Right", shownModels, usual.right, choose("right"));
+    parts.point = dom.menu("At", points.map((point, index) => [index, point.text]), usual.point, choose("point"));
+    const menus = dom.make("div", { class: "menus" }, parts.left, parts.right, parts.point,
       dom.menu("Colour by", colourings, now.colouring, (value) => {
         now.colouring = value;
         move(now.step);
@@ -100,7 +121,7 @@ const player = (() => {
         + " larger (report.player_mb); trims view --serve shows all." : null;
     const side = dom.make("div", { class: "side" }, parts.list,
       dom.make("button", { type: "button", title: "Next problem where one is right and the other is not",
-        onclick: nextDifference }, "Next where they differ"));
+        onclick: nextDifference }, "Next where they differ"), parts.message);
     const frame = dom.make("div", { class: "player", tabindex: "0", role: "group",
       "aria-label": "Player: space plays and pauses, the left and right arrows go one forward, n goes to the next problem "
         + "where the two differ", onkeydown: onKey },
@@ -186,7 +207,7 @@ const player = (() => {
     const isRight = (row, model) => samples.verdictOf(row, model, now.point) === "right";
     const next = ring.find((row) => row.id !== now.problem && isRight(row, now.left) !== isRight(row, now.right));
     if (!next) {
-      parts.status.textContent = "There is no other problem here where one is right and the other is not.";
+      parts.message.textContent = "There is no other problem where one is right and the other is not.";
       return Promise.resolve();
     }
     stop();
