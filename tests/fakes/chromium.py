@@ -67,14 +67,24 @@ class Tab:
                 return result
             self.events.append(message)
 
-    def open(self, address: str, *, width: int = 1200, dark: bool = False, drawn: str = "true") -> None:
-        """Load an address in a window of this width and wait until it is there.
+    def open(
+        self,
+        address: str,
+        *,
+        width: int = 1200,
+        height: int = 900,
+        scale: float = 1.0,
+        dark: bool = False,
+        drawn: str = "true",
+    ) -> None:
+        """Load an address in a window of this size and wait until it is there.
 
         Args:
+            scale: pixels per CSS pixel.
             drawn: an expression that is true then.
         """
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.call("Emulation.setDeviceMetricsOverride", **metrics)
+        metrics = {"width": width, "height": height, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", deviceScaleFactor=scale, **metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url="about:blank")

@@ -39,13 +39,15 @@
     const place = route.parse(location.hash);
     if (place && place.task === shown) await player.show(place.task, place);
     else if (place) await showTask(place.task, place);
-    scroll(place);
+    await scroll(place);
   }
 
-  function scroll(place) {
+  // Once the charts have their heights: they are drawn in the frame after they got a place.
+  async function scroll(place) {
     const target = place ? document.getElementById("player") : elementAt(location.hash);
     for (let one = target; one; one = one.parentElement) if (one.tagName === "DETAILS") one.open = true;
-    target?.scrollIntoView();
+    for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
+    target?.scrollIntoView({ behavior: "instant" });
   }
 
   function elementAt(hash) {
@@ -78,7 +80,7 @@
     provenance.show();
     const place = route.parse(location.hash);
     await showTask(place?.task ?? tasks[0], place);
-    if (location.hash) scroll(place);
+    if (location.hash) await scroll(place);
     addEventListener("hashchange", follow);
     document.documentElement.dataset.drawn = "";
   }
