@@ -18,7 +18,7 @@ export DO_NOT_TRACK = 1
 help:
 	@echo "make demo   set up if needed, run configs/demo.yaml, print the report's path"
 	@echo "make test   set up (with Ray and lm-eval) if needed, then ruff, mypy, the import contract and all tests"
-	@echo "make deps-test   the system packages that only tests need (bubblewrap); make test calls it"
+	@echo "make deps-test   what only tests need (bubblewrap, Chromium, axe-core); make test calls it"
 	@echo "make test-long   20,000 made-up inputs of each kind (minutes)"
 	@echo "make setup  only .venv and the DeepSpeed warm-up;  make extras  adds Ray and lm-eval"
 	@echo "make lint   the static checks alone;  make lock  rewrite locks/ from what is installed"
@@ -32,6 +32,7 @@ test: deps-test $(VENV)/.with-ray $(VENV)/.with-eval
 
 deps-test:
 	@sh scripts/deps.sh test
+	@$(PYTHON) scripts/axe.py $(VENV)/axe-core
 
 test-long: $(WARM)
 	TRIMS_FUZZ_EXAMPLES=20000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --timeout 7200 tests/inputs/test_fuzz.py

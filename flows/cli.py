@@ -27,6 +27,7 @@ from flows import (
     cli_run,
     cli_serve,
     cli_store,
+    cli_view,
 )
 from trims_core import __version__
 from trims_core.errors import InterruptedRunError, TrimsError
@@ -89,6 +90,7 @@ def _options(
 
 
 app.command("run", epilog=cli_run.EXAMPLES)(cli_run.run)
+app.command("view", epilog=cli_view.EXAMPLES)(cli_view.view)
 app.command("plan", epilog="Example:  trims plan configs/demo.yaml --set buckets.k=4")(cli_store.plan)
 app.command("doctor", epilog=cli_doctor.EXAMPLES)(cli_doctor.doctor)
 app.command("explain", epilog="Example:  trims explain configs/demo.yaml buckets --set buckets.k=4")(

@@ -1,11 +1,16 @@
 #!/bin/sh
 # Checks the system packages the project needs; installs them where it may, else names them in one line.
-# usage: deps.sh [test]    with `test` those that only tests need, without which these tests fail
+# usage: deps.sh [test]    with `test` those that only tests need, without which these tests fail or are skipped
 set -eu
 missing=""
 if [ "${1:-}" = test ]; then
     command -v bwrap >/dev/null 2>&1 || missing="$missing bubblewrap"
-    otherwise="tests that need them will fail"
+    browser=""
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v "$name" >/dev/null 2>&1 && browser=$name
+    done
+    [ -n "$browser" ] || missing="$missing chromium"
+    otherwise="tests that need bubblewrap will fail, those that need a browser are skipped"
 else
     command -v g++ >/dev/null 2>&1 || missing="$missing g++"
     command -v lscpu >/dev/null 2>&1 || missing="$missing util-linux"
@@ -22,7 +27,13 @@ fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing system packages:$missing"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing && exit 0
+    apt-get update -qq || true
+    left=""
+    for package in $missing; do
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" || left="$left $package"
+    done
+    [ -z "$left" ] && exit 0
+    missing=$left
 fi
 echo "missing system packages; run: sudo apt-get install$missing${otherwise:+ ($otherwise)}"
 [ -n "$otherwise" ]

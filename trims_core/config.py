@@ -446,6 +446,10 @@ class ReportConfig(Section):
 
     title: str | None = None
     examples: Annotated[int, Field(ge=0)] = 6
+    player: Annotated[int, Field(ge=0)] = 12
+    """Problems of a task whose decoding the page plays; more make it larger."""
+    player_mb: Annotated[float, Field(gt=0)] = 3.0
+    """Megabytes of the page that they may take; where they need more, fewer are shown, and it says so."""
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
     partial: bool = False
     """Draw what is there although cells are missing or hold other problems; the report then says n of N."""

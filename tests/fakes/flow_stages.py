@@ -184,7 +184,12 @@ _EDGES = {
 }
 _CELL = {"task": "demo", "threshold": 0.9, "n": 4, "n_correct": 3, "accuracy": 0.75, "tpf": 3.25}
 _CELLS = {"cells.json": json.dumps([_CELL]).encode()}
-_PAGE = {"figures/curve.png": ONE_PIXEL, "index.html": b"<html>report</html>"}
+_FIGURES = {
+    "figures/caches-demo.png": b"not the curve",
+    "figures/curve-demo.png": ONE_PIXEL,
+    "figures/order-demo.png": ONE_PIXEL,
+}
+_PAGE = {**_FIGURES, "index.html": b"<html>report</html>"}
 
 SPECS: Mapping[str, StageSpec] = {
     **stages.SPECS,

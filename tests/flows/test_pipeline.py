@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -138,7 +139,9 @@ def test_results_are_shown_as_artifacts_with_valid_keys(config: Path) -> None:
     assert kinds["trims-tiny-buckets"] == "table"
     assert kinds["trims-tiny-sweep-untuned"] == "markdown"
     assert kinds["trims-tiny-grades-untuned"] == "table"
-    assert kinds["trims-tiny-report"] == "image"
+    assert kinds["trims-tiny-report"] == kinds["trims-tiny-report-order-demo"] == "image"
+    curve = found["trims-tiny-report"].data
+    assert base64.b64decode(curve.partition("base64,")[2]) == flow_stages.ONE_PIXEL
     progress = found["trims-tiny-scores-progress"]
     assert (progress.type, progress.data) == ("progress", 100.0)
 

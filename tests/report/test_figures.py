@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from fakes.analysed_results import analysed
 
 from trims_core.points import CacheName
-from trims_core.report import figures
-from trims_core.report.appearance import DARK, LIGHT, VARIANTS, Theme, bucket_colours, cache_looks, looks
+from trims_core.report.analysis_figures import analysis_jobs
+from trims_core.report.appearance import (
+    DARK,
+    LIGHT,
+    Theme,
+    bucket_colours,
+    cache_looks,
+    looks,
+    style_variables,
+    token_colours,
+)
+from trims_core.report.figure_style import empty_figure
 from trims_core.report.figures import draw_all
 
 
@@ -27,21 +39,31 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_every_figure_is_there_as_png_and_four_svgs(report: Path) -> None:
+def test_every_figure_is_there_as_png_and_svg(report: Path) -> None:
     for name in ("curve-demo", "caches-demo", "difficulty", "losses"):
         header = (report / "figures" / f"{name}.png").read_bytes()[:24]
         assert struct.unpack(">II", header[16:24]) == (1152, 784)
-        for ending in VARIANTS:
-            assert b"</svg>" in (report / "figures" / f"{name}{ending}.svg").read_bytes()[-20:]
+        assert b"</svg>" in (report / "figures" / f"{name}.svg").read_bytes()[-20:]
+    assert len(list((report / "figures").iterdir())) == 8
 
 
-def test_drawing_again_gives_the_same_bytes(
-    report: Path, results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every figure; of its variants those that differ in all."""
-    monkeypatch.setattr(figures, "VARIANTS", dict(list(VARIANTS.items())[::3]))
+def test_drawing_again_gives_the_same_bytes(report: Path, results: dict[str, Any], tmp_path: Path) -> None:
     for name in draw_all(results, tmp_path):
         assert (tmp_path / name).read_bytes() == (report / "figures" / name).read_bytes(), name
+
+
+def test_an_analysis_has_figures_of_its_own(results: dict[str, Any], tmp_path: Path) -> None:
+    found = analysed(results)
+    names = analysis_jobs(found)
+    assert list(names) == ["trajectories-demo", "order-demo", "calibration-demo"]
+    for name, job in names.items():
+        with empty_figure() as figure:
+            job(figure)
+            figure.savefig(tmp_path / f"{name}.svg")
+    assert all((tmp_path / f"{name}.svg").stat().st_size > 10_000 for name in names)
+    found["tasks"]["demo"]["analysis"]["trajectories"] = {}
+    assert list(analysis_jobs(found)) == ["order-demo", "calibration-demo"]
+    assert analysis_jobs(results) == {}
 
 
 def test_svgs_carry_no_date_and_need_no_font(report: Path) -> None:
@@ -56,6 +78,7 @@ def test_methods_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None
     found = looks([{"name": str(i), "kind": kind} for i, kind in enumerate(kinds)], theme)
     assert len({look.colour for look in found.values()}) == len(kinds)
     assert len({look.marker for look in found.values()}) == len(kinds)
+    assert len({look.symbol for look in found.values()}) == len(kinds)
     assert all(contrast(look.colour, theme.ground) >= 3 for look in found.values())
 
 
@@ -73,3 +96,22 @@ def test_bucket_colours_darken_with_difficulty_and_keep_text_readable(k: int) ->
     brightness = [luminance(background) for background, _ in colours]
     assert brightness == sorted(brightness)
     assert all(contrast(background, ink) >= 4.5 for background, ink in colours)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_the_page_has_the_colours_of_the_figures(theme: Theme) -> None:
+    methods = [{"name": "untuned", "kind": "untuned"}, {"name": "a", "kind": "trained"}]
+    style = style_variables(methods, ["dual"], theme)
+    declared = dict(one.strip().split(": ") for one in style.split(";")[:-1])
+    assert declared["--method-1"] == looks(methods, theme)["a"].colour
+    assert declared["--cache-dual"] == cache_looks(["dual"], theme)["dual"].colour
+    assert contrast(declared["--ink"], declared["--ground"]) >= 7
+    assert contrast(declared["--faint"], declared["--ground"]) >= 4.5
+
+
+def test_tokens_are_readable_and_told_apart_by_lightness_alone() -> None:
+    for name, colours in token_colours(7).items():
+        assert all(contrast(background, ink) >= 4.5 for background, ink in colours)
+        brightness = [luminance(background) for background, _ in colours]
+        assert brightness == sorted(brightness, reverse=name != "confidence"), name
+        assert min(abs(a - b) for a, b in itertools.pairwise(brightness)) > 0.01

@@ -1,32 +1,38 @@
-"""The page needs nothing but itself, can be read by everybody, and shows model text as text."""
+"""The page needs nothing but itself, forbids everything else, and holds the very results."""
 
 from __future__ import annotations
 
 import base64
-import itertools
+import hashlib
+import json
 import re
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from trims_core.report.contrast_tables import MEANINGS_OF_INTERVALS
+from trims_core.report.page import SCRIPTS, json_for_html, libraries, render_page
 
-VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
+VOID = {"meta", "link", "input"}
+LONGEST_SCRIPT = 300
 
 
 class Elements(HTMLParser):
-    """Every start tag with its attributes, the text, and whether tags nest."""
+    """Every start tag with its attributes and its text, and whether tags nest."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, str]]] = []
-        self.text: list[str] = []
+        self.texts: list[str] = []
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, {name: value or "" for name, value in attrs}))
+        self.texts.append("")
         if tag not in VOID:
             self.open.append(tag)
 
@@ -34,20 +40,41 @@ class Elements(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> closes another element"
 
     def handle_data(self, data: str) -> None:
-        self.text.append(data)
+        if self.open and self.open[-1] == self.found[-1][0]:
+            self.texts[-1] += data
 
-    def named(self, *tags: str) -> list[dict[str, str]]:
-        """Attributes of all elements of these kinds."""
-        return [attributes for tag, attributes in self.found if tag in tags]
+    def named(self, *tags: str) -> list[tuple[dict[str, str], str]]:
+        """Attributes and text of all elements of these kinds."""
+        return [
+            (attributes, text)
+            for (tag, attributes), text in zip(self.found, self.texts, strict=True)
+            if tag in tags
+        ]
+
+
+def parsed(html: str) -> Elements:
+    page = Elements()
+    page.feed(html)
+    page.close()
+    return page
 
 
 @pytest.fixture(scope="module")
 def page(report: Path) -> Elements:
     """The parsed page."""
-    parsed = Elements()
-    parsed.feed((report / "index.html").read_text(encoding="utf-8"))
-    parsed.close()
-    return parsed
+    return parsed((report / "index.html").read_text(encoding="utf-8"))
+
+
+def policy_of(page: Elements) -> str:
+    (policy,) = [meta["content"] for meta, _ in page.named("meta") if "http-equiv" in meta]
+    return policy
+
+
+def data_of(page: Elements) -> dict[str, Any]:
+    scripts = page.named("script")
+    return {
+        about["id"]: json.loads(text) for about, text in scripts if about.get("type") == "application/json"
+    }
 
 
 def test_every_element_is_closed(page: Elements) -> None:
@@ -57,86 +84,108 @@ def test_every_element_is_closed(page: Elements) -> None:
 def test_nothing_is_loaded_from_elsewhere(page: Elements) -> None:
     for tag, attributes in page.found:
         for name in ("src", "srcset", "href", "data", "poster", "action"):
-            if name in attributes and tag != "a":
-                assert attributes[name].startswith("data:"), (tag, name, attributes[name][:60])
-        assert "url(" not in attributes.get("style", "")
-    assert page.named("script", "iframe", "object", "embed", "base") == []
-    style = "".join(page.text)
+            if name in attributes:
+                assert attributes[name].startswith(("data:", "#")), (tag, name, attributes[name][:60])
+    assert page.named("iframe", "object", "embed", "base", "img") == []
+    (style,) = [text for _, text in page.named("style")]
     assert "@import" not in style
     assert "url(" not in style
 
 
-def test_the_browser_is_told_to_load_nothing(page: Elements) -> None:
-    (policy,) = [meta["content"] for meta in page.named("meta") if "http-equiv" in meta]
-    assert policy.startswith("default-src 'none'; img-src data:;")
+def test_the_browser_runs_the_scripts_of_the_page_and_loads_nothing(page: Elements) -> None:
+    policy = policy_of(page)
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "connect-src" not in policy
+    named = re.findall(r"'sha256-([^']+)'", policy)
+    run = [text for about, text in page.named("script") if "type" not in about]
+    assert named == [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in run]
+    assert len(run) == len(libraries()) + len(SCRIPTS)
+    assert [name for _, about in page.found for name in about if name.startswith("on")] == []
 
 
-def test_embedded_figures_load_nothing_either(page: Elements) -> None:
-    images = [image["src"] for image in page.named("img")]
-    images += [source["srcset"] for source in page.named("source")]
-    assert len(images) == 16
-    for image in images:
-        svg = base64.b64decode(image.partition("base64,")[2]).decode()
-        assert svg.rstrip().endswith("</svg>")
-        for target in re.findall(r'(?:href|src)="([^"]*)"', svg):
-            assert target.startswith("#"), target
+def test_a_served_page_may_ask_its_server_and_no_other(results: dict[str, Any]) -> None:
+    policy = policy_of(parsed(render_page(results, {"tasks": {}}, served=True)))
+    assert "connect-src 'self';" in policy
 
 
-def test_figures_are_told_in_words(page: Elements, results: dict[str, Any]) -> None:
-    alts = [image["alt"] for image in page.named("img")]
-    assert len(alts) == 4
-    first = results["tasks"]["demo"]["curves"]["trims"][0]
-    assert f"trims: {100 * first['accuracy']:.0f} % at 1.0" in alts[0]
-    slowest = results["tasks"]["demo"]["caches"]["none"][0]
-    assert f"none: {100 * slowest['accuracy']:.0f} % at {slowest['tokens_per_second']:.0f}" in alts[1]
-    assert "bucket edges in nats" in alts[2]
-    assert "trims-s0 validation" in alts[3]
+def test_the_page_holds_the_results_and_the_samples_beside_it(page: Elements, report: Path) -> None:
+    found = data_of(page)
+    for name in ("results", "samples"):
+        assert found[f"{name}-data"] == json.loads((report / f"{name}.json").read_bytes())
 
 
-def test_phones_and_screen_readers_are_served(page: Elements) -> None:
-    assert page.named("html") == [{"lang": "en"}]
-    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.named("meta")
-    assert all(cell["scope"] in ("col", "row") for cell in page.named("th"))
-    levels = [int(tag[1]) for tag, _ in page.found if re.fullmatch("h[1-6]", tag)]
-    assert levels[0] == 1
-    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+def test_sentences_and_tables_are_those_of_table_md(page: Elements, report: Path) -> None:
+    shown, markdown = data_of(page)["shown-data"], (report / "table.md").read_text(encoding="utf-8")
+    assert len(shown["tasks"]["demo"]["sentences"]) == 3
+    for line in [*shown["tasks"]["demo"]["sentences"], *shown["tasks"]["demo"]["limits"]]:
+        assert f"- {line}" in markdown
+    tables = [*shown["tasks"]["demo"]["tables"].values(), *shown["tables"].values()]
+    assert len(tables) == 8
+    for table in tables:
+        assert table["caption"] in markdown
+        for row in table["rows"]:
+            assert "| " + " | ".join(row) + " |" in markdown
 
 
-def test_findings_caveats_and_provenance_are_on_the_page(page: Elements, results: dict[str, Any]) -> None:
-    text = "".join(page.text)
-    for pair in results["tasks"]["demo"]["comparisons"]:
-        assert pair["sentence"] in text
-    for line in results["caveats"]:
-        assert line in text
-    for row in results["stages"]:
-        assert row["fingerprint"] in text
-
-
-def test_the_page_says_with_which_rule_and_cache_the_curves_were_decoded(page: Elements) -> None:
-    text = " ".join("".join(page.text).split())
-    assert "Curves and comparisons are decoded with rule threshold: a forward reveals the most" in text
-    assert "Cache dual: columns outside the current block keep the keys and values" in text
-    assert "That is faster and approximate. The table of caches shows what that does" in text
-
-
-def test_the_page_says_what_the_two_intervals_mean_and_leads_with_no_aup(
+def test_every_section_names_its_artifacts_and_the_command_that_makes_them(
     page: Elements, results: dict[str, Any]
 ) -> None:
-    text = " ".join("".join(page.text).split())
-    for sentence in MEANINGS_OF_INTERVALS:
-        assert sentence in text
-    low, high = results["tasks"]["demo"]["equal_tpf"]["range"]
-    assert f"The headline is the mean accuracy over {low:.1f}–{high:.1f} tokens per forward" in text
-    assert text.index("mean accuracy over") < text.index("AUP")
+    sources = data_of(page)["shown-data"]["sources"]
+    known = {(row["node"], row["fingerprint"][:12]) for row in results["stages"]}
+    assert {(node, short) for node, short in sources["curves"]["artifacts"]} == {
+        (node, short) for node, short in known if node.startswith(("sweep/", "grades/"))
+    }
+    assert sources["curves"]["command"] == "trims run CONFIG --refresh sweep"
+    assert sources["analysis"] == {"artifacts": [], "command": None}
 
 
-def test_markup_in_answers_is_shown_and_not_obeyed(page: Elements) -> None:
-    # an example answer is "<b>8</b> & 5 make 13. …"
-    assert "<b>8</b> & 5 make 13" in "".join(page.text)
-    assert "<b>8" not in "".join(f"<{tag}>" for tag, _ in page.found)
+def test_who_runs_no_scripts_is_told_where_the_numbers_are(report: Path) -> None:
+    html = (report / "index.html").read_text(encoding="utf-8")
+    (told,) = re.findall(r"<noscript>(.*?)</noscript>", html, flags=re.DOTALL)
+    assert "table.md" in told and "results.json" in told
 
 
-def test_every_token_of_the_examples_is_coloured(page: Elements, results: dict[str, Any]) -> None:
-    titled = [span for span in page.named("span") if span.get("title", "").startswith("bucket ")]
-    assert len(titled) == sum(len(example["pieces"]) for example in results["examples"]) > 50
-    assert all(re.match(r"background:#\w{6};color:#\w{6}", span["style"]) for span in titled)
+@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_data_stay_inside_their_element(value: Any) -> None:
+    text = json_for_html(value)
+    assert json.loads(text) == value
+    assert not set(text) & set("<>&\u2028\u2029")
+
+
+def test_markup_in_data_is_no_markup(results: dict[str, Any]) -> None:
+    hostile = "</script><script>alert(1)</script><!-- <b>"
+    page = parsed(render_page({**results, "title": hostile, "caveats": [hostile]}, {"tasks": {}}))
+    assert data_of(page)["results-data"]["caveats"] == [hostile]
+    assert page.named("b") == []
+    assert len(page.named("script")) == 4 + len(libraries()) + len(SCRIPTS)
+
+
+def test_libraries_are_what_their_list_says() -> None:
+    folder = resources.files("trims_core.report").joinpath("web/vendor")
+    listed = set()
+    for library in libraries():
+        data = folder.joinpath(library.file).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == library.sha256, library.file
+        assert f"{library.name}".lower().split()[-1] in library.source
+        assert library.version in data[:200].decode() and library.version in library.source
+        for name in library.licence_files:
+            assert "Copyright" in folder.joinpath(name).read_text(encoding="utf-8")
+        listed |= {library.file, *library.licence_files}
+    folders = [inner for inner in folder.iterdir() if inner.is_dir()]
+    assert {f"{inner.name}/{file.name}" for inner in folders for file in inner.iterdir()} == listed
+
+
+def test_every_copy_of_a_library_carries_its_licence(page: Elements) -> None:
+    copies = [text for _, text in page.named("script") if text.startswith("/*!")]
+    assert len(copies) == len(libraries())
+    assert all("Permission to use, copy, modify, and/or distribute" in copy for copy in copies)
+
+
+def test_scripts_are_short_and_all_of_them_are_read() -> None:
+    folder = resources.files("trims_core.report").joinpath("web")
+    assert sorted(file.name for file in folder.iterdir() if file.name.endswith(".js")) == sorted(SCRIPTS)
+    for name in SCRIPTS:
+        text = folder.joinpath(name).read_text(encoding="utf-8")
+        assert text.count("\n") <= LONGEST_SCRIPT, name
+        assert text.startswith("// ")
+        assert "innerHTML" not in text and "outerHTML" not in text and "insertAdjacentHTML" not in text

@@ -1,4 +1,7 @@
-"""Colours, markers and sizes: how methods and buckets look in every figure and on the page."""
+"""Colours and markers: how methods, caches and buckets look in every figure and on the page.
+
+Figures are light; the page has both themes, as variables of its style sheet.
+"""
 
 from __future__ import annotations
 
@@ -40,31 +43,25 @@ DARK: Final = Theme(
 )
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Size of a figure, in inches; the narrow one is for phones and leaves titles to the page."""
-
-    width: float
-    height: float
-    narrow: bool
-
-
-WIDE: Final = Shape(7.2, 4.9, narrow=False)
-NARROW: Final = Shape(4.3, 4.9, narrow=True)
-
-VARIANTS: Final = {
-    "": (LIGHT, WIDE),
-    "-dark": (DARK, WIDE),
-    "-narrow": (LIGHT, NARROW),
-    "-narrow-dark": (DARK, NARROW),
-}
-"""Ending of an SVG's name → theme and shape."""
-
 _MARKERS: Final = {
     "untuned": ("s",),
     "baseline": ("^", "v", "<"),
     "trained": ("o", "D", "h", "X", "P", "p", "*"),
 }
+_SYMBOLS: Final = {
+    "s": "square",
+    "^": "triangle",
+    "v": "triangle2",
+    "<": "wye",
+    "o": "circle",
+    "D": "diamond",
+    "h": "hexagon",
+    "X": "times",
+    "P": "cross",
+    "p": "star",
+    "*": "asterisk",
+}
+"""Marker of a figure → what the page's chart library calls the nearest one it has."""
 _DASHES: Final = (0, (4, 2))
 _GREY: Final = 0.179
 """Luminance that contrasts equally with black and white."""
@@ -77,6 +74,16 @@ class Look:
     colour: str
     marker: str
     line: Any
+
+    @property
+    def symbol(self) -> str:
+        """The marker's name on the page."""
+        return _SYMBOLS[self.marker]
+
+    @property
+    def is_dashed(self) -> bool:
+        """Whether its line is."""
+        return self.line == _DASHES
 
 
 def looks(methods: Sequence[Mapping[str, Any]], theme: Theme) -> dict[str, Look]:
@@ -109,20 +116,45 @@ def cache_looks(names: Sequence[str], theme: Theme) -> dict[str, Look]:
 
 
 def bucket_colours(k: int) -> list[tuple[str, str]]:
-    """(background, text) per bucket, hardest first: dark red to pale yellow, darker where harder.
+    """(background, text) per bucket, hardest first: dark red to pale yellow, darker where harder."""
+    return shades("YlOrRd", [0.92 - 0.88 * (i / max(1, k - 1)) for i in range(k)])
+
+
+def token_colours(count: int) -> dict[str, list[tuple[str, str]]]:
+    """(background, text) of a token by what it is coloured by, in so many steps from the least to the most.
+
+    Late reveals, unsure ones and hard tokens are the dark ones.
+    """
+    rising = [i / max(1, count - 1) for i in range(count)]
+    return {
+        "step": shades("GnBu", [0.08 + 0.84 * x for x in rising]),
+        "confidence": shades("PuBu", [0.85 - 0.8 * x for x in rising]),
+        "entropy": shades("PuBu", [0.05 + 0.8 * x for x in rising]),
+        "difficulty": shades("YlOrRd", [0.04 + 0.88 * x for x in rising]),
+    }
+
+
+def shades(colormap: str, places: Sequence[float]) -> list[tuple[str, str]]:
+    """(background, text) at these places, 0 to 1, of a colour map that rises or falls in lightness alone.
 
     Text is black or white, whichever contrasts more: at least 4.5 to 1 (WCAG 2.1, AA).
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    ramp = colormaps["YlOrRd"]
     out = []
-    for i in range(k):
-        red, green, blue, _ = ramp(0.92 - 0.88 * (i / max(1, k - 1)))
+    for red, green, blue, _ in map(colormaps[colormap], places):
         bright = 0.2126 * _linear(red) + 0.7152 * _linear(green) + 0.0722 * _linear(blue) > _GREY
         out.append((to_hex((red, green, blue)), "#000000" if bright else "#ffffff"))
     return out
+
+
+def style_variables(methods: Sequence[Mapping[str, Any]], caches: Sequence[str], theme: Theme) -> str:
+    """A theme as the declarations of a style sheet: --ground, --ink, …, --method-0, …, --cache-none, …"""
+    named = {"ground": theme.ground, "ink": theme.ink, "faint": theme.faint, "grid": theme.grid}
+    named |= {f"method-{i}": look.colour for i, look in enumerate(looks(methods, theme).values())}
+    named |= {f"cache-{name}": look.colour for name, look in cache_looks(caches, theme).items()}
+    return " ".join(f"--{name}: {colour};" for name, colour in named.items())
 
 
 def _linear(channel: float) -> float:

@@ -54,15 +54,15 @@ def cells_table(task: str, found: Mapping[str, Any]) -> TextTable:
     )
 
 
-def further_tables(task: str, found: Mapping[str, Any]) -> Iterator[TextTable]:
-    """The tables that there is something for: graders, countings, checks."""
+def further_tables(task: str, found: Mapping[str, Any]) -> Iterator[tuple[str, TextTable]]:
+    """The tables that there is something for, with their names: graders, countings, checks."""
     cells = found["cells"]
     if any(len(cell["graders"]) > 1 for cell in cells):
-        yield _graders(task, cells)
+        yield "graders", _graders(task, cells)
     if any(cell["tpf_as"] for cell in cells):
-        yield _countings(task, cells)
+        yield "countings", _countings(task, cells)
     if any(cell["check"] or cell["latency"] for cell in cells):
-        yield _latencies(task, cells)
+        yield "one-at-a-time", _latencies(task, cells)
 
 
 def _graders(task: str, cells: list[Mapping[str, Any]]) -> TextTable:

@@ -105,6 +105,11 @@ class Cell:
         """Tokens per forward: all tokens of the task over all forwards."""
         return float(self.tokens_N.sum() / self.forwards_N.sum())
 
+    @property
+    def forwards_per_answer(self) -> float:
+        """Forwards that an answer takes part in, on average."""
+        return float(self.forwards_N.mean())
+
 
 @dataclass(frozen=True)
 class Coverage:

@@ -93,6 +93,7 @@ def points_of(cells: Sequence[Cell]) -> list[dict[str, Any]]:
                 "tpf": rounded(np.mean([cell.tpf for cell in group])),
                 "accuracy": rounded(np.mean([cell.n_correct / cell.n for cell in group])),
                 "tokens_per_second": rounded(np.mean([cell.tokens_per_second for cell in group])),
+                "forwards_per_answer": rounded(np.mean([cell.forwards_per_answer for cell in group])),
                 "low": rounded(low),
                 "high": rounded(high),
                 "n": group[0].n,
@@ -103,6 +104,7 @@ def points_of(cells: Sequence[Cell]) -> list[dict[str, Any]]:
                         "tpf": rounded(cell.tpf),
                         "accuracy": rounded(cell.n_correct / cell.n),
                         "tokens_per_second": rounded(cell.tokens_per_second),
+                        "forwards_per_answer": rounded(cell.forwards_per_answer),
                     }
                     for cell in group
                 ],

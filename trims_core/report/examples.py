@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trims_core.keyed import chosen
-from trims_core.points import middle_point
+from trims_core.points import middle_point, parallelism_order
 from trims_core.report.cells import Cell, method_of
 from trims_core.report.graded_sweeps import read_rows
 from trims_core.report.intervals import rounded
@@ -110,20 +111,33 @@ def answers_side_by_side(cells: Sequence[Cell], count: int) -> dict[str, Any]:
     The threshold is the middle one of those that all methods have, one token per forward counted as the
     least parallel; the problems are chosen by hash.
     """
-    first: dict[str, str] = {}
-    for cell in cells:
-        first.setdefault(method_of(cell), cell.model)
-    mine = [cell for cell in cells if cell.model == first[method_of(cell)]]
-    shared = set.intersection(*({c.threshold for c in mine if c.model == model} for model in first.values()))
-    if not shared:
+    mine = of_first_seeds(cells)
+    thresholds = shared_thresholds(mine)
+    if not thresholds:
         return {"threshold": None, "problems": []}
-    threshold = middle_point(cells[0].rule, shared)
+    threshold = middle_point(cells[0].rule, thresholds)
     wanted = chosen(mine[0].sample_ids, count)
-    by_model = {cell.model: _graded(cell, wanted) for cell in mine if cell.threshold == threshold}
+    by_model = {cell.model: graded_rows(cell, wanted) for cell in mine if cell.threshold == threshold}
     return {"threshold": threshold, "problems": [_problem(name, by_model) for name in wanted]}
 
 
-def _graded(cell: Cell, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+def of_first_seeds(cells: Sequence[Cell]) -> list[Cell]:
+    """Those of each method's first model."""
+    first: dict[str, str] = {}
+    for cell in cells:
+        first.setdefault(method_of(cell), cell.model)
+    return [cell for cell in cells if cell.model == first[method_of(cell)]]
+
+
+def shared_thresholds(cells: Sequence[Cell]) -> list[float | None]:
+    """The thresholds at which every model has a cell, from the least parallel to the most."""
+    of_model: dict[str, set[float | None]] = {}
+    for cell in cells:
+        of_model.setdefault(cell.model, set()).add(cell.threshold)
+    return sorted(set.intersection(*of_model.values()), key=partial(parallelism_order, cells[0].rule))
+
+
+def graded_rows(cell: Cell, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The wanted samples of a cell with what their grader said, by problem."""
     samples = _rows([samples for samples, _ in cell.files], SAMPLES, "sample_id", wanted)
     grades = _rows([graded for _, graded in cell.files], GRADES, "sample_id", wanted)
@@ -136,6 +150,18 @@ def _graded(cell: Cell, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
             "verdict": grades[name]["verdict"],
         }
         for name, sample in samples.items()
+    }
+
+
+def verdicts_of(cell: Cell) -> dict[str, str]:
+    """What the grader said of every answer of a cell, by problem."""
+    tables = [
+        read_rows(graded, GRADES).select(["sample_id", "verdict"]).to_pydict() for _, graded in cell.files
+    ]
+    return {
+        name: verdict
+        for rows in tables
+        for name, verdict in zip(rows["sample_id"], rows["verdict"], strict=True)
     }
 
 

@@ -1,41 +1,29 @@
-"""The report's figures as PNG and SVG, light and dark, wide and narrow.
+"""The report's figures as PNG and SVG, for papers and slides; the page draws its own.
 
-The same results give the same SVG bytes: ids come from a fixed salt, no date is written, and nobody's
-matplotlibrc counts. Text is drawn as outlines, so that it looks alike without fonts.
+The same results give the same bytes: no date is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from trims_core.points import MEANINGS
-from trims_core.report.appearance import (
-    VARIANTS,
-    Look,
-    Shape,
-    Theme,
-    bucket_colours,
-    cache_looks,
-    looks,
-)
+from trims_core.report.analysis_figures import analysis_jobs
+from trims_core.report.appearance import LIGHT, Look, bucket_colours, cache_looks, looks
 from trims_core.report.contrast_tables import range_text
-from trims_core.report.losses import block_means
+from trims_core.report.figure_style import empty_figure, head, legend
 
 _DPI: Final = 160
-_SMOOTH_POINTS: Final = 30
 Results = Mapping[str, Any]
 
 
 def draw_all(results: Results, folder: Path, progress: Callable[[str], None] = lambda _: None) -> list[str]:
-    """Draws every figure: NAME.png and, per entry of VARIANTS, NAME<ending>.svg.
+    """Draws every figure: NAME.png and NAME.svg.
 
     Args:
         progress: told each figure's name before it is drawn.
@@ -43,7 +31,7 @@ def draw_all(results: Results, folder: Path, progress: Callable[[str], None] = l
     Returns:
         The file names inside `folder`.
     """
-    jobs: dict[str, Callable[[Figure, Theme, Shape], None]] = {
+    jobs: dict[str, Callable[[Figure], None]] = {
         f"curve-{task}": partial(draw_curve, results=results, task=task) for task in results["tasks"]
     }
     jobs |= {
@@ -55,92 +43,56 @@ def draw_all(results: Results, folder: Path, progress: Callable[[str], None] = l
         jobs["difficulty"] = partial(draw_difficulty, found=results["buckets"])
     if results["losses"]:
         jobs["losses"] = partial(draw_losses, results=results)
+    jobs |= analysis_jobs(results)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in jobs.items():
-        for ending, (theme, shape) in VARIANTS.items():
-            progress(f"drawing {name}{ending}")
-            with _figure(theme, shape) as figure:
-                draw(figure, theme, shape)
-                figure.savefig(folder / f"{name}{ending}.svg", metadata={"Date": None, "Creator": None})
-                written.append(f"{name}{ending}.svg")
-                if not ending:
-                    figure.savefig(folder / f"{name}.png", dpi=_DPI, metadata={"Software": None})
-                    written.append(f"{name}.png")
+        progress(f"drawing {name}")
+        with empty_figure() as figure:
+            draw(figure)
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+            figure.savefig(folder / f"{name}.png", dpi=_DPI, metadata={"Software": None})
+        written += [f"{name}.svg", f"{name}.png"]
     return written
 
 
-@contextmanager
-def _figure(theme: Theme, shape: Shape) -> Iterator[Figure]:
-    """An empty figure of this look."""
-    ink, faint, ground = theme.ink, theme.faint, theme.ground
-    settings = {
-        "font.family": "DejaVu Sans",
-        "font.size": 11.5,
-        "svg.hashsalt": "trims-report",
-        "svg.fonttype": "path",
-        "figure.facecolor": ground,
-        "axes.facecolor": ground,
-        "savefig.facecolor": ground,
-        "axes.edgecolor": faint,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.grid.axis": "y",
-        "axes.axisbelow": True,
-        "grid.color": theme.grid,
-        "grid.linewidth": 0.8,
-        "xtick.color": faint,
-        "ytick.color": faint,
-        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), ink),
-        "legend.frameon": False,
-        "legend.fontsize": 10.5,
-    }
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(settings)
-        figure = Figure(figsize=(shape.width, shape.height), layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
-
-
-def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, task: str) -> None:
+def draw_curve(figure: Figure, results: Results, task: str) -> None:
     """Accuracy against tokens per forward: a line per method, Wilson bands, seeds as faint points; the legend
     gives each method's mean over the range that all share.
 
     The first method's points carry their thresholds; the other curves have the same ones in the same order.
     """
     found = results["tasks"][task]
-    styles = looks(results["methods"], theme)
+    styles = looks(results["methods"], LIGHT)
     axes = figure.subplots()
     for name, points in found["curves"].items():
         mean = found["numbers"][name]["mean_over_range"]
         label = name if mean is None else f"{name}  ({100 * mean['value']:.1f} %)"
-        _draw_points(axes, theme, styles[name], label, points, "tpf")
-    _draw_published(axes, theme, found["protocol"]["published"])
-    _label_thresholds(axes, theme, next(iter(found["curves"].values())), MEANINGS[found["rule"]].word)
+        _draw_points(axes, styles[name], label, points, "tpf")
+    _draw_published(axes, found["protocol"]["published"])
+    _label_thresholds(axes, next(iter(found["curves"].values())), MEANINGS[found["rule"]].word)
     ring: dict[str, Any] = {
         "marker": "o",
         "markersize": 10,
         "markerfacecolor": "none",
-        "markeredgecolor": theme.faint,
+        "markeredgecolor": LIGHT.faint,
     }
     axes.plot([], [], linestyle="none", markeredgewidth=1.4, label="one token per forward", **ring)
     seeds = max(point["n_seeds"] for points in found["curves"].values() for point in points)
     averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
     cache = "" if found["cache"] == "none" else f", cache {found['cache']}"
     about = f"{found['n']} problems{averaged}{cache}; bands: 95 % intervals over problems"
-    _head(axes, theme, shape, f"Accuracy against parallelism: {task}", about)
+    head(axes, f"Accuracy against parallelism: {task}", about)
     axes.set_xlabel("tokens per forward  (more parallel →)")
     axes.set_ylabel("accuracy, %")
     axes.margins(x=0.06)
     low, high = axes.get_ylim()
     axes.set_ylim(max(-3.0, low - 4), min(103.0, high + 2))
     shared = range_text(found)
-    _legend(figure, axes, shape, title=f"mean over {shared} per forward in brackets" if shared else None)
+    legend(axes, title=f"mean over {shared} per forward in brackets" if shared else None)
 
 
-def _draw_published(axes: Any, theme: Theme, points: Sequence[Results]) -> None:
+def _draw_published(axes: Any, points: Sequence[Results]) -> None:
     """What others published under the same profile: hollow, each with its method's name."""
     placed = [point for point in points if point["tokens_per_forward"] is not None]
     if not placed:
@@ -152,35 +104,33 @@ def _draw_published(axes: Any, theme: Theme, points: Sequence[Results]) -> None:
         marker="D",
         markersize=7,
         markerfacecolor="none",
-        markeredgecolor=theme.faint,
+        markeredgecolor=LIGHT.faint,
         markeredgewidth=1.3,
         label="published, same profile",
     )
     for point in placed:
         at = (point["tokens_per_forward"], point["accuracy"])
         axes.annotate(
-            point["method"], at, textcoords="offset points", xytext=(6, -10), fontsize=8.5, color=theme.faint
+            point["method"], at, textcoords="offset points", xytext=(6, -10), fontsize=8.5, color=LIGHT.faint
         )
 
 
-def draw_caches(figure: Figure, theme: Theme, shape: Shape, found: Results, task: str) -> None:
+def draw_caches(figure: Figure, found: Results, task: str) -> None:
     """Accuracy against tokens per second: a line per cache of the untuned student, Wilson bands."""
     axes = figure.subplots()
-    styles = cache_looks(list(found["caches"]), theme)
+    styles = cache_looks(list(found["caches"]), LIGHT)
     for name, points in found["caches"].items():
         approximate = "exact" if name == "none" else "approximate"
-        _draw_points(axes, theme, styles[name], f"{name}  ({approximate})", points, "tokens_per_second")
+        _draw_points(axes, styles[name], f"{name}  ({approximate})", points, "tokens_per_second")
     about = f"untuned student, {found['n']} problems; bands: 95 % intervals"
-    _head(axes, theme, shape, f"Caches: {task}", about)
+    head(axes, f"Caches: {task}", about)
     axes.set_xlabel("tokens per second  (faster →)")
     axes.set_ylabel("accuracy, %")
     axes.set_xlim(left=0)
-    _legend(figure, axes, shape, title="cache")
+    legend(axes, title="cache")
 
 
-def _draw_points(
-    axes: Any, theme: Theme, look: Look, label: str, points: Sequence[Results], along: str
-) -> None:
+def _draw_points(axes: Any, look: Look, label: str, points: Sequence[Results], along: str) -> None:
     """A line through the points in the order of tokens per forward, its band, seeds, and the ringed point."""
     points = sorted(points, key=lambda point: point["tpf"])
     x = [point[along] for point in points]
@@ -204,7 +154,7 @@ def _draw_points(
         marker=look.marker,
         markersize=6.5,
         color=look.colour,
-        markeredgecolor=theme.ground,
+        markeredgecolor=LIGHT.ground,
         markeredgewidth=0.9,
         label=label,
         zorder=3,
@@ -223,14 +173,14 @@ def _draw_points(
     )
 
 
-def _label_thresholds(axes: Any, theme: Theme, points: Sequence[Results], word: str) -> None:
+def _label_thresholds(axes: Any, points: Sequence[Results], word: str) -> None:
     """Each point's threshold, on a thin line below its interval; the smallest says what the numbers are."""
     labelled = [point for point in points if point["threshold"] is not None]
     smallest = min((point["threshold"] for point in labelled), default=None)
     for point in labelled:
         threshold, x = point["threshold"], point["tpf"]
         y, bottom = 100 * point["accuracy"], 100 * point["low"]
-        axes.plot([x, x], [y, bottom], color=theme.faint, linewidth=0.7, alpha=0.6, zorder=1)
+        axes.plot([x, x], [y, bottom], color=LIGHT.faint, linewidth=0.7, alpha=0.6, zorder=1)
         axes.annotate(
             f"{word} {threshold:g}" if threshold == smallest else f"{threshold:g}",
             (x, bottom),
@@ -239,11 +189,11 @@ def _label_thresholds(axes: Any, theme: Theme, points: Sequence[Results], word: 
             ha="center",
             va="top",
             fontsize=9,
-            color=theme.faint,
+            color=LIGHT.faint,
         )
 
 
-def draw_difficulty(figure: Figure, theme: Theme, shape: Shape, found: Results) -> None:
+def draw_difficulty(figure: Figure, found: Results) -> None:
     """How many answer tokens have which difficulty, coloured by bucket, edges as lines, logarithmic axis.
 
     Tokens below the first bin, those of exactly 0 nats among them, are one bar at the left end.
@@ -262,7 +212,7 @@ def draw_difficulty(figure: Figure, theme: Theme, shape: Shape, found: Results) 
             baseline=base,
             fill=True,
             facecolor=background,
-            edgecolor=theme.ground,
+            edgecolor=LIGHT.ground,
             linewidth=0.4,
             label=str(bucket + 1),
         )
@@ -271,24 +221,24 @@ def draw_difficulty(figure: Figure, theme: Theme, shape: Shape, found: Results) 
     axes.set_ylim(bottom=0)
     if sum(below):
         at = ((zero[0] * zero[1]) ** 0.5, base[0])
-        axes.annotate("0", at, xytext=(0, 3), textcoords="offset points", ha="center", color=theme.faint)
+        axes.annotate("0", at, xytext=(0, 3), textcoords="offset points", ha="center", color=LIGHT.faint)
     for edge in found["edges_nats"]:
         if edge >= edges[0]:
-            axes.axvline(edge, color=theme.ink, linewidth=0.9, linestyle=(0, (2, 2)), alpha=0.7)
+            axes.axvline(edge, color=LIGHT.ink, linewidth=0.9, linestyle=(0, (2, 2)), alpha=0.7)
     zeros = f"; {found['n_zero']:,} at exactly 0" if found["n_zero"] else ""
     about = f"{found['n_tokens']:,} tokens in {found['k']} buckets of equal size (1 = hardest)"
     about += f"; dashed: edges{zeros}"
-    _head(axes, theme, shape, "How hard the answer tokens are for the teacher", about)
+    head(axes, "How hard the answer tokens are for the teacher", about)
     unit = "−log p of the teacher" if found["metric"] == "nll" else "entropy of the teacher"
     axes.set_xlabel(f"difficulty, nats ({unit})")
     axes.set_ylabel("student tokens")
-    _legend(figure, axes, shape, title="bucket", ncols=4 if shape.narrow else 2 if found["k"] > 5 else 1)
+    legend(axes, title="bucket", ncols=2 if found["k"] > 5 else 1)
 
 
-def draw_losses(figure: Figure, theme: Theme, shape: Shape, results: Results) -> None:
+def draw_losses(figure: Figure, results: Results) -> None:
     """Training loss (smoothed, as logged behind it) and validation loss, one line per model."""
-    styles = looks(results["methods"], theme)
-    left, right = figure.subplots(2, 1, sharex=True) if shape.narrow else figure.subplots(1, 2, sharex=True)
+    styles = looks(results["methods"], LIGHT)
+    left, right = figure.subplots(1, 2, sharex=True)
     labelled: set[str] = set()
     for entry in results["losses"].values():
         look = styles[entry["method"]]
@@ -297,33 +247,12 @@ def draw_losses(figure: Figure, theme: Theme, shape: Shape, results: Results) ->
         line = {"color": look.colour, "linewidth": 1.7, "alpha": 0.9}
         if entry["train"]:
             left.plot(*zip(*entry["train"], strict=True), color=look.colour, linewidth=0.7, alpha=0.2)
-            left.plot(*zip(*block_means(entry["train"], _SMOOTH_POINTS), strict=True), label=label, **line)
+            left.plot(*zip(*entry["smoothed"], strict=True), label=label, **line)
         if entry["eval"]:
             right.plot(*zip(*entry["eval"], strict=True), marker=look.marker, markersize=4.5, **line)
-    _head(left, theme, shape, "Losses", "training, weighted as each method does")
-    _head(right, theme, shape, "", "validation")
+    head(left, "Losses", "training, weighted as each method does")
+    head(right, "", "validation")
     right.set_xlabel("optimizer step")
-    if not shape.narrow:
-        left.set_xlabel("optimizer step")
+    left.set_xlabel("optimizer step")
     left.set_ylabel("nats per supervised token")
     left.legend()
-
-
-def _head(axes: Any, theme: Theme, shape: Shape, title: str, subtitle: str) -> None:
-    """A bold title and a faint line below it, flush with the axis; in the narrow shape a short line only."""
-    place = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
-    if shape.narrow:
-        axes.annotate(subtitle.split("; ")[0], xytext=(0, 6), fontsize=9.5, color=theme.faint, **place)
-        return
-    axes.annotate(title, xytext=(0, 27), fontsize=13.5, fontweight="bold", **place)
-    axes.annotate(subtitle, xytext=(0, 9), fontsize=10.5, color=theme.faint, **place)
-
-
-def _legend(figure: Figure, axes: Any, shape: Shape, **options: Any) -> None:
-    """Inside the axes where there is room, or below them in the narrow shape."""
-    if shape.narrow:
-        figure.legend(loc="outside lower center", fontsize=9.5, **options)
-        return
-    legend = axes.legend(loc="best", handlelength=2.6, **options)
-    legend.set_frame_on(True)
-    legend.get_frame().set(facecolor=figure.get_facecolor(), edgecolor="none", alpha=0.85)

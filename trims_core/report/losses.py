@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from trims_core.store import Artifact
 
 _MAX_POINTS: Final = 200
+_SMOOTH_POINTS: Final = 30
+_COMPOSITION_POINTS: Final = 60
 
 
 def losses_of(parents: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
-    """Per trained model: its method, training loss in at most 200 block means, every validation loss.
+    """Per trained model: its method, training loss in at most 200 block means (train) and in at most 30
+    (smoothed), every validation loss; in at most 60 such means what the training loss is the sum of, and the
+    share of content that was masked.
 
-    Losses are [step, loss] pairs.
+    All are [step, value] pairs; parts and shares are empty where the training did not tell them.
 
     Args:
         parents: artifacts by role; those named `train/<variant>-s<seed>` are read.
@@ -48,10 +52,26 @@ def losses_of(parents: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
         out[model] = {
             "method": model.rpartition("-s")[0],
             "train": block_means(train, _MAX_POINTS),
+            "smoothed": block_means(train, _SMOOTH_POINTS),
             "eval": [[step, rounded(loss)] for step, loss in evals],
             "n_logged": len(train),
+            **_composition([row for row in rows if row["kind"] == "train"]),
         }
     return out
+
+
+def _composition(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The parts of the training loss, by name, and the masked share."""
+    names = dict.fromkeys(name for row in rows for name in row.get("parts", {}))
+    parts = {
+        name: [[row["step"], row["parts"][name]] for row in rows if name in row.get("parts", {})]
+        for name in names
+    }
+    masked = [[row["step"], row["masked_fraction"]] for row in rows if "masked_fraction" in row]
+    return {
+        "parts": {name: block_means(points, _COMPOSITION_POINTS) for name, points in parts.items()},
+        "masked_share": block_means(masked, _COMPOSITION_POINTS),
+    }
 
 
 def block_means(points: Sequence[Sequence[float]], at_most: int) -> list[list[float]]:

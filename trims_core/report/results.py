@@ -38,7 +38,7 @@ from trims_core.report.rounds import rounds_of, trained_once
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 7
+RESULTS_VERSION: Final = 8
 
 
 def collect(
@@ -94,6 +94,7 @@ def collect(
         "costs": costs_of(config, parents),
         "stages": [_stage_row(role, artifact) for role, artifact in parents.items()],
         "provenance": _provenance(config, parents),
+        "ablations": None,
     }
     results["caveats"] = caveats_of(results)
     return results

@@ -1,4 +1,4 @@
-"""The stage `report`: one artifact with the page, its figures, results.json and table.md.
+"""The stage `report`: one artifact with the page, the JSON that it is made of, tables and figures.
 
 It has no units: all its files span the run, and writing them takes seconds. They follow from the parents and
 the settings alone.
@@ -16,9 +16,9 @@ from trims_core.fingerprint import Digests
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import UnitRecord
 
-REPORT_VERSION: Final = 7
+REPORT_VERSION: Final = 8
 
-_STEPS: Final = 4
+_STEPS: Final = 5
 
 
 def inputs(config: TrimsConfig, digests: Digests) -> dict[str, str]:
@@ -33,36 +33,40 @@ def finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome
         ReportError: cells are missing or contradict each other; losses or histograms that cannot be right.
     """
     from trims_core.rendering import load_tokenizer
-    from trims_core.report.figures import draw_all
-    from trims_core.report.page import render_page
-    from trims_core.report.results import collect, to_json
-    from trims_core.report.tables import table_markdown
+    from trims_core.report.cells import load_cells
+    from trims_core.report.files import write_all
+    from trims_core.report.player import decoded_tasks, samples_of
+    from trims_core.report.results import collect
+    from trims_core.report.token_difficulty import difficulties_of
 
     config: TrimsConfig = work.settings
-    folder = work.folder
+    shown = config.report
     work.progress(0, _STEPS, "loading the student's tokenizer")
+    tokenizer = load_tokenizer(config.student.model, config.student.revision)
     results = collect(
         config,
         work.parents,
-        load_tokenizer(config.student.model, config.student.revision),
-        partial=config.report.partial,
+        tokenizer,
+        partial=shown.partial,
         progress=lambda note: work.progress(1, _STEPS, note),
     )
-    (folder / "results.json").write_bytes(to_json(results))
-    markdown = table_markdown(results)
-    (folder / "table.md").write_text(markdown, encoding="utf-8")
-    names = draw_all(results, folder / "figures", lambda note: work.progress(2, _STEPS, note))
-    work.progress(3, _STEPS, "writing the page")
-    (folder / "index.html").write_text(render_page(results, folder / "figures"), encoding="utf-8")
+    work.progress(2, _STEPS, "samples for the player")
+    cells, _ = load_cells(config, work.parents, partial=shown.partial)
+    tasks = decoded_tasks(config, cells, tokenizer, difficulties_of(work.parents.get("analysis")))
+    samples = samples_of(tasks, count=shown.player, size_mb=shown.player_mb)
+    names = write_all(results, samples, work.folder, lambda note: work.progress(3, _STEPS, note))
     fault_point("report.before_record")
-    figures = [f"figures/{name}" for name in names]
     work.progress(_STEPS, _STEPS, "")
     coverage = results["coverage"]
     return Outcome(
         counts={"n_in": coverage["cells_expected"], "n_out": coverage["cells_found"]},
-        info={"page": "index.html", "figures": figures, "caveats": results["caveats"]},
-        card=markdown,
-        files=dict.fromkeys(["index.html", "results.json", "table.md", *figures]),
+        info={
+            "page": "index.html",
+            "figures": [name for name in names if name.startswith("figures/")],
+            "caveats": results["caveats"],
+        },
+        card=(work.folder / "table.md").read_text(encoding="utf-8"),
+        files=dict.fromkeys(names),
     )
 
 

@@ -1,4 +1,4 @@
-"""The report's tables: as rows of ready text (for the page) and as Markdown (table.md).
+"""The report's tables: rows of ready text for the page, Markdown (table.md) and CSV (tables/).
 
 Accuracies are percent with a 95 % interval; differences carry a sign; a dash stands where there is nothing.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
@@ -30,6 +31,7 @@ _CACHE_SAYS: Final = {
     "dual": "columns outside the current block keep the keys and values they had when it began",
     "exact": "finished blocks keep their keys and values, which is exact in block-causal students",
 }
+_MACHINE: Final = ("device", "dtype", "torch", "cuda")
 _POINT_UNITS: Final = (
     "accuracy with [95 %] of one run over problems (Wilson), TPF = tokens per forward, tokens/s: decoding"
     " time only"
@@ -118,12 +120,62 @@ def stages_table(results: Mapping[str, Any]) -> TextTable:
     )
 
 
+def machines_table(results: Mapping[str, Any]) -> TextTable | None:
+    """On what the cells were decoded; None where they do not say."""
+    told: dict[tuple[str, ...], list[str]] = {}
+    for task, found in results["tasks"].items():
+        for cell in found["cells"]:
+            for machine in cell["machines"]:
+                tasks = told.setdefault(tuple(_said(machine.get(name)) for name in _MACHINE), [])
+                tasks += [] if task in tasks else [task]
+    if not told:
+        return None
+    rows = tuple((", ".join(tasks), *machine) for machine, tasks in told.items())
+    return TextTable("Where the cells were decoded", ("tasks", *_MACHINE), rows)
+
+
+def _said(value: object) -> str:
+    return DASH if value is None else str(value)
+
+
 def contrasts(task: str, found: Mapping[str, Any]) -> list[TextTable]:
     """The tables that compare methods: levels, then differences and McNemar's tests where there are pairs."""
-    tables = [methods_table(task, found)]
-    tables += [differences_table(task, found)] if found["comparisons"] else []
+    return list(_contrasts(task, found).values())
+
+
+def _contrasts(task: str, found: Mapping[str, Any]) -> dict[str, TextTable]:
+    tables = {"methods": methods_table(task, found)}
+    if found["comparisons"]:
+        tables["differences"] = differences_table(task, found)
     tests = mcnemar_table(task, found)
-    return tables if tests is None else [*tables, tests]
+    return tables if tests is None else {**tables, "mcnemar": tests}
+
+
+def task_tables(task: str, found: Mapping[str, Any]) -> dict[str, TextTable]:
+    """All tables of a task by name, those left out for which there is nothing."""
+    tables = {**_contrasts(task, found), "points": points_table(task, found)}
+    if found["caches"]:
+        tables["caches"] = caches_table(task, found)
+    tables |= {"cells": cells_table(task, found), **dict(further_tables(task, found))}
+    further = (("analysis", analysis_table(task, found)), ("published", published_table(task, found)))
+    return tables | {name: table for name, table in further if table is not None}
+
+
+def run_tables(results: Mapping[str, Any]) -> dict[str, TextTable]:
+    """The tables that are of no task, by name."""
+    tables = {"costs": costs_table(results), "published-costs": published_costs_table()}
+    for name, table in (("rounds", rounds_table(results)), ("machines", machines_table(results))):
+        tables |= {} if table is None else {name: table}
+    return {**tables, "stages": stages_table(results)}
+
+
+_HEADINGS: Final = {
+    "costs": "Costs",
+    "published-costs": "What it cost others",
+    "rounds": "Reinforcement",
+    "machines": "Machines",
+    "stages": "Stages",
+}
 
 
 def table_markdown(results: Mapping[str, Any]) -> str:
@@ -133,17 +185,23 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         if lines:
             parts.append(f"## {heading}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
     for task, found in results["tasks"].items():
-        tables = [*contrasts(task, found), points_table(task, found)]
-        tables += [caches_table(task, found)] if found["caches"] else []
-        tables += [cells_table(task, found), *further_tables(task, found)]
-        further = (analysis_table(task, found), published_table(task, found))
-        tables += [table for table in further if table is not None]
+        tables = task_tables(task, found).values()
         says = [protocol_text(found), decoding_text(found), *MEANINGS_OF_INTERVALS]
         parts.append(f"## {task}\n\n{' '.join(says)}\n\n" + "\n".join(table.markdown() for table in tables))
-    costs = (costs_table(results), published_costs_table())
-    parts.append("## Costs\n\n" + "\n".join(table.markdown() for table in costs))
-    rounds = rounds_table(results)
-    if rounds is not None:
-        parts.append("## Reinforcement\n\n" + rounds.markdown())
-    parts.append("## Stages\n\n" + stages_table(results).markdown())
+    for name, table in run_tables(results).items():
+        parts.append(f"## {_HEADINGS[name]}\n\n" + table.markdown())
     return "\n".join(parts)
+
+
+def write_tables(results: Mapping[str, Any], folder: Path) -> list[str]:
+    """Writes every table as CSV, a task's as <task>-<name>.csv; gives back the file names."""
+    named = {
+        f"{task}-{name}": table
+        for task, found in results["tasks"].items()
+        for name, table in task_tables(task, found).items()
+    }
+    named |= run_tables(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in named.items():
+        (folder / f"{name}.csv").write_text(table.csv(), encoding="utf-8", newline="")
+    return [f"{name}.csv" for name in named]

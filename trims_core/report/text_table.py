@@ -1,7 +1,9 @@
-"""A table as rows of ready text, for the page and for Markdown; a dash stands where there is nothing."""
+"""A table as rows of ready text, for the page, Markdown and CSV; a dash stands where there is nothing."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +23,12 @@ class TextTable:
         """A GitHub table under its caption."""
         lines = [self.caption, "", _line(self.header), _line(["---"] + ["---:"] * (len(self.header) - 1))]
         return "\n".join([*lines, *(_line(row) for row in self.rows)]) + "\n"
+
+    def csv(self) -> str:
+        """Header and rows as RFC 4180 has them."""
+        text = io.StringIO()
+        csv.writer(text).writerows((self.header, *self.rows))
+        return text.getvalue()
 
 
 def _line(cells: Sequence[str]) -> str:

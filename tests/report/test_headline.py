@@ -1,0 +1,73 @@
+"""The three sentences in front say what the results say, about the pair that leads."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from trims_core.report.headline import headlines_of, limits_of
+
+
+@pytest.fixture
+def own(results: dict[str, Any]) -> dict[str, Any]:
+    """Results that a test may change."""
+    return copy.deepcopy(results)
+
+
+def test_the_first_sentence_is_the_first_comparisons(results: dict[str, Any]) -> None:
+    said = headlines_of(results, "demo")["accuracy"]
+    pair = results["tasks"]["demo"]["comparisons"][0]
+    assert f"{said['sentence']} {said['more']}".strip() == pair["sentence"]
+    assert said["words"] == pair["verdict"] == "not told apart"
+    assert said["sentence"].endswith("Holm's p 0.56.")
+
+
+def test_a_difference_that_is_told_apart_is_told_in_points(own: dict[str, Any]) -> None:
+    pair = own["tasks"]["demo"]["comparisons"][0]
+    pair["verdict"] = "behind"
+    pair["mean_over_range"]["value"] = -0.0312
+    assert headlines_of(own, "demo")["accuracy"]["words"] == "−3.1 points"
+
+
+def test_speed_is_the_fastest_point_that_is_as_accurate_as_untuned(own: dict[str, Any]) -> None:
+    curves = own["tasks"]["demo"]["curves"]
+    start = curves["untuned"][0]
+    kept = [point for point in curves["trims"] if point["accuracy"] >= start["low"]]
+    fastest = max(kept, key=lambda point: point["tokens_per_second"])
+    said = headlines_of(own, "demo")["speed"]
+    assert said["words"] == f"{fastest['tokens_per_second'] / start['tokens_per_second']:.1f} × as fast"
+    assert f"trims decodes {fastest['tokens_per_second']:.0f} tokens/s" in said["sentence"]
+    assert (
+        f"untuned {start['tokens_per_second']:.0f} tokens/s with {100 * start['accuracy']:.1f} %"
+        in said["sentence"]
+    )
+    assert "at one token per forward" in said["sentence"]
+    curves["trims"] = [{**point, "accuracy": 0.0} for point in curves["trims"]]
+    assert headlines_of(own, "demo")["speed"]["words"] == "not as accurate"
+
+
+def test_the_gravest_limit_is_told_with_n_and_seeds(results: dict[str, Any]) -> None:
+    said = headlines_of(results, "demo")["limit"]
+    assert (said["words"], said["sentence"]) == ("n = 40, 2 seeds", results["caveats"][0])
+
+
+def test_limits_of_other_tasks_stand_with_them(own: dict[str, Any]) -> None:
+    own["tasks"]["other"] = own["tasks"]["demo"]
+    own["caveats"] = ["other: few problems.", "One seed.", "demo: flat."]
+    assert limits_of(own, "demo") == ["One seed.", "demo: flat."]
+    own["caveats"] = []
+    assert "limit" not in headlines_of(own, "demo")
+
+
+def test_a_single_method_is_told_alone(own: dict[str, Any]) -> None:
+    found = own["tasks"]["demo"]
+    found["comparisons"] = []
+    found["curves"] = {"untuned": found["curves"]["untuned"]}
+    found["numbers"] = {"untuned": found["numbers"]["untuned"]}
+    said = headlines_of(own, "demo")
+    mean = found["numbers"]["untuned"]["mean_over_range"]["value"]
+    assert said["accuracy"]["words"] == f"{100 * mean:.1f} %"
+    assert "no other method to compare it with" in said["accuracy"]["sentence"]
+    assert said["speed"]["words"].endswith("× as fast")

@@ -1,0 +1,101 @@
+"""The verdict in three sentences: accuracy at equal parallelism, tokens per second, what limits both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trims_core.points import RuleName, point_text
+from trims_core.report.cell_tables import between
+from trims_core.report.contrast_tables import PROBLEMS, range_text
+from trims_core.report.verdicts import NOT_APART, NOT_COMPARED, signed
+
+Found = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of the three: in a few words, in a sentence, and what else belongs to it."""
+
+    words: str
+    sentence: str
+    more: str = ""
+
+
+def headlines_of(results: Mapping[str, Any], task: str) -> dict[str, dict[str, str]]:
+    """accuracy, speed and limit, those left out for which there is nothing to say.
+
+    They are about the first pair of methods that is compared, or about the only method there is.
+    """
+    found = results["tasks"][task]
+    limits = limits_of(results, task)
+    said = {
+        "accuracy": _accuracy(task, found),
+        "speed": _speed(found),
+        "limit": Headline(_size_text(found), limits[0]) if limits else None,
+    }
+    return {name: asdict(one) for name, one in said.items() if one is not None}
+
+
+def limits_of(results: Mapping[str, Any], task: str) -> list[str]:
+    """What limits this task's numbers, the gravest first: caveats of the whole run and its own."""
+    others = tuple(f"{other}: " for other in results["tasks"] if other != task)
+    return [line for line in results["caveats"] if not line.startswith(others)]
+
+
+def _accuracy(task: str, found: Found) -> Headline | None:
+    if found["comparisons"]:
+        pair = found["comparisons"][0]
+        is_apart = pair["verdict"] not in (NOT_APART, NOT_COMPARED)
+        words = f"{signed(pair['mean_over_range']['value'])} points" if is_apart else pair["verdict"]
+        sentence, stop, more = pair["sentence"].partition(". ")
+        return Headline(words, f"{sentence}{'.' if stop else ''}", more)
+    name, numbers = next(iter(found["numbers"].items()))
+    mean, shared = numbers["mean_over_range"], range_text(found)
+    if mean is None or shared is None:
+        return None
+    right = _right({"accuracy": mean["value"], **mean[PROBLEMS]})
+    sentence = f"{name} answers {right} of {task} right (n = {found['n']}), averaged over {shared} tokens per"
+    return Headline(
+        f"{100 * mean['value']:.1f} %", f"{sentence} forward; there is no other method to compare it with."
+    )
+
+
+def _speed(found: Found) -> Headline:
+    """How fast the first method is where it is still as accurate as the student it is measured against."""
+    name, reference = _compared(found)
+    rule: RuleName = found["rule"]
+    start, points = found["curves"][reference][0], found["curves"][name]
+    said = f"{_right(start)} right at {point_text(rule, start['threshold'])}"
+    kept = [point for point in points if point["accuracy"] >= start["low"]]
+    if not kept:
+        return Headline("not as accurate", f"At no point is {name} as accurate as {reference}: {said}.")
+    fastest = max(kept, key=lambda point: float(point["tokens_per_second"]))
+    ratio = fastest["tokens_per_second"] / start["tokens_per_second"]
+    return Headline(
+        f"{ratio:.1f} × as fast",
+        f"{name} decodes {fastest['tokens_per_second']:.0f} tokens/s with {_right(fastest)} right"
+        f" ({point_text(rule, fastest['threshold'])}, {fastest['tpf']:.1f} tokens per forward);"
+        f" {reference} {start['tokens_per_second']:.0f} tokens/s with {said}.",
+        "The fastest point whose accuracy is inside that interval or above it, on the machine of this run.",
+    )
+
+
+def _compared(found: Found) -> tuple[str, str]:
+    """The method that leads the page, and what its speed is measured against: untuned where it was swept."""
+    names = list(found["curves"])
+    pair = found["comparisons"][0] if found["comparisons"] else {"a": names[0], "b": names[0]}
+    return pair["a"], "untuned" if "untuned" in names else pair["b"]
+
+
+def _size_text(found: Found) -> str:
+    """`n = 150, one seed`."""
+    seeds = max(len(row["seeds"]) for row in found["numbers"].values())
+    trained = "" if not seeds else ", one seed" if seeds == 1 else f", {seeds} seeds"
+    return f"n = {found['n']}{trained}"
+
+
+def _right(row: Mapping[str, Any]) -> str:
+    """`73.5 % [67.0, 79.2]`."""
+    return between(row).replace(" [", " % [")
