@@ -1,4 +1,4 @@
-"""axe-core is the pinned file or none: scripts/axe.py says why tests will be skipped, and puts no other there."""
+"""axe-core is the pinned file or none: scripts/axe.py says why tests will be skipped, and leaves no other."""
 
 from __future__ import annotations
 

@@ -26,6 +26,9 @@ from trims_core.report.figure_style import empty_figure
 from trims_core.report.figures import draw_all
 
 
+ANALYSIS = ("trajectories", "order", "calibration")
+
+
 def luminance(colour: str) -> float:
     """Relative luminance of #rrggbb (WCAG 2.1)."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -44,7 +47,9 @@ def test_every_figure_is_there_as_png_and_svg(report: Path) -> None:
         header = (report / "figures" / f"{name}.png").read_bytes()[:24]
         assert struct.unpack(">II", header[16:24]) == (1152, 784)
         assert b"</svg>" in (report / "figures" / f"{name}.svg").read_bytes()[-20:]
-    assert len(list((report / "figures").iterdir())) == 8
+    of_analysis = {f"{name}-demo.{kind}" for name in ANALYSIS for kind in ("png", "svg")}
+    assert of_analysis <= {path.name for path in (report / "figures").iterdir()}
+    assert len(list((report / "figures").iterdir())) == 8 + len(of_analysis)
 
 
 def test_drawing_again_gives_the_same_bytes(report: Path, results: dict[str, Any], tmp_path: Path) -> None:
@@ -55,7 +60,7 @@ def test_drawing_again_gives_the_same_bytes(report: Path, results: dict[str, Any
 def test_an_analysis_has_figures_of_its_own(results: dict[str, Any], tmp_path: Path) -> None:
     found = analysed(results)
     names = analysis_jobs(found)
-    assert list(names) == ["trajectories-demo", "order-demo", "calibration-demo"]
+    assert list(names) == [f"{name}-demo" for name in ANALYSIS]
     for name, job in names.items():
         with empty_figure() as figure:
             job(figure)
@@ -63,7 +68,8 @@ def test_an_analysis_has_figures_of_its_own(results: dict[str, Any], tmp_path: P
     assert all((tmp_path / f"{name}.svg").stat().st_size > 10_000 for name in names)
     found["tasks"]["demo"]["analysis"]["trajectories"] = {}
     assert list(analysis_jobs(found)) == ["order-demo", "calibration-demo"]
-    assert analysis_jobs(results) == {}
+    found["tasks"]["demo"]["analysis"] = None
+    assert analysis_jobs(found) == {}
 
 
 def test_svgs_carry_no_date_and_need_no_font(report: Path) -> None:
