@@ -1,4 +1,4 @@
-"""axe-core is the pinned file or none: scripts/axe.py says why tests will be skipped, and leaves no other."""
+"""scripts/axe.py gives the pinned file or none, and says why tests will be skipped."""
 
 from __future__ import annotations
 

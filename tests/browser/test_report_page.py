@@ -35,8 +35,8 @@ def test_every_section_is_drawn_without_complaint_or_request(
         "s.getBoundingClientRect().width, s.querySelectorAll('path, rect, circle').length,"
         " s.getAttribute('aria-label').length, s.getAttribute('role')])"
     )
-    assert len(charts) == 8
-    assert all(w > 250 and n > 5 and label > 20 and role == "img" for w, n, label, role in charts), charts
+    assert len(charts) == 9
+    assert all(w > 250 and n > 4 and label > 20 and role == "img" for w, n, label, role in charts), charts
     assert tab.ask("document.documentElement.scrollWidth") <= width, "the page must not scroll sideways"
     ground = tab.ask("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(21, 24, 30)" if dark else "rgb(255, 255, 255)")
@@ -164,6 +164,44 @@ def test_a_section_without_content_is_neither_shown_nor_listed(
     assert not {"ablations", "caches"} & set(shown)
     assert "was not analysed" in tab.ask("document.getElementById('analysis').innerText")
     assert "nothing can be played" in tab.ask("document.getElementById('player').innerText")
+    assert tab.complaints() == []
+
+
+def test_examples_without_a_teacher_have_no_colours(opened: Open, made: Any, tmp_path: Path) -> None:
+    results = copy.deepcopy(made.results)
+    results["buckets"] = None
+    for example in results["examples"]:
+        example["pieces"] = [{"text": piece["text"], "n_tokens": 1} for piece in example["pieces"]]
+    tab = opened(made.write(tmp_path / "plain.html", results=results))
+    assert tab.ask("document.querySelector('#buckets h2').textContent") == "What the student is trained on"
+    text = "".join(piece["text"] for piece in results["examples"][0]["pieces"])
+    assert tab.ask("document.querySelector('.tokens').textContent") == text
+    assert tab.ask("document.querySelectorAll('.tokens [style]').length") == 0
+
+
+def test_tokens_of_examples_carry_the_colour_of_their_bucket(opened: Open, page: Path, made: Any) -> None:
+    tab = opened(page)
+    pieces = [piece for example in made.results["examples"] for piece in example["pieces"]]
+    told = tab.ask("[...document.querySelectorAll('.tokens > span')].map(s => [s.textContent, s.title])")
+    assert [text for text, _ in told] == [piece["text"] for piece in pieces]
+    assert all(f"bucket {p['bucket']}, " in title for p, (_, title) in zip(pieces, told, strict=True))
+    colours = tab.ask(
+        "new Set([...document.querySelectorAll('.tokens > span')].map(s => s.style.background)).size"
+    )
+    assert colours == made.results["buckets"]["k"]
+
+
+def test_every_choice_draws_what_it_says_without_complaint(opened: Open, page: Path) -> None:
+    tab = opened(page)
+    n_choices = tab.ask("document.querySelectorAll('input[type=radio]').length")
+    assert n_choices >= 3 + 4 + 5
+    for place in range(n_choices):
+        drawn = tab.ask(
+            f"(() => {{ const r = document.querySelectorAll('input[type=radio]')[{place}]; r.click();"
+            " const figure = r.closest('.with-controls').querySelector('svg');"
+            " return figure.querySelectorAll('path').length; })()"
+        )
+        assert drawn > 2, place
     assert tab.complaints() == []
 
 

@@ -8,13 +8,23 @@ from typing import Any
 
 
 def analysed(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The same results, every task analysed, and an ablation of two factors."""
+    """The same results, every task analysed; an ablation of two factors, rounds, and parts of the losses."""
     out: dict[str, Any] = copy.deepcopy(dict(results))
     for found in out["tasks"].values():
         found["analysis"] = _analysis(found)
+    out["rounds"] = [_round(number) for number in range(4)]
+    for entry in out["losses"].values():
+        entry["parts"] = {"content": entry["smoothed"], "ends": entry["smoothed"][:9]}
+        entry["masked_share"] = [[step, 0.5] for step, _ in entry["smoothed"]]
     rows = [_arm(out, factor, value) for factor in ("order", "rho") for value in (0, 1, 2)]
     out["ablations"] = {"base": "base", "method": "trims", "mode": "one_at_a_time", "rows": rows}
     return out
+
+
+def _round(number: int) -> dict[str, Any]:
+    measures = {"kl": 0.01, "clip_share": 0.0, "entropy": 0.7, "flat_share": None}
+    means = {"reward": 0.4 + number / 10, "right": 0.4, "tokens": 30.0, "distinct": 5.0, **measures}
+    return {"variant": "trims", "round": number, "seeds": 2, **means}
 
 
 def _analysis(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ const curves = (() => {
     const models = found().cells
       .filter((cell) => cell.method === point.method && cell.threshold === point.threshold)
       .filter((cell) => point.row.seeds.some((of) => of.seed === cell.seed));
-    const links = models.map((cell) => provenance.link(`sweep/${cell.model}`)).filter((link) => link !== null);
+    const links = models.map((cell) => provenance.link(provenance.nodeOf("sweep", cell.model))).filter((link) => link !== null);
     card.replaceChildren(...lines, dom.make("div", { class: "faint" }, links.length ? "from " : "",
       links.flatMap((link, number) => (number ? [", ", link] : [link]))));
   }

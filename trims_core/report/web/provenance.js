@@ -5,6 +5,12 @@ const provenance = (() => {
   const idOf = (node) => `artifact:${node.replaceAll("/", ":")}`;
   const isThere = (node) => data.results.stages.some((row) => row.node === node);
 
+  // The node of a model: of `label:model`, where runs stand side by side, `label:stage/model`.
+  function nodeOf(stage, model) {
+    const end = model.lastIndexOf(":") + 1;
+    return `${model.slice(0, end)}${stage}/${model.slice(end)}`;
+  }
+
   // A link to an artifact's row, null where there is none.
   function link(node) {
     return isThere(node) ? dom.make("a", { href: `#${idOf(node)}` }, text.node(node)) : null;
@@ -43,5 +49,5 @@ const provenance = (() => {
 
   const pre = (value) => dom.make("pre", { tabindex: "0" }, text.node(JSON.stringify(value, null, 1)));
 
-  return { link, sources, show };
+  return { nodeOf, link, sources, show };
 })();
