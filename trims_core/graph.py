@@ -53,6 +53,18 @@ class Node:
     params: Mapping[str, Json] = field(default_factory=dict, hash=False)
 
 
+@dataclass(frozen=True)
+class Step:
+    """A node and the settings that it is made by, among the nodes of one or of several configs."""
+
+    id: str
+    """The node's own, or that of one config among several."""
+    config: TrimsConfig
+    node: Node
+    parents: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Role → step id."""
+
+
 def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
     """All nodes of a run, parents before children, always in the same order."""
     data = _data_nodes(config)

@@ -50,10 +50,10 @@ def methods_table(task: str, found: Found) -> TextTable:
     for name, row in found["numbers"].items():
         mean = row["mean_over_range"]
         cells = [name, str(len(row["seeds"])) if row["seeds"] else DASH]
-        cells += [_level(mean, kind)] if shared else []
+        cells += [level_text(mean, kind)] if shared else []
         cells += [_by_seed(mean)] if shared and several else []
-        cells += [_level(one, kind) for one in row["at_level"]]
-        cells += [_level(row["one_token_per_forward"], kind), _level(row["aup"], kind, 0, 1.0)]
+        cells += [level_text(one, kind) for one in row["at_level"]]
+        cells += [level_text(row["one_token_per_forward"], kind), level_text(row["aup"], kind, 0, 1.0)]
         rows.append(tuple(cells))
     unseeded = kind == BOTH and any(not row["seeds"] for row in found["numbers"].values())
     caption = (
@@ -64,7 +64,8 @@ def methods_table(task: str, found: Found) -> TextTable:
     return TextTable(caption, tuple(header), tuple(rows))
 
 
-def _level(row: Found | None, kind: str, digits: int = 1, scale: float = 100.0) -> str:
+def level_text(row: Found | None, kind: str, digits: int = 1, scale: float = 100.0) -> str:
+    """`73.5 [70.1, 76.9]` in percent, with this kind of interval; a dash where there is nothing."""
     if row is None:
         return DASH
     low, high = (scale * row[kind][end] for end in ("low", "high"))

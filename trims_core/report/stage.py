@@ -18,7 +18,7 @@ from trims_core.store import UnitRecord
 
 REPORT_VERSION: Final = 7
 
-_STEPS: Final = 4
+_STEPS: Final = 3
 
 
 def inputs(config: TrimsConfig, digests: Digests) -> dict[str, str]:
@@ -33,10 +33,8 @@ def finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome
         ReportError: cells are missing or contradict each other; losses or histograms that cannot be right.
     """
     from trims_core.rendering import load_tokenizer
-    from trims_core.report.figures import draw_all
-    from trims_core.report.page import render_page
-    from trims_core.report.results import collect, to_json
-    from trims_core.report.tables import table_markdown
+    from trims_core.report.results import collect
+    from trims_core.report.writing import write_report
 
     config: TrimsConfig = work.settings
     folder = work.folder
@@ -48,21 +46,16 @@ def finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome
         partial=config.report.partial,
         progress=lambda note: work.progress(1, _STEPS, note),
     )
-    (folder / "results.json").write_bytes(to_json(results))
-    markdown = table_markdown(results)
-    (folder / "table.md").write_text(markdown, encoding="utf-8")
-    names = draw_all(results, folder / "figures", lambda note: work.progress(2, _STEPS, note))
-    work.progress(3, _STEPS, "writing the page")
-    (folder / "index.html").write_text(render_page(results, folder / "figures"), encoding="utf-8")
+    names = write_report(results, folder, lambda note: work.progress(2, _STEPS, note))
     fault_point("report.before_record")
-    figures = [f"figures/{name}" for name in names]
+    figures = [name for name in names if name.startswith("figures/")]
     work.progress(_STEPS, _STEPS, "")
     coverage = results["coverage"]
     return Outcome(
         counts={"n_in": coverage["cells_expected"], "n_out": coverage["cells_found"]},
         info={"page": "index.html", "figures": figures, "caveats": results["caveats"]},
-        card=markdown,
-        files=dict.fromkeys(["index.html", "results.json", "table.md", *figures]),
+        card=(folder / "table.md").read_text(encoding="utf-8"),
+        files=dict.fromkeys(names),
     )
 
 

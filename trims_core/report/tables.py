@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
+from trims_core.report.ablations import ablations_table
 from trims_core.report.cell_tables import between, cells_table, further_tables
 from trims_core.report.contrast_tables import (
     MEANINGS_OF_INTERVALS,
@@ -139,6 +140,9 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         tables += [] if published is None else [published]
         says = [protocol_text(found), decoding_text(found), *MEANINGS_OF_INTERVALS]
         parts.append(f"## {task}\n\n{' '.join(says)}\n\n" + "\n".join(table.markdown() for table in tables))
+    if results["ablations"] is not None:
+        tables = [ablations_table(task, results) for task in results["tasks"]]
+        parts.append("## Ablations\n\n" + "\n".join(table.markdown() for table in tables))
     parts.append("## Training\n\n" + costs_table(results).markdown())
     rounds = rounds_table(results)
     if rounds is not None:
