@@ -45,5 +45,5 @@ def ablate(
 
     parameters = {"config": str(config), "overrides": set_ or []}
     homes = Path(ablation.base.store) / ".prefect"
-    done = run_flow("flows.ablations", "trims_ablations", parameters, homes, console, verbose=verbose)
+    done = run_flow("flows.ablations:trims_ablations", parameters, homes, console, verbose=verbose)
     console.print(f"report: {done['page']}", markup=False, highlight=False, soft_wrap=True)

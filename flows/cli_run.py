@@ -69,7 +69,7 @@ def run(
     console.print(plan_table(rows, {"hit": "cached", "miss": "to do", "unknown": "to do"}))
     parameters = {"config": str(config), "overrides": overrides, "until": until, "refresh": refresh or []}
     homes = store.root / ".prefect"
-    done = run_flow("flows.pipeline", "trims", parameters, homes, console, verbose=verbose)
+    done = run_flow("flows.pipeline:trims", parameters, homes, console, verbose=verbose)
     _say_where(console, store, rows, done["latest"])
 
 

@@ -37,18 +37,12 @@ _ALWAYS: Final = {
 
 
 def run_flow(
-    module: str,
-    name: str,
-    parameters: Mapping[str, Any],
-    homes: Path,
-    console: Console,
-    *,
-    verbose: bool = False,
+    where: str, parameters: Mapping[str, Any], homes: Path, console: Console, *, verbose: bool = False
 ) -> Any:
     """What a flow gives back, shown on the console while it runs.
 
     Args:
-        module, name: where the flow is; it is imported once Prefect's settings are there.
+        where: `module:flow`; it is imported once Prefect's settings are there.
         homes: where PREFECT_HOMEs for a server of our own go.
         verbose: show Prefect's logs too.
 
@@ -62,12 +56,13 @@ def run_flow(
     with display(console) as shown, _api(homes, shown) as api_url:
         shown.started("prefect client")
         begun = time.monotonic()
-        flow = getattr(importlib.import_module(module), name)
+        module, _, flow = where.partition(":")
+        run = getattr(importlib.import_module(module), flow)
         from tasks.listeners import listening
 
         shown.finished("prefect client", "ready", time.monotonic() - begun)
         with _readable(api_url), listening(shown):
-            return flow(**parameters)
+            return run(**parameters)
 
 
 @contextmanager

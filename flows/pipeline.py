@@ -24,7 +24,7 @@ from tasks.outages import outlasted
 from tasks.stages import StageResult, with_limit
 from trims_core import runner
 from trims_core.config import TrimsConfig
-from trims_core.graph import Node, Step, build_graph, refreshed, select
+from trims_core.graph import Node, Step, build_graph, refreshed, select, steps_of
 from trims_core.latest import point_latest
 from trims_core.pinning import pinned
 from trims_core.settings import load_config
@@ -91,7 +91,7 @@ def run_nodes(
     given: Mapping[str, ArtifactRef] | None = None,
 ) -> dict[str, ArtifactRef]:
     """The references of a graph's artifacts by node id: `run_steps` of one config."""
-    return run_steps([Step(node.id, settings, node, node.parents) for node in graph], since, given)
+    return run_steps(steps_of(settings, graph), since, given)
 
 
 def run_steps(

@@ -40,4 +40,6 @@ def _publish(key: str, benchmark: str, page: Path, results: Mapping[str, Any]) -
     table = ablations_table(benchmark, results)
     about = f"{table.caption}\n\n`{page}`"
     publish_table(key, [dict(zip(table.header, row, strict=True)) for row in table.rows], about)
-    publish_image(f"{key}-figure", page.parent / "figures" / f"ablations-{benchmark}.png", about)
+    figure = page.parent / "figures" / f"ablations-{benchmark}.png"
+    if figure.is_file():
+        publish_image(f"{key}-figure", figure, about)

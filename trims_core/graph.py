@@ -92,6 +92,11 @@ def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
     return (*above, report)
 
 
+def steps_of(config: TrimsConfig, graph: Sequence[Node]) -> tuple[Step, ...]:
+    """A graph's nodes as steps under their own ids."""
+    return tuple(Step(node.id, config, node, node.parents) for node in graph)
+
+
 def _data_nodes(config: TrimsConfig) -> list[Node]:
     """What variants are trained on, and what it is made from."""
     nodes = [Node("corpus", "corpus")]

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trims_core.report.contrast_tables import BOTH, PROBLEMS, WORDS, kind_of_levels, level_text, range_text
+from trims_core.report.contrast_tables import (
+    BOTH,
+    PROBLEMS,
+    WORDS,
+    kind_of_levels,
+    level_text,
+    n_adjusted,
+    range_text,
+)
 from trims_core.report.text_table import DASH, TextTable
 from trims_core.report.verdicts import interval_text, p_text, signed
 
@@ -57,7 +65,7 @@ def _numbers(found: Found, method: str, base: str) -> dict[str, Any]:
 def ablations_table(task: str, results: Found) -> TextTable:
     """A row per factor and value: accuracy at equal tokens per forward, and the difference to the base."""
     found, ablations = results["tasks"][task], results["ablations"]
-    kind, shared = kind_of_levels(found), range_text(found)
+    kind, shared = kind_of_levels(found), range_text(found) or "no shared"
     rows = []
     for row in ablations["rows"]:
         numbers = row["tasks"][task]
@@ -68,22 +76,16 @@ def ablations_table(task: str, results: Found) -> TextTable:
         rows.append(
             (name, accuracy, by_seed, *_difference(numbers["difference"]), numbers["verdict"] or DASH)
         )
-    n_tested = sum(
-        "p_holm" in one
-        for pair in found["comparisons"]
-        for one in (pair["mean_over_range"], *pair["at_level"])
-        if one is not None
+    n_tested = n_adjusted(found)
+    corrected = (
+        f"; p belongs to the interval {WORDS[BOTH]}, adjusted (Holm) over the {n_tested} means and levels of"
+        " all arms"
     )
-    corrected = f"; p belongs to it, adjusted (Holm) over the {n_tested} means and levels of all arms"
+    says = "every combination of values" if ablations["mode"] == "grid" else "one value changed"
     caption = (
-        f"{task}: {ablations['method']} with one value changed"
-        if ablations["mode"] != "grid"
-        else f"{task}: {ablations['method']} with every combination of values"
-    )
-    caption += (
-        f" (n = {found['n']}; accuracy in %, mean over {shared} tokens per forward, [95 %] {WORDS[kind]}),"
-        f" and the difference to the base in points, on the same problems and equal seeds"
-        f" ([95 %] {WORDS[BOTH]}{corrected if n_tested else ''})"
+        f"{task}: {ablations['method']} with {says} (n = {found['n']}; accuracy in %, mean over {shared}"
+        f" tokens per forward, [95 %] {WORDS[kind]}), and the difference to the base in points, on the same"
+        f" problems and equal seeds {corrected if n_tested else ''}"
     )
     return TextTable(
         caption,

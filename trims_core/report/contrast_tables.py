@@ -5,7 +5,7 @@ A table of levels carries one kind of interval. Differences show both kinds, eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from trims_core.report.text_table import DASH, TextTable
@@ -94,7 +94,12 @@ def differences_table(task: str, found: Found) -> TextTable:
         rows.append(tuple(cells))
     header = ["difference", "tokens per forward", "points", f"[95 %] {WORDS[PROBLEMS]}"]
     header += [f"[95 %] {WORDS[BOTH]}", "p (Holm)"] if several else []
-    return TextTable(_caption(task, found, entries), (*header, "verdict"), tuple(rows))
+    return TextTable(_caption(task, found), (*header, "verdict"), tuple(rows))
+
+
+def n_adjusted(found: Found) -> int:
+    """How many means and levels of differences share Holm's correction."""
+    return sum("p_holm" in row for pair in found["comparisons"] for _, row, _ in _numbers(found, pair))
 
 
 def _numbers(found: Found, pair: Found) -> Iterator[tuple[str, Found, bool]]:
@@ -108,8 +113,8 @@ def _numbers(found: Found, pair: Found) -> Iterator[tuple[str, Found, bool]]:
     yield "AUP (no points)", pair["aup"], False
 
 
-def _caption(task: str, found: Found, entries: Sequence[tuple[Found, str, Found, bool]]) -> str:
-    n_contrasts = sum("p_holm" in row for _, _, row, _ in entries)
+def _caption(task: str, found: Found) -> str:
+    n_contrasts = n_adjusted(found)
     text = (
         f"{task}: differences on the same {found['n']} problems, in points of accuracy. Over problems: paired"
         f" bootstrap, {found['bootstrap_samples']} resamples, seeds averaged."

@@ -137,7 +137,7 @@ def draw_curve(figure: Figure, theme: Theme, shape: Shape, results: Results, tas
     averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
     cache = "" if found["cache"] == "none" else f", cache {found['cache']}"
     about = f"{found['n']} problems{averaged}{cache}; bands: 95 % intervals over problems"
-    head(axes, theme, shape, f"Accuracy against parallelism: {task}", about)
+    _head(axes, theme, shape, f"Accuracy against parallelism: {task}", about)
     axes.set_xlabel("tokens per forward  (more parallel →)")
     axes.set_ylabel("accuracy, %")
     axes.margins(x=0.06)
@@ -178,7 +178,7 @@ def draw_caches(figure: Figure, theme: Theme, shape: Shape, found: Results, task
         approximate = "exact" if name == "none" else "approximate"
         _draw_points(axes, theme, styles[name], f"{name}  ({approximate})", points, "tokens_per_second")
     about = f"untuned student, {found['n']} problems; bands: 95 % intervals"
-    head(axes, theme, shape, f"Caches: {task}", about)
+    _head(axes, theme, shape, f"Caches: {task}", about)
     axes.set_xlabel("tokens per second  (faster →)")
     axes.set_ylabel("accuracy, %")
     axes.set_xlim(left=0)
@@ -285,7 +285,7 @@ def draw_difficulty(figure: Figure, theme: Theme, shape: Shape, found: Results) 
     zeros = f"; {found['n_zero']:,} at exactly 0" if found["n_zero"] else ""
     about = f"{found['n_tokens']:,} tokens in {found['k']} buckets of equal size (1 = hardest)"
     about += f"; dashed: edges{zeros}"
-    head(axes, theme, shape, "How hard the answer tokens are for the teacher", about)
+    _head(axes, theme, shape, "How hard the answer tokens are for the teacher", about)
     unit = "−log p of the teacher" if found["metric"] == "nll" else "entropy of the teacher"
     axes.set_xlabel(f"difficulty, nats ({unit})")
     axes.set_ylabel("student tokens")
@@ -307,8 +307,8 @@ def draw_losses(figure: Figure, theme: Theme, shape: Shape, results: Results) ->
             left.plot(*zip(*block_means(entry["train"], _SMOOTH_POINTS), strict=True), label=label, **line)
         if entry["eval"]:
             right.plot(*zip(*entry["eval"], strict=True), marker=look.marker, markersize=4.5, **line)
-    head(left, theme, shape, "Losses", "training, weighted as each method does")
-    head(right, theme, shape, "", "validation")
+    _head(left, theme, shape, "Losses", "training, weighted as each method does")
+    _head(right, theme, shape, "", "validation")
     right.set_xlabel("optimizer step")
     if not shape.narrow:
         left.set_xlabel("optimizer step")
@@ -316,7 +316,7 @@ def draw_losses(figure: Figure, theme: Theme, shape: Shape, results: Results) ->
     left.legend()
 
 
-def head(axes: Any, theme: Theme, shape: Shape, title: str, subtitle: str) -> None:
+def _head(axes: Any, theme: Theme, shape: Shape, title: str, subtitle: str) -> None:
     """A bold title and a faint line below it, flush with the axis; in the narrow shape a short line only."""
     place = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
     if shape.narrow:
