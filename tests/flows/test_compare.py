@@ -137,10 +137,10 @@ def test_a_page_is_written_again_as_it_was_and_never_over_something_else(
     for content in ("not JSON", "[]", json.dumps({**json.loads(results.read_text()), "runs": None})):
         results.write_text(content)
         code, said = trims(*words)
-        assert (code, "holds something else than a comparison" in said) == (1, True)
+        assert (code, "is something else than a comparison" in said) == (1, True)
         assert results.read_text() == content
     (tmp_path / "file").write_text("x")
-    assert "holds something else" in trims(*words[:-1], tmp_path / "file")[1]
+    assert "is something else" in trims(*words[:-1], tmp_path / "file")[1]
 
 
 def test_tasks_of_different_protocols_are_refused(configs: tuple[Path, Path], tmp_path: Path) -> None:

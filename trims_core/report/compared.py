@@ -62,14 +62,15 @@ def write_comparison(
     if ablation is not None:
         results["ablations"] = ablation_results(ablation, results)
     with _replacing(out) as folder:
-        write_report(results, folder, progress)
+        for name in write_report(results, folder, progress):
+            fsync_file(folder / name)
         fault_point("report.before_compared")
     return results
 
 
 def check_replaceable(out: Path) -> None:
     """Raises ReportError where something lies that no comparison wrote: its results.json tells no runs."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists():
         return
     try:
         found = json.loads((out / "results.json").read_bytes())
@@ -78,8 +79,8 @@ def check_replaceable(out: Path) -> None:
         is_ours = False
     if not is_ours:
         raise ReportError(
-            f"{out}: holds something else than a comparison; expected a new name, an empty folder, or one"
-            " that an earlier comparison made. Give another one with --out"
+            f"{out}: is something else than a comparison; expected a new name, or a folder that an earlier"
+            " comparison made. Give another one with --out"
         )
 
 
@@ -90,9 +91,6 @@ def _replacing(out: Path) -> Iterator[Path]:
     with disk_errors(out.parent), attempt_at(out, out.parent, replaces=inode(out)) as attempt:
         attempt.empty()
         yield attempt.path
-        for path in attempt.path.rglob("*"):
-            if path.is_file():
-                fsync_file(path)
         fsync_tree(attempt.path)
         attempt.put(lambda: None)
         fsync_folder(out.parent)
