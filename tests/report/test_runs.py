@@ -169,6 +169,16 @@ def test_untuned_students_that_differ_are_two(tmp_path: Path) -> None:
     assert curves["a:untuned"][0]["accuracy"] < curves["b:untuned"][0]["accuracy"]
 
 
+def test_a_model_that_another_store_holds_other_answers_of_is_another(tmp_path: Path) -> None:
+    """As after decoding on another machine; the keys of both are the same."""
+    first, second = world(tmp_path / "a"), world(tmp_path / "b", effect=lambda _config: 0.1)
+    found = results_of(run_of(first, "here"), run_of(second, "there"))
+    names = [method["name"] for method in found["methods"]]
+    assert names == ["untuned", "here:standard", "here:trims", "there:standard", "there:trims"]
+    keys = {row["node"]: row["fingerprint"] for row in found["stages"]}
+    assert keys["here:sweep/trims-s0"] == keys["there:sweep/trims-s0"]
+
+
 def test_two_runs_of_one_label_are_refused(runs: tuple[Run, Run]) -> None:
     first, second = runs
     with pytest.raises(ReportError, match="a: the label of several runs"):

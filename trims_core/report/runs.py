@@ -109,10 +109,10 @@ def artifacts_of(runs: Sequence[Run]) -> list[tuple[str, Artifact]]:
     """Every artifact once: under its role where all runs have it, else `<label>:<role>` of the first one."""
     if len(runs) == 1:
         return list(runs[0].parents.items())
-    owners: dict[tuple[str, str], dict[str, tuple[str, Artifact]]] = {}
+    owners: dict[Hashable, dict[str, tuple[str, Artifact]]] = {}
     for run in runs:
         for role, artifact in run.parents.items():
-            key = (artifact.manifest.stage, artifact.fingerprint)
+            key = (artifact.manifest.stage, artifact.fingerprint, artifact.content_digest)
             owners.setdefault(key, {}).setdefault(run.label, (role, artifact))
     found = []
     for by_label in owners.values():
@@ -122,8 +122,9 @@ def artifacts_of(runs: Sequence[Run]) -> list[tuple[str, Artifact]]:
 
 
 def _made_of(run: Run, models: Sequence[Model]) -> Hashable:
-    """What methods have in common that are the same: their sweeps, seed by seed."""
+    """What methods have in common that are the same: their sweeps, by key and content, seed by seed. A model
+    that was decoded again elsewhere with other answers is another one."""
     sweeps = [(model.seed, run.parents.get(f"sweep/{model.name}")) for model in models]
     if any(sweep is None for _, sweep in sweeps):
         return (run.label, models[0].method)
-    return frozenset((seed, sweep.fingerprint) for seed, sweep in sweeps if sweep is not None)
+    return frozenset((seed, one.fingerprint, one.content_digest) for seed, one in sweeps if one is not None)
