@@ -206,7 +206,7 @@ def test_shared_units_are_made_once_and_nothing_is_made_again(world: Path) -> No
 def test_what_is_missing_is_named_with_the_command_that_makes_it(world: Path) -> None:
     ablation = ablation_of(world, ["train.seeds=[0]"])
     with pytest.raises(
-        MissingArtifactError, match=rf"trims run {world} --set train\.seeds=\[0\] --until corpus"
+        MissingArtifactError, match=rf"trims run {world} --set 'train\.seeds=\[0\]' --until corpus"
     ):
         write_ablation(ablation, lambda _note: None)
 

@@ -115,9 +115,14 @@ def ablation_of(
     problems += [] if problems else _without_effect(settings)
     if problems:
         raise ConfigError(f"{path}: the arms cannot be made:" + "".join(f"\n  {line}" for line in problems))
-    words = [str(path), *(f"--set {text}" for text in overrides)]
+    words = [shlex.quote(str(path)), *map(shlex.quote, overrides)]
     return Ablation(
-        " ".join(words), method, chosen.mode, tuple(found.arms), tuple(settings), tuple(found.steps.values())
+        " --set ".join(words),
+        method,
+        chosen.mode,
+        tuple(found.arms),
+        tuple(settings),
+        tuple(found.steps.values()),
     )
 
 
@@ -162,8 +167,10 @@ def plan_of(ablation: Ablation) -> list[PlanRow]:
     rows: dict[str, PlanRow] = {}
     for arm in ablation.arms:
         for row in plan(Store(arm.config.store), arm.config, _UNTIL):
-            step = arm.steps[row.node.id]
-            rows.setdefault(step, replace(row, node=replace(row.node, id=step)))
+            step, why = arm.steps[row.node.id], row.why
+            for parent in row.node.parents.values():
+                why = why.replace(f"waits for {parent},", f"waits for {arm.steps[parent]},")
+            rows.setdefault(step, replace(row, node=replace(row.node, id=step), why=why))
     return [rows[step.id] for step in ablation.steps]
 
 

@@ -87,6 +87,9 @@ def test_the_plan_names_what_is_there_and_what_is_to_do_and_runs_nothing(world: 
     code, said = trims(world, "--plan")
     assert (code, "3 arms: 25 of 25 artifacts are to be made" in said) == (0, True), said
     assert "k=2/train/trims-s0" in said and "order=ascending/buckets" not in said
+    assert (
+        "waits for k=2/buckets, which" in said and "waits for order=ascending/train/trims-s0, which" in said
+    )
     make_all(ablation_of(world, ["train.seeds=[0]"]))
     code, said = trims(world, "--plan", "--set", "train.seeds=[0]")
     assert "3 arms: 0 of 16 artifacts are to be made" in said

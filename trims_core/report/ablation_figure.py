@@ -69,7 +69,7 @@ def _draw(figure: Figure, theme: Theme, shape: Shape, results: Mapping[str, Any]
     axes.set_ylim(y + 0.8, 0.2)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", visible=True)
-    axes.set_xlabel("difference to the base, points of accuracy")
+    axes.set_xlabel("− base, points" if shape.narrow else "difference to the base, points of accuracy")
     figure.set_figheight(_MARGIN_INCHES + _ROW_INCHES * y)
     seeds = max(len(one["by_seed"]) for one in differences if one is not None)
     lines = [
