@@ -16,8 +16,10 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from flows import (
+    cli_ablate,
     cli_benchmarks,
     cli_chat,
+    cli_compare,
     cli_demo,
     cli_doctor,
     cli_export,
@@ -91,6 +93,8 @@ def _options(
 
 app.command("run", epilog=cli_run.EXAMPLES)(cli_run.run)
 app.command("view", epilog=cli_view.EXAMPLES)(cli_view.view)
+app.command("ablate", epilog=cli_ablate.EXAMPLES)(cli_ablate.ablate)
+app.command("compare", epilog=cli_compare.EXAMPLES)(cli_compare.compare)
 app.command("plan", epilog="Example:  trims plan configs/demo.yaml --set buckets.k=4")(cli_store.plan)
 app.command("doctor", epilog=cli_doctor.EXAMPLES)(cli_doctor.doctor)
 app.command("explain", epilog="Example:  trims explain configs/demo.yaml buckets --set buckets.k=4")(

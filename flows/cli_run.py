@@ -34,6 +34,7 @@ Refresh = Annotated[
     list[str] | None,
     typer.Option(metavar="STAGE", help="Redo this stage although a valid artifact exists; may be repeated."),
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's logs too.")]
 UnsafeNoSandbox = Annotated[
     bool,
     typer.Option(
@@ -49,7 +50,7 @@ def run(
     refresh: Refresh = None,
     unsafe_no_sandbox: UnsafeNoSandbox = False,
     set_: Overrides = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's logs too.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run the pipeline, reusing every artifact that is there already."""
     console = standard_output()
@@ -63,11 +64,12 @@ def run(
         console.print(plan_table(rows, {"hit": "cached"}))
         _say_where(console, store, rows, _newest(settings, rows))
         return
-    from flows.embedded import run_pipeline
+    from flows.embedded import run_flow
 
     console.print(plan_table(rows, {"hit": "cached", "miss": "to do", "unknown": "to do"}))
     parameters = {"config": str(config), "overrides": overrides, "until": until, "refresh": refresh or []}
-    done = run_pipeline(parameters, store.root / ".prefect", console, verbose=verbose)
+    homes = store.root / ".prefect"
+    done = run_flow("flows.pipeline:trims", parameters, homes, console, verbose=verbose)
     _say_where(console, store, rows, done["latest"])
 
 

@@ -5,6 +5,7 @@ Prefect reads its settings when it is imported: this module sets them first and 
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 import tomllib
@@ -35,13 +36,13 @@ _ALWAYS: Final = {
 }
 
 
-def run_pipeline(
-    parameters: Mapping[str, Any], homes: Path, console: Console, *, verbose: bool = False
+def run_flow(
+    where: str, parameters: Mapping[str, Any], homes: Path, console: Console, *, verbose: bool = False
 ) -> Any:
-    """What the flow `trims` gives back, shown on the console while it runs.
+    """What a flow gives back, shown on the console while it runs.
 
     Args:
-        parameters: of the flow.
+        where: `module:flow`; it is imported once Prefect's settings are there.
         homes: where PREFECT_HOMEs for a server of our own go.
         verbose: show Prefect's logs too.
 
@@ -55,12 +56,13 @@ def run_pipeline(
     with display(console) as shown, _api(homes, shown) as api_url:
         shown.started("prefect client")
         begun = time.monotonic()
-        from flows.pipeline import trims
+        module, _, flow = where.partition(":")
+        run = getattr(importlib.import_module(module), flow)
         from tasks.listeners import listening
 
         shown.finished("prefect client", "ready", time.monotonic() - begun)
         with _readable(api_url), listening(shown):
-            return trims(**parameters)
+            return run(**parameters)
 
 
 @contextmanager

@@ -8,9 +8,9 @@ defaults. Nodes run one after the other, as each may use the whole machine, or s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -24,11 +24,13 @@ from tasks.outages import outlasted
 from tasks.stages import StageResult, with_limit
 from trims_core import runner
 from trims_core.config import TrimsConfig
-from trims_core.graph import Node, build_graph, refreshed, select
+from trims_core.graph import Node, Step, build_graph, refreshed, select, steps_of
 from trims_core.latest import point_latest
 from trims_core.pinning import pinned
 from trims_core.settings import load_config
 from trims_core.store import ArtifactRef, Store, refreshing
+
+T = TypeVar("T")
 
 
 class Run(TypedDict):
@@ -57,16 +59,25 @@ def trims(
         refresh: stages (or nodes) to redo although a valid artifact exists.
         settings: fields in place of the file's; overrides win over them.
     """
+
+    def run() -> Run:
+        chosen = load_config(config, overrides or [], given=settings)
+        graph = select(build_graph(chosen), until)
+        redo = refreshed(graph, refresh or [])
+        chosen = pinned(chosen, Store(chosen.store).digests, graph)
+        command = [config, overrides or [], until, refresh or [], settings or {}]
+        with refreshing(Path(chosen.store), command, refresh=bool(redo)) as since:
+            done = run_nodes(chosen, graph, dict.fromkeys(redo, since))
+        return Run(artifacts=done, latest=_publish_latest(chosen, graph, done))
+
+    return cancellable(run)
+
+
+def cancellable(body: Callable[[], T]) -> T | State[Any]:
+    """What a flow's body gives back, or the state Cancelled where a cancel ended it; outlasts an outage."""
     with outlasted(), ended_by_a_cancel() as cancelled:
         try:
-            chosen = load_config(config, overrides or [], given=settings)
-            graph = select(build_graph(chosen), until)
-            redo = refreshed(graph, refresh or [])
-            chosen = pinned(chosen, Store(chosen.store).digests, graph)
-            command = [config, overrides or [], until, refresh or [], settings or {}]
-            with refreshing(Path(chosen.store), command, refresh=bool(redo)) as since:
-                done = run_nodes(chosen, graph, dict.fromkeys(redo, since))
-            return Run(artifacts=done, latest=_publish_latest(chosen, graph, done))
+            return body()
         except TerminationSignal:
             if cancelled.is_set():
                 return Cancelled(message="finished units are kept, the next run continues")
@@ -79,26 +90,37 @@ def run_nodes(
     since: Mapping[str, str | None] | None = None,
     given: Mapping[str, ArtifactRef] | None = None,
 ) -> dict[str, ArtifactRef]:
-    """The references of nodes' artifacts by id, each made from those of its parents.
+    """The references of a graph's artifacts by node id: `run_steps` of one config."""
+    return run_steps(steps_of(settings, graph), since, given)
 
-    With a runner that makes nodes side by side, a node that fails ends those made from it; all others come to
+
+def run_steps(
+    steps: Sequence[Step],
+    since: Mapping[str, str | None] | None = None,
+    given: Mapping[str, ArtifactRef] | None = None,
+) -> dict[str, ArtifactRef]:
+    """The references of steps' artifacts by id, each made from those of its parents.
+
+    With a runner that makes nodes side by side, one that fails ends those made from it; all others come to
     their end before its error is raised.
 
     Args:
-        since: node → not older than this.
+        steps: parents before children; their settings agree on runner and resources.
+        since: step → not older than this.
         given: artifacts that are not to be made.
     """
     ready: dict[str, Any] = dict(given or {})
+    settings = steps[0].config
     with runner.running(settings):
         try:
-            for node in graph:
-                if node.id in ready:
+            for step in steps:
+                if step.id in ready:
                     continue
-                parents = {role: ready[parent] for role, parent in node.parents.items()}
-                task = with_limit(settings, node)
-                arguments = (settings, node, parents, (since or {}).get(node.id))
+                parents = {role: ready[parent] for role, parent in step.parents.items()}
+                task = with_limit(step)
+                arguments = (step, parents, (since or {}).get(step.id))
                 one_by_one = settings.runner == "sequential"
-                ready[node.id] = _unpack(task(*arguments)) if one_by_one else task.submit(*arguments)
+                ready[step.id] = _unpack(task(*arguments)) if one_by_one else task.submit(*arguments)
             futures = [answer for answer in ready.values() if isinstance(answer, PrefectFuture)]
             wait(futures)
             return {name: _unpack(_result(answer)) for name, answer in ready.items()}

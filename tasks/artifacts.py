@@ -34,23 +34,23 @@ def publish_card(key: str, artifact: Artifact, how: str) -> None:
     card = artifact.path / _CARD_NAME
     body = card.read_text(encoding="utf-8") if card.is_file() else ""
     create_markdown_artifact(
-        f"{_summary(artifact, how)}\n\n{body}", key=key, description=_one_line(artifact, how)
+        f"{summary(artifact, how)}\n\n{body}", key=key, description=_one_line(artifact, how)
     )
 
 
-def publish_table(key: str, rows: Sequence[Mapping[str, Any]], artifact: Artifact, how: str) -> None:
-    """Rows as a table; the description says where they come from."""
-    create_table_artifact([dict(row) for row in rows], key=key, description=_summary(artifact, how))
+def publish_table(key: str, rows: Sequence[Mapping[str, Any]], about: str) -> None:
+    """Rows as a table. Args: about: where they come from, in Markdown."""
+    create_table_artifact([dict(row) for row in rows], key=key, description=about)
 
 
-def publish_image(key: str, image: Path, artifact: Artifact, how: str) -> None:
-    """A PNG of the artifact, embedded; one that is too large is named in a card instead."""
+def publish_image(key: str, image: Path, about: str) -> None:
+    """A PNG, embedded; one that is too large is named in a card instead. Args: about: as of a table."""
     data = image.read_bytes()
     if len(data) > _MAX_IMAGE_BYTES:
-        create_markdown_artifact(f"{_summary(artifact, how)}\n\nPicture: `{image}`", key=key)
+        create_markdown_artifact(f"{about}\n\nPicture: `{image}`", key=key)
         return
     url = "data:image/png;base64," + base64.b64encode(data).decode()
-    create_image_artifact(url, key=key, description=_summary(artifact, how))
+    create_image_artifact(url, key=key, description=about)
 
 
 def edge_rows(artifact: Artifact) -> list[dict[str, Any]]:
@@ -75,7 +75,8 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _summary(artifact: Artifact, how: str) -> str:
+def summary(artifact: Artifact, how: str) -> str:
+    """How an artifact came about, where it lies and its counts, in Markdown."""
     counts = ", ".join(f"{name} {n}" for name, n in artifact.manifest.counts.items())
     return f"**{_one_line(artifact, how)}**\n\n`{artifact.path}`" + (f"\n\n{counts}" if counts else "")
 

@@ -1,4 +1,4 @@
-"""One Prefect task per node: config and parents' references in, the artifact's reference out.
+"""One Prefect task per step: a node with its config and its parents' references in, the artifact's out.
 
 It calls `run_node`, shows progress while it runs and publishes one artifact at the end. A reused artifact
 ends in the state "Cached"; Prefect's own result cache is not used, the store is the cache.
@@ -16,7 +16,15 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from tasks import listeners
-from tasks.artifacts import artifact_key, cell_rows, edge_rows, publish_card, publish_image, publish_table
+from tasks.artifacts import (
+    artifact_key,
+    cell_rows,
+    edge_rows,
+    publish_card,
+    publish_image,
+    publish_table,
+    summary,
+)
 from tasks.failures import (
     RETRIES,
     RETRY_DELAYS_S,
@@ -27,8 +35,8 @@ from tasks.failures import (
 from tasks.outages import one_try, shown
 from tasks.progress import StageProgress
 from trims_core import runner
-from trims_core.config import StageName, TrimsConfig
-from trims_core.graph import Node
+from trims_core.config import StageName
+from trims_core.graph import Step
 from trims_core.stage import Result, load_spec
 from trims_core.store import Artifact, ArtifactRef, Store
 
@@ -47,45 +55,45 @@ install_readable_errors()
     retry_condition_fn=worth_a_retry,
     cache_policy=NO_CACHE,
     persist_result=False,
-    task_run_name="{node.id}",
+    task_run_name="{step.id}",
 )
-def stage_task(config: TrimsConfig, node: Node, parents: Refs, since: str | None = None) -> StageResult:
+def stage_task(step: Step, parents: Refs, since: str | None = None) -> StageResult:
     """The artifact of one node; `since`: what is older is made again."""
-    result = _run(config, node, parents, since)
-    publish = PUBLISHED_AS.get(node.stage, publish_card)
+    result = _run(step, parents, since)
+    publish = PUBLISHED_AS.get(step.node.stage, publish_card)
     with one_try():
-        shown(f"the result of {node.id}", lambda: publish(_key(config, node), result.artifact, result.how))
+        shown(f"the result of {step.id}", lambda: publish(_key(step), result.artifact, result.how))
     return _answer(result)
 
 
-def with_limit(config: TrimsConfig, node: Node) -> Task[Any, StageResult]:
+def with_limit(step: Step) -> Task[Any, StageResult]:
     """The task, with the stage's limit of time. Processes keep it themselves: theirs have time to save."""
-    limit_s = config.resources.of(node.stage).timeout_s
+    limit_s = step.config.resources.of(step.node.stage).timeout_s
     if limit_s is None:
         return stage_task
-    if load_spec(node.stage).apart or config.runner != "sequential":
-        limit_s += runner.grace_s(config) + _BACKSTOP_S
+    if load_spec(step.node.stage).apart or step.config.runner != "sequential":
+        limit_s += runner.grace_s(step.config) + _BACKSTOP_S
     return stage_task.with_options(timeout_seconds=limit_s)
 
 
 def _publish_edges(key: str, artifact: Artifact, how: str) -> None:
-    publish_table(key, edge_rows(artifact), artifact, how)
+    publish_table(key, edge_rows(artifact), summary(artifact, how))
 
 
 def _publish_cells(key: str, artifact: Artifact, how: str) -> None:
     if "cells.json" not in artifact.manifest.entries:  # grades of rollouts
         publish_card(key, artifact, how)
         return
-    publish_table(key, cell_rows(artifact), artifact, how)
+    publish_table(key, cell_rows(artifact), summary(artifact, how))
 
 
 def _publish_report(key: str, artifact: Artifact, how: str) -> None:
     publish_card(f"{key}-card", artifact, how)
     for image in artifact.files("figures/curve", ".png")[:1]:
-        publish_image(key, image, artifact, how)
+        publish_image(key, image, summary(artifact, how))
     for kind in _ANALYSIS_FIGURES:
         for image in artifact.files(f"figures/{kind}-", ".png"):
-            publish_image(f"{key}-{artifact_key(image.stem)}", image, artifact, how)
+            publish_image(f"{key}-{artifact_key(image.stem)}", image, summary(artifact, how))
 
 
 PUBLISHED_AS: Final[Mapping[StageName, Callable[[str, Artifact, str], None]]] = {
@@ -96,19 +104,19 @@ PUBLISHED_AS: Final[Mapping[StageName, Callable[[str, Artifact, str], None]]] = 
 """What Prefect's UI shows of a stage where that is not its card."""
 
 
-def _run(config: TrimsConfig, node: Node, parents: Refs, since: str | None) -> Result:
-    store = Store(Path(config.store))
+def _run(step: Step, parents: Refs, since: str | None) -> Result:
+    store = Store(Path(step.config.store))
     opened: dict[str, Artifact] = {role: store.open(ref) for role, ref in parents.items()}
-    progress = StageProgress(node.id, _key(config, node, "progress"))
-    listeners.started(node.id)
+    progress = StageProgress(step.id, _key(step, "progress"))
+    listeners.started(step.id)
     with interruption_ends_the_run(), progress:
-        result = runner.make(store, config, node, opened, since=since, progress=progress)
-    listeners.finished(node.id, result.how, result.seconds)
+        result = runner.make(store, step.config, step.node, opened, since=since, progress=progress)
+    listeners.finished(step.id, result.how, result.seconds)
     return result
 
 
-def _key(config: TrimsConfig, node: Node, *more: str) -> str:
-    return artifact_key("trims", config.name, node.id, *more)
+def _key(step: Step, *more: str) -> str:
+    return artifact_key("trims", step.config.name, step.id, *more)
 
 
 def _answer(result: Result) -> StageResult:

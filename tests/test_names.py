@@ -130,6 +130,7 @@ POOL = (
     {"gsm8k": 1.0},
     {"grace_s": 5.0},
     {"slots": 2},
+    {"factors": {"buckets.k": [4]}},
 )
 
 

@@ -464,6 +464,18 @@ class ReportConfig(Section):
     setting the first − the other; each variant − untuned. Fewer pairs give each more power (Holm)."""
 
 
+class AblateConfig(Section):
+    """What `trims ablate` varies around this run (docs/ablations.md); a run itself takes no notice of it."""
+
+    method: str | None = None
+    """The variant that every arm trains, and no other; default: the first."""
+    mode: Literal["one-at-a-time", "grid"] = "one-at-a-time"
+    """An arm for each value with all else as it is, or for each combination of values."""
+    factors: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(min_length=1)
+    """A setting in full, as with --set (`buckets.k`) → its values; the run's own is added where it is none of
+    them."""
+
+
 class StageResources(Section):
     """What one node of a stage may use. Never changes results."""
 
@@ -521,6 +533,7 @@ class TrimsConfig(Section):
     analysis: AnalysisConfig | None = Field(default_factory=AnalysisConfig)
     """None: no trajectories, orders of reveals or calibration."""
     report: ReportConfig = Field(default_factory=ReportConfig)
+    ablate: Annotated[AblateConfig | None, OPERATIONAL] = None
 
     @model_validator(mode="after")
     def _known_now(self) -> Self:
@@ -540,6 +553,11 @@ class TrimsConfig(Section):
         problems += self._wrong_pairs()
         problems += self._wrong_blocks()
         problems += self._wrong_analysis()
+        method = None if self.ablate is None else self.ablate.method
+        if method is not None and method not in self.train.variants:
+            problems.append(
+                f"ablate.method: no variant {method!r}; {nearest_name(method, self.train.variants)}"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self

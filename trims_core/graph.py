@@ -55,6 +55,18 @@ class Node:
     params: Mapping[str, Json] = field(default_factory=dict, hash=False)
 
 
+@dataclass(frozen=True)
+class Step:
+    """A node and the settings that it is made by, among the nodes of one or of several configs."""
+
+    id: str
+    """The node's own, or that of one config among several."""
+    config: TrimsConfig
+    node: Node
+    parents: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Role → step id."""
+
+
 def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
     """All nodes of a run, parents before children, always in the same order."""
     data = _data_nodes(config)
@@ -84,6 +96,11 @@ def build_graph(config: TrimsConfig) -> tuple[Node, ...]:
         above.append(Node("analysis", "analysis", {node_id: node_id for node_id in read}))
     report = Node("report", "report", {node.id: node.id for node in above})
     return (*above, report)
+
+
+def steps_of(config: TrimsConfig, graph: Sequence[Node]) -> tuple[Step, ...]:
+    """A graph's nodes as steps under their own ids."""
+    return tuple(Step(node.id, config, node, node.parents) for node in graph)
 
 
 def _data_nodes(config: TrimsConfig) -> list[Node]:

@@ -46,6 +46,16 @@ def load_config(
     Raises:
         ConfigError: listing every wrong value with its place, and the nearest name of an unknown key.
     """
+    return parse_config(raw_settings(path, overrides, env, given), source=str(path))
+
+
+def raw_settings(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What `load_config` validates: the file's sections with all that stands in their place."""
     path = Path(path_given(str(path), "config"))
     raw = yaml_of(text_of(path, "a YAML file such as configs/demo.yaml"), str(path))
     if not isinstance(raw, dict):
@@ -53,12 +63,26 @@ def load_config(
     for key, value in _from_environment(os.environ if env is None else env).items():
         _put(raw, key, value)
     _merge(raw, given or {})
+    return with_overrides(raw, overrides)
+
+
+def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The same sections with `a.b=c` in place, values in YAML. Raises: ConfigError: a word without =."""
+    changed = dict(raw)
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: expected a.b=value")
-        _put(raw, key.strip(), yaml_of(value, f"--set {text}"))
-    return parse_config(raw, source=str(path))
+        _put(changed, key.strip(), yaml_of(value, f"--set {text}"))
+    return changed
+
+
+def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same sections with these settings in place, by dotted names; `raw` stays as it is."""
+    changed = dict(raw)
+    for dotted, value in values.items():
+        _put(changed, dotted, value)
+    return changed
 
 
 def parse_config(raw: Mapping[str, Any], source: str = "settings") -> TrimsConfig:

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +39,7 @@ from trims_core.errors import (
     TrimsError,
 )
 from trims_core.fingerprint import Digests, Json
-from trims_core.graph import Node, build_graph, node_named
+from trims_core.graph import Node, ancestors, build_graph
 from trims_core.pinning import pinned
 from trims_core.sections import Section
 from trims_core.settings import load_config
@@ -200,9 +200,16 @@ def node_key(
     Args:
         config: pinned, where something is to be loaded for the key as well.
     """
-    settings = spec.settings(config, node)
     contents = {role: artifact.content_digest for role, artifact in parents.items()}
-    inputs = dict(spec.inputs(settings, store.digests))
+    return key_above(store.digests, spec, config, node, contents)
+
+
+def key_above(
+    digests: Digests, spec: StageSpec, config: TrimsConfig, node: Node, contents: Mapping[str, str]
+) -> StageKey:
+    """The key of a node's artifact over parents of these contents, by role."""
+    settings = spec.settings(config, node)
+    inputs = dict(spec.inputs(settings, digests))
     return StageKey(spec.name, spec.version, settings.result_fields(), contents, inputs)
 
 
@@ -487,33 +494,44 @@ def log_progress(name: str) -> Progress:
 def open_parents(
     store: Store, config: TrimsConfig, node: Node, specs: Mapping[str, StageSpec] | None = None
 ) -> dict[str, Artifact]:
-    """The parents of a node, role → artifact, all from the store.
+    """The parents of a node, role → artifact, all from the store. Raises: like `open_made`."""
+    graph = build_graph(config)
+    ids = {parent for above in node.parents.values() for parent in (above, *ancestors(graph, above))}
+    opened = open_made(store, config, [one for one in graph if one.id in ids], specs=specs)
+    return {role: opened[parent] for role, parent in node.parents.items()}
+
+
+def open_made(
+    store: Store,
+    config: TrimsConfig,
+    nodes: Iterable[Node],
+    file: str = "CONFIG",
+    specs: Mapping[str, StageSpec] | None = None,
+) -> dict[str, Artifact]:
+    """The artifacts of nodes by id, all from the store.
+
+    Args:
+        nodes: parents before children, none without its parents.
+        file: what the settings' file is called in messages.
 
     Raises:
         MissingArtifactError: one was never made; names the command that makes it.
     """
-    graph = build_graph(config)
     opened: dict[str, Artifact] = {}
-
-    def parents_of(child: Node) -> dict[str, Artifact]:
-        return {role: artifact_of(node_named(graph, parent)) for role, parent in child.parents.items()}
-
-    def artifact_of(wanted: Node) -> Artifact:
-        if wanted.id not in opened:
-            spec, parents = load_spec(wanted.stage, specs), parents_of(wanted)
-            key = node_key(store, spec, config, wanted, parents)
-            artifact = store.find(key)
-            if artifact is None:
-                raise MissingArtifactError(
-                    f"{node.id}: its parent {wanted.id} has not been made (expected {store.folder(key)});"
-                    f" make it with `trims run CONFIG --until {wanted.id}`"
-                    f" or `python -m trims_core.stage {wanted.stage} --config CONFIG --node {wanted.id}`"
-                )
-            check_gate(spec, config, wanted, artifact)
-            opened[wanted.id] = artifact
-        return opened[wanted.id]
-
-    return parents_of(node)
+    for node in nodes:
+        spec = load_spec(node.stage, specs)
+        parents = {role: opened[parent] for role, parent in node.parents.items()}
+        key = node_key(store, spec, config, node, parents)
+        artifact = store.find(key)
+        if artifact is None:
+            raise MissingArtifactError(
+                f"{node.id} has not been made (expected {store.folder(key)}); make it with"
+                f" `trims run {file} --until {node.id}` or"
+                f" `python -m trims_core.stage {node.stage} --config {file} --node {node.id}`"
+            )
+        check_gate(spec, config, node, artifact)
+        opened[node.id] = artifact
+    return opened
 
 
 def main(arguments: Sequence[str] | None = None, specs: Mapping[str, StageSpec] | None = None) -> int:

@@ -19,6 +19,7 @@ from trims_core.report.cells import load_cells
 from trims_core.report.page import render_page
 from trims_core.report.player import Decoded, decoded_tasks, samples_of
 from trims_core.report.results import collect
+from trims_core.report.runs import Run
 
 DRAWN = "'drawn' in document.documentElement.dataset"
 
@@ -41,7 +42,7 @@ class Made:
 def make(world: ReportWorld) -> Made:
     config, parents = world.config(), world.parents()
     tokenizer = load_tokenizer(config.student.model)
-    cells, _ = load_cells(config, parents)
+    cells, _ = load_cells([Run(config, parents)])
 
     def hard(cell: Any, _sample: str) -> list[float] | None:
         return [place % 7 / 2 for place in range(96)] if cell.threshold == 0.6 else None

@@ -69,6 +69,8 @@ class ReportWorld:
         default_factory=lambda: {"untuned": 2.0, "standard": 2.2, "trims": 3.5}
     )
     """Tokens per forward at which half of that accuracy is left, beyond one."""
+    effect: Callable[[TrimsConfig], float] = lambda _config: 0.0
+    """What a run's settings add to the skill of its trained methods."""
     edit: Edit = lambda model, threshold, rows: rows
     summary: Callable[[Row], Row] = lambda row: row
     """Changes a cell's summary in the grades' cells.json; `model` is in it, for those who choose by it."""
@@ -141,7 +143,8 @@ class ReportWorld:
         """A stage whose units are all made of the story, of the node and of the parents' contents."""
 
         def settings(config: TrimsConfig, node: Node) -> Told:
-            return Told(story=self._story(), node=dict(node.params), k=config.buckets.k, config=config)
+            read = _read_by(config, node)
+            return Told(story=self._story(), node=dict(node.params), read=read, config=config)
 
         def made(work: Work) -> Story:
             params = dict(work.settings.node)
@@ -213,8 +216,21 @@ class Told(Section):
 
     story: dict[str, Any]
     node: dict[str, Any]
-    k: int
+    read: dict[str, Any]
     config: Annotated[TrimsConfig, OPERATIONAL]
+
+
+def _read_by(config: TrimsConfig, node: Node) -> dict[str, Any]:
+    """Of the real settings, those that a stage's real one would read and this one shows."""
+    if node.stage == "train":
+        return {"variant": config.train.variants[str(node.params["variant"])].result_fields()}
+    read: dict[str, dict[str, Any]] = {
+        "corpus": {"limit": config.corpus.limit},
+        "aligned": {"metric": config.buckets.metric},
+        "buckets": config.buckets.result_fields(),
+        "sweep": {"thresholds": list(config.sweep.thresholds)},
+    }
+    return read.get(node.stage, {})
 
 
 def _write(folder: Path, files: Files) -> Made:
@@ -270,8 +286,9 @@ def _scores(_story: Story) -> Tale:
     return Tale(Outcome(counts, {"model": "teacher", "dtype": "float32"}), files={"scores.txt": "scores"})
 
 
-def _aligned(_story: Story) -> Tale:
-    return Tale(Outcome({"n_in": 9, "n_out": 9}), files={"aligned.txt": "aligned"})
+def _aligned(story: Story) -> Tale:
+    text = f"aligned by {story.config.buckets.metric}"
+    return Tale(Outcome({"n_in": 9, "n_out": 9}), files={"aligned.txt": text})
 
 
 def _buckets(story: Story) -> Tale:
@@ -304,7 +321,7 @@ def _buckets(story: Story) -> Tale:
     }
     edges = {
         "k": k,
-        "metric": "nll",
+        "metric": story.config.buckets.metric,
         "n_tokens": n_tokens,
         "edges_nats": [float(per_bucket[b].max()) for b in reversed(range(1, k))],
         "bucket_sizes": [len(v) for v in per_bucket],
@@ -337,7 +354,10 @@ def _train(story: Story) -> Tale:
             late = 0.62 + story.world.loss * math.exp(-step / 80)
             rows.append({"step": step, "kind": "eval", "loss": late})
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    return Tale(Outcome({"n_in": 9, "n_out": 9}, seed=seed), {"adapter": {"metrics.jsonl": text}})
+    settings = story.config.train.variants[story.params["variant"]].result_fields()
+    made_from = {role: artifact.content_digest for role, artifact in story.parents.items()}
+    adapter = {"metrics.jsonl": text, "adapter.json": json.dumps([settings, made_from])}
+    return Tale(Outcome({"n_in": 9, "n_out": 9}, seed=seed), {"adapter": adapter})
 
 
 def _swept(story: Story) -> Iterator[tuple[dict[str, Any], list[Row]]]:
@@ -346,7 +366,8 @@ def _swept(story: Story) -> Iterator[tuple[dict[str, Any], list[Row]]]:
     sweep, world = story.config.sweep, story.world
     points = itertools.product(sweep.caches(tuned=variant is not None), (None, *sweep.thresholds))
     for cache, threshold in points:
-        made = _samples(world, model, variant or "untuned", threshold, SECONDS[cache])
+        skill = world.skill[variant or "untuned"] + (world.effect(story.config) if variant else 0.0)
+        made = _samples(world, model, variant or "untuned", skill, threshold, SECONDS[cache])
         rows = world.edit(model, threshold, made)
         if rows is None:
             continue
@@ -427,7 +448,7 @@ def _analysis(story: Story) -> Tale:
 
 
 def _samples(
-    world: ReportWorld, model: str, method: str, threshold: float | None, seconds: float
+    world: ReportWorld, model: str, method: str, skill: float, threshold: float | None, seconds: float
 ) -> list[Row]:
     """Rows whose outcome depends on the problem, the model and how parallel it decodes; no other chance."""
     steps = 10 if threshold is None else max(1, round(10 * threshold**1.5))
@@ -437,7 +458,7 @@ def _samples(
         steps = 20 if threshold is None else max(1, round(20 * threshold**bend) + i % 3)
         text = ANSWERS[i % 3]
         tpf = 20 / steps
-        p = world.skill[method] * 0.5 ** ((tpf - 1) / world.stamina[method])
+        p = skill * 0.5 ** ((tpf - 1) / world.stamina[method])
         # a problem's luck is mostly its own, partly the model's
         luck = 0.75 * _unit(f"problem {i}") + 0.25 * _unit(f"{model} {threshold} {i}")
         correct = luck < p

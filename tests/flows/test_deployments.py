@@ -35,6 +35,7 @@ DEPLOYMENTS = {
     "trims/bucket",
     "trims/train",
     "trims/evaluate",
+    "trims-ablations/default",
     "trims-rescore/nightly",
 }
 

@@ -110,7 +110,7 @@ def test_a_method_with_a_missing_seed_is_left_out_unless_asked_for(tmp_path: Pat
 
 def test_equal_names_with_other_artifacts_are_two_methods(tmp_path: Path, tables: Study) -> None:
     first = world_with(tmp_path / "a", "trims")
-    other = world_with(tmp_path / "b", "trims", k=5)
+    other = world_with(tmp_path / "b", "trims", effect=lambda _config: 0.05)
     text = tables(first, other, pairs=["trims:world/trims"])
     assert "| trims − world/trims | mean over" in text
 

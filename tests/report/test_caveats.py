@@ -54,6 +54,8 @@ def strong_results() -> dict[str, Any]:
         },
         "buckets": {"n_zero": 10, "n_tokens": 1000, "k": 8},
         "stages": [{"node": "scores", "counts": {"n_in": 10, "n_out": 10, "n_rejected": 0}}],
+        "provenance": {"student": ["student"]},
+        "runs": None,
     }
 
 
@@ -140,3 +142,15 @@ def test_a_draw_between_methods_is_a_finding_and_not_hidden(results: dict[str, A
     for pair in results["tasks"]["demo"]["comparisons"]:
         undecided = pair["mean_over_range"]["p_holm"] >= 0.05
         assert ("cannot be told apart" in pair["sentence"]) == undecided
+
+
+def test_what_stands_for_the_first_of_several_runs_alone_is_said() -> None:
+    results = strong_results()
+    results["provenance"]["student"] = ["a", "b"]
+    results["runs"] = [
+        {"label": "first", "buckets": results["buckets"]},
+        {"label": "second", "buckets": {**results["buckets"], "k": 4}},
+    ]
+    buckets, students = caveats_of(results)
+    assert buckets.startswith("Buckets and corpus examples are those of first; the buckets of second are")
+    assert students.startswith("The runs have different students (a, b)")

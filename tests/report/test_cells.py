@@ -14,11 +14,12 @@ from fakes.report_world import ReportWorld, Row
 
 from trims_core.errors import ReportError
 from trims_core.report.cells import Cell, Coverage, Model, expected_keys, load_cells, read_cells
+from trims_core.report.runs import Run
 
 
 def load(world: ReportWorld, *, partial: bool = False) -> tuple[list[Cell], Coverage]:
     """The cells of a made-up run."""
-    return load_cells(world.config(), world.parents(), partial=partial)
+    return load_cells([Run(world.config(), world.parents())], partial=partial)
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +69,18 @@ def test_missing_cells_are_refused_by_name_and_listed_in_a_partial_report(tmp_pa
 def test_a_sweep_that_lacks_a_whole_model_is_refused(plain: ReportWorld) -> None:
     there = {role: a for role, a in plain.parents().items() if role in ("sweep/untuned", "grades/untuned")}
     with pytest.raises(ReportError, match="8 of 12 cells are missing"):
-        load_cells(plain.config(), there)
+        load_cells([Run(plain.config(), there)])
 
 
 def test_samples_without_grades_are_missing_cells(plain: ReportWorld) -> None:
     there = {role: a for role, a in plain.parents().items() if role != "grades/trims-s0"}
     with pytest.raises(ReportError, match="4 of 12 cells are missing: trims-s0 on demo"):
-        load_cells(plain.config(), there)
+        load_cells([Run(plain.config(), there)])
 
 
 def test_no_cell_at_all_is_refused_even_in_a_partial_report(plain: ReportWorld) -> None:
     with pytest.raises(ReportError, match="none of the 12 cells"):
-        load_cells(plain.config(), {}, partial=True)
+        load_cells([Run(plain.config(), {})], partial=True)
 
 
 def shortened(model: str, threshold: float | None, rows: list[Row]) -> list[Row]:

@@ -17,6 +17,7 @@ from trims_core.report.cells import Cell
 from trims_core.report.comparison import compare_all, methods_of, numbers_of, pairs_to_compare, points_of
 from trims_core.report.levels import choose_levels, common_forwards, ranges_of
 from trims_core.report.resampling import resample_counts, resample_methods
+from trims_core.report.runs import Run
 from trims_core.report.verdicts import interval_text, p_text, signed
 
 
@@ -285,9 +286,11 @@ def test_the_settings_name_pairs(tmp_path: Path) -> None:
     asked = [["trims", "trims-random"], ["trims", "untuned"]]
     config = ReportWorld(tmp_path, variants=ORDERS, report={"compare": asked}).config()
     assert config.report.compare == (("trims", "trims-random"), ("trims", "untuned"))
-    assert pairs_to_compare(methods_of(config), config.report.compare) == [tuple(pair) for pair in asked]
+    assert pairs_to_compare(methods_of(Run(config, {})), config.report.compare) == [
+        tuple(pair) for pair in asked
+    ]
     default = ReportWorld(tmp_path, variants=ORDERS).config()
-    assert pairs_to_compare(methods_of(default))[0] == ("trims", "trims-random")
+    assert pairs_to_compare(methods_of(Run(default, {})))[0] == ("trims", "trims-random")
 
 
 @pytest.mark.parametrize(

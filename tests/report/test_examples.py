@@ -14,6 +14,7 @@ from trims_core.keyed import chosen
 from trims_core.rendering import load_tokenizer
 from trims_core.report.cells import load_cells
 from trims_core.report.examples import answers_side_by_side, corpus_examples, pieces
+from trims_core.report.runs import Run
 from trims_core.store import Artifact
 
 
@@ -74,7 +75,7 @@ def test_corpus_examples_carry_the_bucket_and_difficulty_of_their_tokens(
 def test_every_method_answers_the_same_problems_at_a_middle_threshold(
     world: ReportWorld, parents: dict[str, Artifact]
 ) -> None:
-    cells, _ = load_cells(world.config(), parents)
+    cells, _ = load_cells([Run(world.config(), parents)])
     shown = answers_side_by_side(cells, 3)
     assert shown["threshold"] == 0.6
     assert len(shown["problems"]) == 3
@@ -97,5 +98,5 @@ def test_answers_need_a_threshold_that_all_methods_have(tmp_path: Path) -> None:
     world = ReportWorld(
         tmp_path, edit=lambda model, t, rows: rows if (model == "untuned") == (t is None) else None
     )
-    cells, _ = load_cells(world.config(), world.parents(), partial=True)
+    cells, _ = load_cells([Run(world.config(), world.parents())], partial=True)
     assert answers_side_by_side(cells, 3) == {"threshold": None, "problems": []}

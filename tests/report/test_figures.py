@@ -25,7 +25,6 @@ from trims_core.report.appearance import (
 from trims_core.report.figure_style import empty_figure
 from trims_core.report.figures import draw_all
 
-
 ANALYSIS = ("trajectories", "order", "calibration")
 
 
@@ -86,6 +85,12 @@ def test_methods_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None
     assert len({look.marker for look in found.values()}) == len(kinds)
     assert len({look.symbol for look in found.values()}) == len(kinds)
     assert all(contrast(look.colour, theme.ground) >= 3 for look in found.values())
+
+
+def test_methods_of_many_runs_differ_in_colour_or_marker() -> None:
+    kinds = [*["untuned"] * 2, *["baseline"] * 4, *["trained"] * 20]
+    found = looks([{"name": str(i), "kind": kind} for i, kind in enumerate(kinds)], LIGHT)
+    assert len({(look.colour, look.marker) for look in found.values()}) == len(kinds)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])

@@ -14,6 +14,7 @@ from trims_core.rendering import load_tokenizer
 from trims_core.report.cells import Cell, load_cells
 from trims_core.report.examples import answers_side_by_side, chosen
 from trims_core.report.player import Decoded, decoded_tasks, samples_of, samples_to_json, unscored
+from trims_core.report.runs import Run
 from trims_core.report.token_difficulty import difficulties_of
 
 
@@ -24,7 +25,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> ReportWorld:
 
 @pytest.fixture(scope="module")
 def cells(world: ReportWorld) -> list[Cell]:
-    return load_cells(world.config(), world.parents())[0]
+    return load_cells([Run(world.config(), world.parents())])[0]
 
 
 def tasks_of(world: ReportWorld, cells: list[Cell], difficulties: Any = unscored) -> dict[str, Decoded]:
@@ -99,7 +100,7 @@ def test_what_was_never_revealed_is_told_as_such(tmp_path: Path) -> None:
         return [{**row, **unsure, "n_forwards": 1} for row in rows]
 
     world = ReportWorld(tmp_path, n=2, edit=edit)
-    cells, _ = load_cells(world.config(), world.parents())
+    cells, _ = load_cells([Run(world.config(), world.parents())])
     (problem,) = tasks_of(world, cells)["demo"].problems(["p0000"])
     assert problem["answers"][0]["steps"] == [0, -1, 0]
     assert problem["answers"][0]["confidence"] == [500, -1, 250]
@@ -134,7 +135,7 @@ def test_methods_without_a_common_point_cannot_be_played(tmp_path: Path) -> None
     world = ReportWorld(
         tmp_path, edit=lambda model, t, rows: rows if (model == "untuned") == (t is None) else None
     )
-    cells, _ = load_cells(world.config(), world.parents(), partial=True)
+    cells, _ = load_cells([Run(world.config(), world.parents())], partial=True)
     assert tasks_of(world, cells) == {}
 
 

@@ -15,6 +15,7 @@ from fakes.report_world import ReportWorld
 from trims_core.errors import ReportError
 from trims_core.report.cells import load_cells
 from trims_core.report.player import decoded_tasks
+from trims_core.report.runs import Run
 from trims_core.report.served import ServedReport, open_report
 from trims_core.store import Artifact
 
@@ -118,6 +119,6 @@ def test_an_ungraded_answer_is_listed_as_such(tmp_path: Path) -> None:
         edit=lambda _m, _t, rows: [{**row, "correct": False, "verdict": "timeout"} for row in rows],
     )
     config = world.config()
-    cells, _ = load_cells(config, world.parents())
+    cells, _ = load_cells([Run(config, world.parents())])
     (row, *_) = decoded_tasks(config, cells, None)["demo"].verdicts()  # type: ignore[arg-type]
     assert {one["verdict"] for one in row["verdicts"]} == {"timeout"}

@@ -61,5 +61,5 @@ def test_a_picture_too_large_for_the_data_base_is_named_instead(
     shown: list[str] = []
     monkeypatch.setattr(artifacts, "create_markdown_artifact", lambda text, key: shown.append(text))
     artifact = _artifact(tmp_path, big__png=bytes((1 << 20) + 1))
-    publish_image("trims-report", artifact.file("big.png"), artifact, "made")
+    publish_image("trims-report", artifact.file("big.png"), "a report")
     assert "big.png" in shown[0]

@@ -44,7 +44,7 @@ DARK: Final = Theme(
 
 
 _MARKERS: Final = {
-    "untuned": ("s",),
+    "untuned": ("s", "d", "x"),
     "baseline": ("^", "v", "<"),
     "trained": ("o", "D", "h", "X", "P", "p", "*"),
 }
@@ -93,10 +93,10 @@ def looks(methods: Sequence[Mapping[str, Any]], theme: Theme) -> dict[str, Look]
     seen = dict.fromkeys(palettes, 0)
     for method in methods:
         kind = method["kind"]
-        palette, markers = palettes[kind], _MARKERS[kind]
+        palette, markers, number = palettes[kind], _MARKERS[kind], seen[kind]
         out[method["name"]] = Look(
-            palette[seen[kind] % len(palette)],
-            markers[seen[kind] % len(markers)],
+            palette[number % len(palette)],
+            markers[(number + number // len(palette)) % len(markers)],  # a colour's second use has another
             _DASHES if kind == "untuned" else "-",
         )
         seen[kind] += 1

@@ -34,7 +34,7 @@ def caveats_of(results: Mapping[str, Any]) -> list[str]:
             *_flat(task, found),
         ]
         out += [*_left_out_of_aup(task, found), *_batch_sizes(task, found)]
-    return [*out, *_ties(results["buckets"]), *_rejected(results["stages"])]
+    return [*out, *_ties(results["buckets"]), *_rejected(results["stages"]), *_of_one_run(results)]
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -174,3 +174,20 @@ def _rejected(stages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         rejected, n_in = row["counts"].get("n_rejected", 0), row["counts"].get("n_in")
         if rejected:
             yield f"{row['node']}: {rejected} of {n_in} rows were rejected and are not part of what follows."
+
+
+def _of_one_run(results: Mapping[str, Any]) -> Iterator[str]:
+    """What a page of several runs shows of the first one alone, or cannot set side by side."""
+    runs = results["runs"] or []
+    others = [run["label"] for run in runs if run["buckets"] != results["buckets"]]
+    if others:
+        yield (
+            f"Buckets and corpus examples are those of {runs[0]['label']}; the buckets of"
+            f" {', '.join(others)} are others (results.json: runs)."
+        )
+    students = results["provenance"]["student"]
+    if runs and len(students) > 1:
+        yield (
+            f"The runs have different students ({', '.join(students)}): tokens per forward count each one's"
+            " own tokens."
+        )

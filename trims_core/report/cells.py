@@ -21,11 +21,13 @@ import numpy.typing as npt
 from trims_core.benchmarks.graders import UNGRADED
 from trims_core.config import TrimsConfig
 from trims_core.errors import ReportError
+from trims_core.graph import UNTUNED
 from trims_core.points import RuleName, point_text
 from trims_core.report.graded_sweeps import read_rows, summaries_of
 from trims_core.schema import GRADES, SAMPLES
 
 if TYPE_CHECKING:
+    from trims_core.report.runs import Run
     from trims_core.store import Artifact
 
 CellKey = tuple[str, str, str, float | None]
@@ -49,6 +51,11 @@ class Model:
     """`untuned`, or `<variant>-s<seed>`: the end of the roles `sweep/<name>` and `grades/<name>`."""
     variant: str | None = None
     seed: int | None = None
+
+    @property
+    def method(self) -> str:
+        """Its variant, or `untuned`."""
+        return UNTUNED if self.variant is None else self.variant
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ class Coverage:
 
 def method_of(cell: Cell) -> str:
     """The method a cell belongs to: its variant, or `untuned`."""
-    return "untuned" if cell.variant is None else cell.variant
+    return UNTUNED if cell.variant is None else cell.variant
 
 
 def describe(key: CellKey, rule: RuleName) -> str:
@@ -135,7 +142,7 @@ def describe(key: CellKey, rule: RuleName) -> str:
 
 def models_of(config: TrimsConfig) -> list[Model]:
     """The models the settings ask for, in their order."""
-    untuned = [Model("untuned")] if config.sweep.untuned else []
+    untuned = [Model(UNTUNED)] if config.sweep.untuned else []
     return untuned + [
         Model(f"{variant}-s{seed}", variant, seed)
         for variant in config.train.variants
@@ -155,14 +162,12 @@ def expected_keys(config: TrimsConfig) -> list[CellKey]:
     ]
 
 
-def load_cells(
-    config: TrimsConfig, parents: Mapping[str, Artifact], *, partial: bool = False
-) -> tuple[list[Cell], Coverage]:
-    """All cells, in the order of the settings, with equal problems in all cells of a task.
+def load_cells(runs: Sequence[Run], *, partial: bool = False) -> tuple[list[Cell], Coverage]:
+    """All cells, in the order of the runs and their settings, with equal problems in all cells of a task.
 
     Args:
-        parents: artifacts by role; those named sweep/<model> and grades/<model> are read. A sweep of version
-            0.1 needs no grades.
+        runs: of their artifacts those named sweep/<model> and grades/<model> are read. A sweep of version 0.1
+            needs no grades.
         partial: leave out what is missing instead of refusing, and keep only the problems that all cells
             of a task share; the coverage then says what was left out.
 
@@ -170,26 +175,38 @@ def load_cells(
         ReportError: cells are missing, hold other problems than the rest of their task, or contradict
             their summary in cells.json; the message names them.
     """
+    cells: list[Cell] = []
+    missing: list[str] = []
+    n_expected = 0
+    for run in runs:
+        found, keys = _cells_of(run)
+        cells += [found[key] for key in keys if key in found]
+        missing += [describe(key, run.config.sweep.rule) for key in keys if key not in found]
+        n_expected += len(keys)
+    if missing and not partial:
+        raise ReportError(
+            f"{len(missing)} of {n_expected} cells are missing: {_some(missing)}; expected every model, task,"
+            " cache and threshold of the settings. Redo the sweep with --refresh sweep, or draw what is there"
+            " with --set report.partial=true"
+        )
+    if not cells:
+        raise ReportError(f"none of the {n_expected} cells exists; run the sweep first")
+    cells, reduced = same_problems(cells, partial=partial)
+    return cells, Coverage(n_expected, len(cells), tuple(missing), tuple(reduced))
+
+
+def _cells_of(run: Run) -> tuple[dict[CellKey, Cell], list[CellKey]]:
+    """A run's cells and the keys of those that its settings ask for, under the names that its models have."""
     found: dict[CellKey, Cell] = {}
-    for model in models_of(config):
-        sweep, grades = (parents.get(f"{stage}/{model.name}") for stage in ("sweep", "grades"))
+    shown = {model.name: named for model in models_of(run.config) if (named := run.shown(model))}
+    for name, model in shown.items():
+        sweep, grades = (run.parents.get(f"{stage}/{name}") for stage in ("sweep", "grades"))
         if sweep is not None and sweep.manifest.is_old:
             grades = sweep
         if sweep is not None and grades is not None:
             found |= {cell.key: cell for cell in read_cells(model, sweep, grades)}
-    keys = expected_keys(config)
-    missing = [describe(key, config.sweep.rule) for key in keys if key not in found]
-    if missing and not partial:
-        raise ReportError(
-            f"{len(missing)} of {len(keys)} cells are missing: {_some(missing)}; expected every model, task,"
-            " cache and threshold of the settings. Redo the sweep with --refresh sweep, or draw what is there"
-            " with --set report.partial=true"
-        )
-    cells = [found[key] for key in keys if key in found]
-    if not cells:
-        raise ReportError(f"none of the {len(keys)} cells exists; run the sweep first")
-    cells, reduced = same_problems(cells, partial=partial)
-    return cells, Coverage(len(keys), len(cells), tuple(missing), tuple(reduced))
+    keys = [(shown[key[0]].name, *key[1:]) for key in expected_keys(run.config) if key[0] in shown]
+    return found, keys
 
 
 def read_cells(model: Model, sweep: Artifact, grades: Artifact) -> list[Cell]:

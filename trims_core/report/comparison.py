@@ -18,26 +18,31 @@ from typing import Any
 
 import numpy as np
 
-from trims_core.config import TrimsConfig
 from trims_core.curves import wilson_interval
+from trims_core.errors import ReportError, nearest_name
+from trims_core.graph import UNTUNED
 from trims_core.points import parallelism_order
 from trims_core.report.cells import Cell
 from trims_core.report.intervals import NO_BOUNDS, Estimate, Interval, estimate, rounded
 from trims_core.report.levels import Levels
 from trims_core.report.multiplicity import holm, mcnemar
 from trims_core.report.resampling import Bools, Floats, Resampled, common_seeds, difference, right_at_one
+from trims_core.report.runs import Run
 from trims_core.report.verdicts import verdict
 
 Pair = tuple[str, str]
 
 
-def methods_of(config: TrimsConfig) -> list[dict[str, Any]]:
-    """Name, kind, method and settings of everything that is compared, in the order of the settings, `untuned`
-    first. Kinds: untuned, baseline (what other methods are measured against), trained."""
+def methods_of(run: Run) -> list[dict[str, Any]]:
+    """Name, kind, method and settings of everything that a run compares, in the order of the settings,
+    `untuned` first. Kinds: untuned, baseline (what other methods are measured against), trained."""
     methods: list[dict[str, Any]] = []
-    if config.sweep.untuned:
-        methods.append({"name": "untuned", "kind": "untuned", "method": None, "seeds": [], "settings": {}})
-    for name, variant in config.train.variants.items():
+    config = run.config
+    if config.sweep.untuned and (name := run.name_of(UNTUNED)):
+        methods.append({"name": name, "kind": "untuned", "method": None, "seeds": [], "settings": {}})
+    for own, variant in config.train.variants.items():
+        if (name := run.name_of(own)) is None:
+            continue
         methods.append(
             {
                 "name": name,
@@ -69,6 +74,14 @@ def pairs_to_compare(methods: Sequence[Mapping[str, Any]], asked: Sequence[Pair]
     ]
     pairs += list(itertools.product(of_kind["baseline"] + of_kind["trained"], of_kind["untuned"]))
     return pairs
+
+
+def check_pairs(pairs: Sequence[Pair], methods: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ReportError for a name that no method has."""
+    known = [method["name"] for method in methods]
+    for name in dict.fromkeys(name for pair in pairs for name in pair):
+        if name not in known:
+            raise ReportError(f"pairs: no method {name!r} on this page; {nearest_name(name, known)}")
 
 
 def _n_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:

@@ -5,7 +5,7 @@ A table of levels carries one kind of interval. Differences show both kinds, eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from trims_core.report.text_table import DASH, TextTable
@@ -51,10 +51,10 @@ def methods_table(task: str, found: Found) -> TextTable:
     for name, row in found["numbers"].items():
         mean = row["mean_over_range"]
         cells = [name, str(len(row["seeds"])) if row["seeds"] else DASH]
-        cells += [_level(mean, kind)] if shared else []
+        cells += [level_text(mean, kind)] if shared else []
         cells += [_by_seed(mean)] if shared and several else []
-        cells += [_level(one, kind) for one in (*row["at_level"], *row["at_forwards"])]
-        cells += [_level(row["one_token_per_forward"], kind), _level(row["aup"], kind, 0, 1.0)]
+        cells += [level_text(one, kind) for one in (*row["at_level"], *row["at_forwards"])]
+        cells += [level_text(row["one_token_per_forward"], kind), level_text(row["aup"], kind, 0, 1.0)]
         rows.append(tuple(cells))
     unseeded = kind == BOTH and any(not row["seeds"] for row in found["numbers"].values())
     caption = (
@@ -65,7 +65,8 @@ def methods_table(task: str, found: Found) -> TextTable:
     return TextTable(caption, tuple(header), tuple(rows))
 
 
-def _level(row: Found | None, kind: str, digits: int = 1, scale: float = 100.0) -> str:
+def level_text(row: Found | None, kind: str, digits: int = 1, scale: float = 100.0) -> str:
+    """`73.5 [70.1, 76.9]` in percent, with this kind of interval; a dash where there is nothing."""
     if row is None:
         return DASH
     low, high = (scale * row[kind][end] for end in ("low", "high"))
@@ -94,7 +95,12 @@ def differences_table(task: str, found: Found) -> TextTable:
         rows.append(tuple(cells))
     header = ["difference", "tokens per forward", "points", f"[95 %] {WORDS[PROBLEMS]}"]
     header += [f"[95 %] {WORDS[BOTH]}", "p (Holm)"] if several else []
-    return TextTable(_caption(task, found, entries), (*header, "verdict"), tuple(rows))
+    return TextTable(_caption(task, found), (*header, "verdict"), tuple(rows))
+
+
+def n_adjusted(found: Found) -> int:
+    """How many means and levels of differences share Holm's correction."""
+    return sum("p_holm" in row for pair in found["comparisons"] for _, row, _ in _numbers(found, pair))
 
 
 def _numbers(found: Found, pair: Found) -> Iterator[tuple[str, Found, bool]]:
@@ -110,10 +116,10 @@ def _numbers(found: Found, pair: Found) -> Iterator[tuple[str, Found, bool]]:
     yield "AUP (no points)", pair["aup"], False
 
 
-def _caption(task: str, found: Found, entries: Sequence[tuple[Found, str, Found, bool]]) -> str:
+def _caption(task: str, found: Found) -> str:
     has_range = found["equal_tpf"]["range"] is not None
     judged_by = "means and levels" if has_range else "differences at equal forwards"
-    n_contrasts = sum("p_holm" in row for _, _, row, _ in entries)
+    n_contrasts = n_adjusted(found)
     text = (
         f"{task}: differences on the same {found['n']} problems, in points of accuracy. Over problems: paired"
         f" bootstrap, {found['bootstrap_samples']} resamples, seeds averaged."

@@ -13,6 +13,7 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 from trims_core.points import MEANINGS
+from trims_core.report.ablation_figure import ablation_jobs
 from trims_core.report.analysis_figures import analysis_jobs
 from trims_core.report.appearance import LIGHT, Look, bucket_colours, cache_looks, looks
 from trims_core.report.contrast_tables import range_text
@@ -43,13 +44,13 @@ def draw_all(results: Results, folder: Path, progress: Callable[[str], None] = l
         jobs["difficulty"] = partial(draw_difficulty, found=results["buckets"])
     if results["losses"]:
         jobs["losses"] = partial(draw_losses, results=results)
-    jobs |= analysis_jobs(results)
+    jobs |= {**analysis_jobs(results), **ablation_jobs(results)}
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, draw in jobs.items():
+    for name, job in jobs.items():
         progress(f"drawing {name}")
         with empty_figure() as figure:
-            draw(figure)
+            job(figure)
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
             figure.savefig(folder / f"{name}.png", dpi=_DPI, metadata={"Software": None})
         written += [f"{name}.svg", f"{name}.png"]

@@ -9,12 +9,68 @@ from trims_core.config import TrimsConfig
 from trims_core.errors import ReportError
 from trims_core.published import points_of
 from trims_core.report.cells import Cell, describe
+from trims_core.report.runs import Run
 from trims_core.report.text_table import DASH, TextTable
 
 UNPROTECTED: Final = "without a sandbox"
 """In the names of graders that ran programs unprotected."""
 _SPEEDS: Final = ("tokens_per_forward", "tokens_per_second")
+_DECODED_BY: Final = (
+    "rule",
+    "cache",
+    "multi_block_add",
+    "dream_steps",
+    "pipeline_add",
+    "pipeline_activate",
+    "gamma_min",
+)
 _COMPARED: Final = ("device", "dtype", "torch", "cuda")
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Raises ReportError where runs ask, decode or grade a task of one name differently.
+
+    Of a task everything but its limit counts, and of the sweep everything but its points and further caches:
+    cells of one task stand beside each other, and a page says once how they were made.
+    """
+    told = []
+    for task in dict.fromkeys(task for run in runs for task in run.config.sweep.tasks):
+        first, *others = (run for run in runs if task in run.config.sweep.tasks)
+        expected = _asked_as(first, task)
+        for run in others:
+            found = _asked_as(run, task)
+            differing = (
+                f"{name} {expected[name]!r} in {first.label} and {found[name]!r} in {run.label}"
+                for name in expected
+                if expected[name] != found[name]
+            )
+            if text := "; ".join(differing):
+                told.append(f"task {task}: {text}")
+    if told:
+        raise ReportError(
+            "the runs cannot be compared:"
+            + "".join(f"\n  {line}" for line in told)
+            + "\nExpected the same of all; make them again with one protocol, or call tasks that differ by"
+            " different names"
+        )
+
+
+def _asked_as(run: Run, task: str) -> dict[str, Any]:
+    """All that a task's cells depend on beside the models, the points and how many problems there are."""
+    sweep, chosen = run.config.sweep, run.config.sweep.tasks[task]
+    graded = [artifact for role, artifact in run.parents.items() if role.startswith("grades/")]
+    inputs = next((one.manifest.inputs for one in graded if f"grader.{task}" in one.manifest.inputs), {})
+    return {
+        "benchmark": chosen.benchmark_name,
+        "profile": chosen.profile,
+        "question column": chosen.question,
+        "answer column": chosen.answer,
+        "system prompt": None if chosen.profile else run.config.corpus.system_prompt,
+        "digest of the problems": inputs.get(f"benchmark.{task}"),
+        "graders": inputs.get(f"grader.{task}"),
+        **{name: getattr(sweep, name) for name in _DECODED_BY},
+        **sweep.decoding(task)._asdict(),
+    }
 
 
 def check_machines(cells: Sequence[Cell], *, mixed: bool) -> list[str]:

@@ -16,9 +16,10 @@ from trims_core.errors import ReportError
 from trims_core.points import CacheName
 from trims_core.report.analysis import analysis_of
 from trims_core.report.caveats import caveats_of
-from trims_core.report.cells import Cell, Coverage, load_cells, method_of
+from trims_core.report.cells import Cell, Coverage, load_cells, method_of, models_of
 from trims_core.report.comparison import (
     Pair,
+    check_pairs,
     compare_all,
     methods_of,
     numbers_of,
@@ -31,9 +32,10 @@ from trims_core.report.histogram import histogram_of
 from trims_core.report.intervals import rounded
 from trims_core.report.levels import choose_levels, common_forwards, ranges_of
 from trims_core.report.losses import losses_of
-from trims_core.report.protocols import check_machines, protocol_of
+from trims_core.report.protocols import check_comparable, check_machines, protocol_of
 from trims_core.report.resampling import resample_counts, resample_methods
 from trims_core.report.rounds import rounds_of, trained_once
+from trims_core.report.runs import Run, artifacts_of, pairs_between, renamed, side_by_side
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
@@ -49,51 +51,69 @@ def collect(
     partial: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """All results of a run, ready for JSON.
+    """All results of a run, ready for JSON: `collect_runs` of this one."""
+    return collect_runs([Run(config, parents)], tokenizer, partial=partial, progress=progress)
+
+
+def collect_runs(
+    runs: Sequence[Run],
+    tokenizer: Decodes,
+    *,
+    title: str | None = None,
+    pairs: Sequence[Pair] | None = None,
+    partial: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """All results of one run, or of several side by side, ready for JSON.
 
     Args:
-        parents: artifacts by role: those of the run's graph. Without buckets there is no histogram, and
-            examples have no colours.
+        runs: each with the artifacts of its graph by role; without buckets there is no histogram, and
+            examples have no colours. The first one's settings say what is shown; corpus examples are its own.
+        tokenizer: of the first run's student.
+        title: default: the first run's.
+        pairs: differences a − b; default: those that the first run's settings ask for. Of several runs: each
+            method − the first run's of that name, or what one run with all of them would show.
         partial: draw what is there although cells are missing; the results then say n of N.
 
     Raises:
-        ReportError: cells are missing or hold different problems (unless partial), or contradict cells.json.
+        ReportError: cells are missing or hold different problems (unless partial), or contradict cells.json;
+            runs that cannot be compared.
     """
+    runs = side_by_side(runs)
+    check_comparable(runs)
+    first, report = runs[0], runs[0].config.report
     progress("reading the cells")
-    cells, coverage = load_cells(config, parents, partial=partial)
-    mixed = check_machines(cells, mixed=config.report.mixed)
-    methods = methods_of(config)
-    tasks = {}
-    corpus, buckets = parents["corpus"], parents.get("buckets")
-    histogram = None if buckets is None else histogram_of(buckets)
-    for task in config.sweep.tasks:
+    cells, coverage = load_cells(runs, partial=partial)
+    mixed = check_machines(cells, mixed=report.mixed)
+    methods = [row for run in runs for row in methods_of(run)]
+    asked = report.compare if len(runs) == 1 else pairs_between(runs) or None
+    check_pairs(pairs or (), methods)
+    chosen = pairs_to_compare(methods, asked if pairs is None else pairs)
+    tasks, buckets = {}, _buckets(first)
+    for task in dict.fromkeys(task for run in runs for task in run.config.sweep.tasks):
         of_task = [cell for cell in cells if cell.task == task]
         if of_task:
             progress(f"resampling the problems of {task}")
-            tasks[task] = _task_results(config, task, of_task, methods, parents.get("analysis"), histogram)
+            config = next(run.config for run in runs if task in run.config.sweep.tasks)
+            tasks[task] = _task_results(config, task, of_task, chosen, report)
+            tasks[task]["analysis"] = _analysis(runs, task, of_task, chosen, buckets)
     progress("examples, losses and times")
-    rows = (
-        parents["tokens"].files("tokens-", "/tokens.parquet")
-        if buckets is None
-        else buckets.files("buckets-", ".parquet")
-    )
     results = {
         "results_version": RESULTS_VERSION,
-        "name": config.name,
-        "title": config.report.title or f"TRIMS: {config.name}",
+        "name": first.config.name if len(runs) == 1 else ", ".join(run.label for run in runs),
+        "title": title or report.title or f"TRIMS: {first.config.name}",
         "coverage": _coverage(coverage),
         "mixed": mixed,
         "methods": methods,
         "tasks": tasks,
-        "buckets": histogram,
-        "examples": corpus_examples(
-            rows, corpus.files("corpus-", ".parquet"), tokenizer, config.report.examples
-        ),
-        "losses": losses_of(trained_once(config, parents)),
-        "rounds": rounds_of(config, parents),
-        "costs": costs_of(config, parents),
-        "stages": [_stage_row(role, artifact) for role, artifact in parents.items()],
-        "provenance": _provenance(config, parents),
+        "buckets": buckets,
+        "examples": _examples(first, tokenizer),
+        "losses": _losses(runs),
+        "rounds": renamed(((run, rounds_of(run.config, run.parents)) for run in runs), "variant"),
+        "costs": renamed(((run, costs_of(run.config, run.parents)) for run in runs), "method"),
+        "stages": [_stage_row(role, artifact) for role, artifact in artifacts_of(runs)],
+        "provenance": _provenance(runs),
+        "runs": None if len(runs) == 1 else [_run_row(run) for run in runs],
         "ablations": None,
     }
     results["caveats"] = caveats_of(results)
@@ -106,12 +126,7 @@ def to_json(results: Mapping[str, Any]) -> bytes:
 
 
 def _task_results(
-    config: TrimsConfig,
-    task: str,
-    cells: Sequence[Cell],
-    methods: Sequence[Mapping[str, Any]],
-    analysis: Artifact | None,
-    buckets: Mapping[str, Any] | None,
+    config: TrimsConfig, task: str, cells: Sequence[Cell], pairs: Sequence[Pair], report: ReportConfig
 ) -> dict[str, Any]:
     with_further_caches, decoding = cells, config.sweep.decoding(task)
     cells = [cell for cell in cells if cell.cache == config.sweep.cache]
@@ -120,7 +135,6 @@ def _task_results(
             f"task {task}: no cell with cache {config.sweep.cache}, which the curves are made of; redo the"
             " sweep with --refresh sweep"
         )
-    pairs, samples = pairs_to_compare(methods, config.report.compare), config.report.bootstrap_samples
     return {
         "benchmark": config.sweep.tasks[task].benchmark_name,
         "protocol": protocol_of(config, task),
@@ -130,12 +144,25 @@ def _task_results(
         "stop_at_end": cells[0].stop_at_end,
         "gen_length": decoding.gen_length,
         "block_length": decoding.block_length,
-        **comparison_of(task, cells, pairs, config.report),
+        **comparison_of(task, cells, pairs, report),
         "cells": [_cell_row(cell) for cell in cells],
         "caches": _caches(with_further_caches),
-        "answers": answers_side_by_side(cells, config.report.examples),
-        "analysis": None if analysis is None else analysis_of(analysis, task, cells, pairs, buckets, samples),
+        "answers": answers_side_by_side(cells, report.examples),
     }
+
+
+def _analysis(
+    runs: Sequence[Run],
+    task: str,
+    cells: Sequence[Cell],
+    pairs: Sequence[Pair],
+    buckets: Mapping[str, Any] | None,
+) -> dict[str, Any] | None:
+    """Of a single run; those of several stand on their own pages, as each was made at its own point."""
+    analysis = runs[0].parents.get("analysis") if len(runs) == 1 else None
+    if analysis is None:
+        return None
+    return analysis_of(analysis, task, cells, pairs, buckets, runs[0].config.report.bootstrap_samples)
 
 
 def comparison_of(
@@ -160,6 +187,28 @@ def comparison_of(
         "numbers": {name: numbers_of(method, levels) for name, method in resampled.items()},
         "comparisons": compare_all(pairs, task, resampled, levels, n),
     }
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    """`methods`: own name of each → what it is called here."""
+    methods = {method: run.called(method) for method in run.methods()}
+    return {"label": run.label, "name": run.config.name, "methods": methods, "buckets": _buckets(run)}
+
+
+def _buckets(run: Run) -> dict[str, Any] | None:
+    buckets = run.parents.get("buckets")
+    return None if buckets is None else histogram_of(buckets)
+
+
+def _examples(run: Run, tokenizer: Decodes) -> list[dict[str, Any]]:
+    buckets = run.parents.get("buckets")
+    rows = (
+        run.parents["tokens"].files("tokens-", "/tokens.parquet")
+        if buckets is None
+        else buckets.files("buckets-", ".parquet")
+    )
+    corpus = run.parents["corpus"].files("corpus-", ".parquet")
+    return corpus_examples(rows, corpus, tokenizer, run.config.report.examples)
 
 
 def _caches(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
@@ -200,6 +249,16 @@ def _cell_row(cell: Cell) -> dict[str, Any]:
     }
 
 
+def _losses(runs: Sequence[Run]) -> dict[str, Any]:
+    losses = {}
+    for run in runs:
+        found = losses_of(trained_once(run.config, run.parents))
+        for model in models_of(run.config):
+            if model.name in found and (shown := run.shown(model)):
+                losses[shown.name] = {**found[model.name], "method": shown.method}
+    return losses
+
+
 def _coverage(coverage: Coverage) -> dict[str, Any]:
     return {
         "cells_expected": coverage.n_expected,
@@ -222,23 +281,28 @@ def _stage_row(role: str, artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _provenance(config: TrimsConfig, parents: Mapping[str, Artifact]) -> dict[str, Any]:
+def _provenance(runs: Sequence[Run]) -> dict[str, Any]:
     """The settings that change results, what the stages said about themselves, library versions and inputs.
 
-    A version that differs between stages is listed once per value, so that a mixture shows.
+    A version that differs between stages is listed once per value, so that a mixture shows. Settings and
+    teachers of several runs stand under their labels.
     """
     versions: dict[str, set[str]] = {}
     inputs: dict[str, set[str]] = {}
-    for artifact in parents.values():
+    artifacts = [artifact for _, artifact in artifacts_of(runs)]
+    for artifact in artifacts:
         for library, version in artifact.manifest.versions.items():
             versions.setdefault(library, set()).add(version)
         for name, digest in artifact.manifest.inputs.items():
             inputs.setdefault(name, set()).add(digest)
+    configs = {run.label: run.config.result_fields() for run in runs}
+    teachers = {run.label: dict(run.parents["scores"].info) for run in runs if "scores" in run.parents}
+    one = runs[0].label if len(runs) == 1 else None
     return {
-        "config": config.result_fields(),
-        "teacher": dict(parents["scores"].info) if "scores" in parents else None,
-        "student": sorted({str(a.info["student"]) for a in parents.values() if "student" in a.info}),
+        "config": configs if one is None else configs[one],
+        "teacher": (teachers or None) if one is None else teachers.get(one),
+        "student": sorted({str(a.info["student"]) for a in artifacts if "student" in a.info}),
         "versions": {name: sorted(values) for name, values in sorted(versions.items())},
         "inputs": {name: sorted(values) for name, values in sorted(inputs.items())},
-        "seeds": list(config.train.seeds),
+        "seeds": list(dict.fromkeys(seed for run in runs for seed in run.config.train.seeds)),
     }

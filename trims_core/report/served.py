@@ -90,9 +90,8 @@ def open_report(config: TrimsConfig, report: Artifact, parents: Mapping[str, Art
         ReportError: another version of this program made it.
     """
     from trims_core.rendering import load_tokenizer
-    from trims_core.report.cells import load_cells
-    from trims_core.report.player import decoded_tasks
-    from trims_core.report.token_difficulty import difficulties_of
+    from trims_core.report.played import played_tasks
+    from trims_core.report.runs import Run
 
     results, samples = (
         json.loads(report.file(name).read_bytes()) if name in report.manifest.entries else {}
@@ -104,6 +103,5 @@ def open_report(config: TrimsConfig, report: Artifact, parents: Mapping[str, Art
             " Make the report again with --refresh report, or open its page without --serve"
         )
     tokenizer = load_tokenizer(config.student.model, config.student.revision)
-    cells, _ = load_cells(config, parents, partial=config.report.partial)
-    tasks = decoded_tasks(config, cells, tokenizer, difficulties_of(parents.get("analysis")))
+    tasks = played_tasks([Run(config, parents)], tokenizer)
     return ServedReport(results, samples, tasks)

@@ -65,7 +65,7 @@ def _task(results: Mapping[str, Any], task: str) -> dict[str, Any]:
         "range": range_text(found),
         "points": [[one, point_text(found["rule"], one)] for one in thresholds],
         "answers_at": point_text(found["rule"], answers_at),
-        "tables": _rows(task_tables(task, found)),
+        "tables": _rows(task_tables(results, task)),
         "alts": {
             "curve": curve_alt(task, found),
             "caches": caches_alt(task, found) if found["caches"] else None,

@@ -18,7 +18,7 @@ from trims_core.store import UnitRecord
 
 REPORT_VERSION: Final = 8
 
-_STEPS: Final = 5
+_STEPS: Final = 4
 
 
 def inputs(config: TrimsConfig, digests: Digests) -> dict[str, str]:
@@ -33,27 +33,23 @@ def finish(work: Work, _facts: None, _done: Mapping[str, UnitRecord]) -> Outcome
         ReportError: cells are missing or contradict each other; losses or histograms that cannot be right.
     """
     from trims_core.rendering import load_tokenizer
-    from trims_core.report.cells import load_cells
     from trims_core.report.files import write_all
-    from trims_core.report.player import decoded_tasks, samples_of
+    from trims_core.report.played import played_samples
     from trims_core.report.results import collect
-    from trims_core.report.token_difficulty import difficulties_of
+    from trims_core.report.runs import Run
 
     config: TrimsConfig = work.settings
-    shown = config.report
     work.progress(0, _STEPS, "loading the student's tokenizer")
     tokenizer = load_tokenizer(config.student.model, config.student.revision)
     results = collect(
         config,
         work.parents,
         tokenizer,
-        partial=shown.partial,
+        partial=config.report.partial,
         progress=lambda note: work.progress(1, _STEPS, note),
     )
     work.progress(2, _STEPS, "samples for the player")
-    cells, _ = load_cells(config, work.parents, partial=shown.partial)
-    tasks = decoded_tasks(config, cells, tokenizer, difficulties_of(work.parents.get("analysis")))
-    samples = samples_of(tasks, count=shown.player, size_mb=shown.player_mb)
+    samples = played_samples([Run(config, work.parents)], tokenizer)
     names = write_all(results, samples, work.folder, lambda note: work.progress(3, _STEPS, note))
     fault_point("report.before_record")
     work.progress(_STEPS, _STEPS, "")

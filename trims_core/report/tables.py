@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
+from trims_core.report.ablations import ablations_table
 from trims_core.report.analysis import analysis_table
 from trims_core.report.cell_tables import between, cells_table, further_tables
 from trims_core.report.contrast_tables import (
@@ -151,12 +152,15 @@ def _contrasts(task: str, found: Mapping[str, Any]) -> dict[str, TextTable]:
     return tables if tests is None else {**tables, "mcnemar": tests}
 
 
-def task_tables(task: str, found: Mapping[str, Any]) -> dict[str, TextTable]:
+def task_tables(results: Mapping[str, Any], task: str) -> dict[str, TextTable]:
     """All tables of a task by name, those left out for which there is nothing."""
+    found = results["tasks"][task]
     tables = {**_contrasts(task, found), "points": points_table(task, found)}
     if found["caches"]:
         tables["caches"] = caches_table(task, found)
     tables |= {"cells": cells_table(task, found), **dict(further_tables(task, found))}
+    if results["ablations"] is not None:
+        tables["ablations"] = ablations_table(task, results)
     further = (("analysis", analysis_table(task, found)), ("published", published_table(task, found)))
     return tables | {name: table for name, table in further if table is not None}
 
@@ -185,7 +189,7 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         if lines:
             parts.append(f"## {heading}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
     for task, found in results["tasks"].items():
-        tables = task_tables(task, found).values()
+        tables = task_tables(results, task).values()
         says = [protocol_text(found), decoding_text(found), *MEANINGS_OF_INTERVALS]
         parts.append(f"## {task}\n\n{' '.join(says)}\n\n" + "\n".join(table.markdown() for table in tables))
     for name, table in run_tables(results).items():
@@ -197,8 +201,8 @@ def write_tables(results: Mapping[str, Any], folder: Path) -> list[str]:
     """Writes every table as CSV, a task's as <task>-<name>.csv; gives back the file names."""
     named = {
         f"{task}-{name}": table
-        for task, found in results["tasks"].items()
-        for name, table in task_tables(task, found).items()
+        for task in results["tasks"]
+        for name, table in task_tables(results, task).items()
     }
     named |= run_tables(results)
     folder.mkdir(parents=True, exist_ok=True)

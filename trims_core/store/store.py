@@ -64,7 +64,7 @@ logger = logging.getLogger(__name__)
 
 _FINGERPRINT: Final = re.compile(r"^[0-9a-f]{64}$")
 _REPLACED: Final = "was replaced by other content meanwhile; run the pipeline again"
-_NOT_STAGES: Final = (UNITS_NAME, "latest", "announced")
+_NOT_STAGES: Final = (UNITS_NAME, "latest", "announced", "compared")
 
 
 @dataclass(frozen=True)
