@@ -228,7 +228,7 @@ def _read_by(config: TrimsConfig, node: Node) -> dict[str, Any]:
         "corpus": {"limit": config.corpus.limit},
         "aligned": {"metric": config.buckets.metric},
         "buckets": config.buckets.result_fields(),
-        "sweep": {"thresholds": list(config.sweep.thresholds)},
+        **{stage: {"thresholds": list(config.sweep.thresholds)} for stage in ("sweep", "analysis")},
     }
     return read.get(node.stage, {})
 
@@ -366,8 +366,8 @@ def _swept(story: Story) -> Iterator[tuple[dict[str, Any], list[Row]]]:
     sweep, world = story.config.sweep, story.world
     points = itertools.product(sweep.caches(tuned=variant is not None), (None, *sweep.thresholds))
     for cache, threshold in points:
-        skill = world.skill[variant or "untuned"] + (world.effect(story.config) if variant else 0.0)
-        made = _samples(world, model, variant or "untuned", skill, threshold, SECONDS[cache])
+        method = variant or "untuned"
+        made = _samples(world, model, method, _skill(story, method), threshold, SECONDS[cache])
         rows = world.edit(model, threshold, made)
         if rows is None:
             continue
@@ -430,7 +430,8 @@ def _analysis(story: Story) -> Tale:
         stage, _, model = role.partition("/")
         if stage != "sweep":
             continue
-        made = _samples(story.world, model, methods.get(model, "untuned"), threshold, 0.0)
+        method = methods.get(model, "untuned")
+        made = _samples(story.world, model, method, _skill(story, method), threshold, 0.0)
         rows = story.world.edit(model, threshold, made)
         if rows is None:
             continue
@@ -445,6 +446,11 @@ def _analysis(story: Story) -> Tale:
     if not story.world.teacher:
         info |= {"teacher": None, "without_teacher": "this run has no teacher (no section scores)"}
     return Tale(Outcome({"n_answers": len(units) * story.world.n}, info), units)
+
+
+def _skill(story: Story, method: str) -> float:
+    """Accuracy at one token per forward, more or less, of a method of this run."""
+    return story.world.skill[method] + (0.0 if method == "untuned" else story.world.effect(story.config))
 
 
 def _samples(

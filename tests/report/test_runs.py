@@ -91,9 +91,9 @@ def test_the_numbers_of_a_run_are_those_of_the_run_alone(
             for model, entry in alone["losses"].items():
                 if entry["method"] == method:
                     assert together["losses"][f"{run.label}:{model}"] == {**entry, "method": name}
-            costs = {row["variant"]: row for row in together["costs"]}
-            (cost,) = (row for row in alone["costs"] if row["variant"] == method)
-            assert costs[name] == {**cost, "variant": name}
+            costs = {row["method"]: row for row in together["costs"]}
+            (cost,) = (row for row in alone["costs"] if row["method"] == method)
+            assert costs[name] == {**cost, "method": name}
     assert found["curves"]["untuned"] == task["curves"]["untuned"]
 
 
