@@ -75,7 +75,7 @@ const training = (() => {
       x: row.round, y: row.reward, says: `${variant}, round ${row.round}\nmean reward ${row.reward}` }))]);
     const host = charts.draw(dom.make("div"), "Mean reward of the rollouts of each round.", () => ({
       height: 280,
-      marks: [charts.frame({ x: "round", y: "mean reward", xTicks: { interval: 1 } }),
+      marks: [charts.frame({ x: "round", y: "mean reward", xTicks: { interval: 1, tickFormat: "d" } }),
         lines.map(([variant, points]) => charts.line(points, data.shown.methods[variant])),
         charts.endLabels(lines.map(([variant, points]) => ({ ...points.at(-1), label: variant,
           colour: data.shown.methods[variant].colour }))),
