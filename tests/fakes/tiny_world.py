@@ -124,6 +124,7 @@ def _settings(root: Path) -> dict[str, Any]:
             "block_length": 8,
             "batch_size": 4,
         },
+        "analysis": {"engine": "transformers"},  # vLLM is started once, for the scores
     }
 
 

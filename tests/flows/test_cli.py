@@ -43,7 +43,7 @@ def test_a_fully_cached_run_says_so_and_names_the_report(config: Path) -> None:
     make_all(config)
     code, said = trims("run", config)
     assert code == 0
-    assert said.count(" cached ") == 10
+    assert said.count(" cached ") == 11
     page = config.parent / "store" / "latest" / "tiny" / "index.html"
     assert f"report: {page}" in said
     assert page.is_file()
@@ -110,7 +110,7 @@ def test_verify_finds_a_damaged_file_and_ends_with_its_exit_code(config: Path) -
     code, said = trims("verify", store.root)
     assert code == 66
     assert shard.name in said
-    assert "1 of 10 artifacts are damaged" in said
+    assert "1 of 11 artifacts are damaged" in said
     code, said = trims("verify", artifact.path)
     assert (code, "1 of 1" in said) == (66, True)
 

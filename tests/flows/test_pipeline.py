@@ -31,7 +31,7 @@ from trims_core.store import Store
 pytestmark = pytest.mark.usefixtures("prefect_api")
 DATA = ["corpus", "scores", "aligned", "buckets"]
 MODELS = ["train/trims-s0", "sweep/untuned", "sweep/trims-s0", "grades/untuned", "grades/trims-s0"]
-NODES = [*DATA, *MODELS, "report"]
+NODES = [*DATA, *MODELS, "analysis", "report"]
 
 
 def run(config: Path, **parameters: Any) -> Any:

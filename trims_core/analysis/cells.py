@@ -21,6 +21,7 @@ from trims_core.store import Artifact
 
 PROPOSALS_FILE: Final = "proposals.parquet"
 _SWEEP: Final = "sweep/"
+_READ: Final = ("sample_id", "n_tokens", "token_ids", "reveal_step", "confidence")
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,9 @@ def train_of(work: Work, model: str) -> Artifact | None:
 
 
 def rows_of(files: Files) -> dict[str, dict[str, Any]]:
-    """Samples by problem."""
-    return {row["sample_id"]: row for path in files.paths for row in read_table(path, SAMPLES).to_pylist()}
+    """Samples by problem: what is read of them."""
+    tables = (read_table(path, SAMPLES).select(_READ) for path in files.paths)
+    return {row["sample_id"]: row for table in tables for row in table.to_pylist()}
 
 
 def verdicts_of(files: Files) -> dict[str, str]:
