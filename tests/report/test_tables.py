@@ -12,7 +12,7 @@ from trims_core.report.text_table import TextTable
 
 def test_every_table_is_a_file_with_the_same_cells(results: dict[str, Any], tmp_path: Path) -> None:
     names = write_tables(results, tmp_path)
-    tables = {f"demo-{name}.csv": one for name, one in task_tables("demo", results["tasks"]["demo"]).items()}
+    tables = {f"demo-{name}.csv": one for name, one in task_tables(results, "demo").items()}
     tables |= {f"{name}.csv": one for name, one in run_tables(results).items()}
     assert sorted(names) == sorted(tables) == sorted(path.name for path in tmp_path.iterdir())
     assert "demo-mcnemar.csv" in names
