@@ -35,7 +35,7 @@ def test_a_run_in_a_copied_store_ends_well_and_names_the_report(
 
     found = CliRunner().invoke(app, ["run", str(config), "--set", f"store={copy}"], env={"COLUMNS": "300"})
     assert found.exit_code == 0, found.output
-    assert found.stdout.count(" cached ") == 10
+    assert found.stdout.count(" cached ") == 11
     page = copy / "report" / report.name / "index.html"
     assert f"report: {page}" in found.stdout and page.is_file()
     assert "latest/tiny does not lead to the newest report" in caplog.text
