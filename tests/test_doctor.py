@@ -146,6 +146,12 @@ def test_a_run_without_a_teacher_is_looked_at_without_one(project_root: Path) ->
     own = ["train.variants={a: {method: tabom}}", "report.compare=null"]
     unused = diagnosis(project_root, *own, "rollouts={grader: dema}")
     said = {one.about: one.text for one in unused.findings}
-    assert said["settings"] == "no variant of train.variants needs the section scores: it is not used"
+    nobody = "no variant of train.variants needs the section scores"
+    assert said["settings"] == f"{nobody}: the analysis alone reads its teacher"
+    assert "teacher" in said
+    without = diagnosis(project_root, *own, "rollouts={grader: demo}", "analysis=null")
+    said_without = {one.about: one.text for one in without.findings}
+    assert said_without["settings"] == f"{nobody}: it is not used"
+    assert "teacher" not in said_without
     assert wrong(unused).keys() == {"rollouts"}
     assert "did you mean 'demo'" in said["rollouts"]

@@ -128,7 +128,7 @@ def test_another_engine_is_for_a_teacher_that_two_can_run(tmp_path: Path) -> Non
     assert parse_config(raw).analysis.engine == "transformers"
     without = {**raw, "train": {"variants": {"plain": {"method": "standard"}}}}
     del without["scores"]
-    assert parse_config(without).scores is None
+    assert parse_config(without).scores is None, "nobody reads the engine then"
 
 
 def test_result_fields_leave_out_what_does_not_change_results(tmp_path: Path) -> None:

@@ -634,11 +634,12 @@ class TrimsConfig(Section):
                 f"analysis.threshold: {chosen.threshold:g} is none of sweep.thresholds; expected one of"
                 f" {known}"
             )
-        teacher = self.scores and self.scores.teacher
-        if chosen.engine is not None and teacher not in (None, "vllm", "transformers"):
+        if chosen.engine is None or self.scores is None:
+            return
+        if self.scores.teacher not in ("vllm", "transformers"):
             yield (
-                f"analysis.engine: {chosen.engine}, and scores.teacher is {teacher}; expected scores.teacher"
-                " vllm or transformers, whose model it runs. Leave analysis.engine out"
+                f"analysis.engine: {chosen.engine}, and scores.teacher is {self.scores.teacher}; expected"
+                " scores.teacher vllm or transformers, whose model it runs. Leave analysis.engine out"
             )
 
     def _wrong_pairs(self) -> list[str]:

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from trims_core.config import CorpusConfig, TrimsConfig
+from trims_core.config import CorpusConfig, StageName, TrimsConfig
 from trims_core.errors import TrimsError
 from trims_core.graph import build_graph
 from trims_core.ports import PROXIES, reserved_port
@@ -37,6 +37,7 @@ PACKAGE: Final = "trims-pipeline"
 ROWS: Final = 200
 _LITTLE_ROOM_GIB: Final = 10.0
 _NAMED: Final = 3
+_ON_GPUS: Final[tuple[StageName, ...]] = ("scores", "rollouts", "train", "sweep", "analysis")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def diagnose(config: TrimsConfig, *, n_rows: int = ROWS, adapter: Path | None = 
     found = Diagnosis()
     found.check("corpus", _corpus, (config.corpus, n_rows))
     stages = {node.stage for node in build_graph(config)}
-    if "scores" in stages:
+    if "scores" in stages or _only_analysed(config):
         found.check("teacher", _teacher, config)
     found.check("student", _student, config)
     if adapter is not None:
@@ -259,9 +260,14 @@ def _sections(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     stages = {node.stage for node in build_graph(config)}
     for section in ("scores", "rollouts"):
         if getattr(config, section) is not None and section not in stages:
-            found.say(
-                about, f"no variant of train.variants needs the section {section}: it is not used", "look"
-            )
+            used = "the analysis alone reads its teacher"
+            used = used if section == "scores" and _only_analysed(config) else "it is not used"
+            found.say(about, f"no variant of train.variants needs the section {section}: {used}", "look")
+
+
+def _only_analysed(config: TrimsConfig) -> bool:
+    """Whether there is a teacher for the analysis."""
+    return config.scores is not None and config.analysis is not None and config.analysis.samples > 0
 
 
 def _training(found: Diagnosis, about: str, config: TrimsConfig) -> None:
@@ -285,7 +291,7 @@ def _room(found: Diagnosis, about: str, config: TrimsConfig) -> None:
 
 def _gpus(found: Diagnosis, about: str, config: TrimsConfig) -> None:
     devices = devices_of_host(config.resources.slots)
-    wanted = max(config.resources.of(stage).gpus for stage in ("scores", "rollouts", "train", "sweep"))
+    wanted = max(config.resources.of(stage).gpus for stage in _ON_GPUS)
     wrong = []
     if wanted > len(devices):
         wrong.append(
