@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from fakes.played_world import ANSWERS, CANVAS, played_world
 from fakes.report_world import ReportWorld
 
+from trims_core.keyed import chosen
 from trims_core.rendering import load_tokenizer
 from trims_core.report.cells import Cell, load_cells
-from trims_core.report.examples import answers_side_by_side, chosen
+from trims_core.report.examples import answers_side_by_side
 from trims_core.report.player import Decoded, decoded_tasks, samples_of, samples_to_json, unscored
 from trims_core.report.runs import Run
 from trims_core.report.token_difficulty import difficulties_of
+from trims_core.schema import ANSWER_DIFFICULTY, write_table
 from trims_core.store import Artifact, FileEntry, Manifest
 
 
@@ -131,7 +131,8 @@ def test_difficulties_are_read_from_the_analysis_at_its_point_alone(
     for name, nats in zip(names, ([0.5, None], None), strict=True):
         (tmp_path / name).parent.mkdir(parents=True)
         columns = {"sample_id": ["p0000"], "difficulty_nats": [nats], "order_difficulty": [0.1]}
-        pq.write_table(pa.table(columns, schema=_DIFFICULTIES), tmp_path / name)
+        columns["reject"] = [None]
+        write_table(tmp_path / name, ANSWER_DIFFICULTY, columns)
     entries = tuple(FileEntry(name, (tmp_path / name).stat().st_size, "") for name in names)
     info = {"cache": "dual", "threshold": 0.6}
     manifest = Manifest("analysis", "analysis", 1, "f" * 64, files=entries, counts={}, info=info, seconds=1.0)
@@ -141,15 +142,6 @@ def test_difficulties_are_read_from_the_analysis_at_its_point_alone(
     assert set(told.values()) == {None}
     (scored,) = (c for c in cells if (c.model, c.threshold) == ("trims-s0", 0.6))
     assert nats_of(scored, "p0001") is None
-
-
-_DIFFICULTIES = pa.schema(
-    [
-        ("sample_id", pa.string()),
-        ("difficulty_nats", pa.list_(pa.float32())),
-        ("order_difficulty", pa.float64()),
-    ]
-)
 
 
 def test_what_needs_more_room_is_left_out_by_whole_problems_from_the_end(tasks: dict[str, Decoded]) -> None:

@@ -150,6 +150,14 @@ def models_of(config: TrimsConfig) -> list[Model]:
     ]
 
 
+def models_by_method(config: TrimsConfig) -> dict[str, list[Model]]:
+    """Method → its models, in the order of the settings."""
+    found: dict[str, list[Model]] = {}
+    for model in models_of(config):
+        found.setdefault(model.method, []).append(model)
+    return found
+
+
 def expected_keys(config: TrimsConfig) -> list[CellKey]:
     """Every cell the settings ask for, in the order of the settings."""
     sweep = config.sweep

@@ -18,8 +18,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 from trims_core.config import TrimsConfig
-from trims_core.graph import UNTUNED, Node, ancestors, build_graph
+from trims_core.graph import Node, ancestors, build_graph
 from trims_core.published_costs import published_costs
+from trims_core.report.cells import models_by_method
 from trims_core.report.intervals import rounded
 from trims_core.report.text_table import DASH, TextTable
 from trims_core.variants import RoundsVariant, VariantConfig
@@ -39,14 +40,12 @@ def costs_of(config: TrimsConfig, parents: Mapping[str, Artifact]) -> list[dict[
         parents: artifacts by node; some may be missing in a partial report.
     """
     graph = build_graph(config)
-    models = {UNTUNED: [UNTUNED]} if config.sweep.untuned else {}
-    models |= {name: [f"{name}-s{seed}" for seed in config.train.seeds] for name in config.train.variants}
     rows = []
-    for method, names in models.items():
+    for method, models in models_by_method(config).items():
         variant = config.train.variants.get(method)
         by_seed = []
-        for name in names:
-            nodes = _nodes_of(graph, name)
+        for model in models:
+            nodes = _nodes_of(graph, model.name)
             made = {phase: _made(nodes[phase], parents) for phase in PHASES}
             steps = _sum(artifact and artifact.info.get("steps") for _, artifact in made["training"])
             by_seed.append(
@@ -55,7 +54,7 @@ def costs_of(config: TrimsConfig, parents: Mapping[str, Artifact]) -> list[dict[
         rows.append(
             {
                 "method": method,
-                "seeds": len(names),
+                "seeds": len(models),
                 "steps": _mean([one["steps"] for one in by_seed]),
                 "passes": 0 if variant is None else variant.passes,
                 **{phase: _means([one[phase] for one in by_seed]) for phase in PHASES},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trims_core.config import TrimsConfig
 from trims_core.errors import ReportError
-from trims_core.report.cells import Model, models_of
+from trims_core.report.cells import Model, models_by_method
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
@@ -40,10 +40,7 @@ class Run:
 
     def methods(self) -> dict[str, list[Model]]:
         """Own name of each method → its models."""
-        found: dict[str, list[Model]] = {}
-        for model in models_of(self.config):
-            found.setdefault(model.method, []).append(model)
-        return found
+        return models_by_method(self.config)
 
     def shown(self, model: Model) -> Model | None:
         """A model as it is called; None where another run shows it."""
