@@ -31,6 +31,13 @@ def test_a_difference_that_is_told_apart_is_told_in_points(own: dict[str, Any]) 
     assert headlines_of(own, "demo")["accuracy"]["words"] == "−3.1 points"
 
 
+def test_a_difference_at_equal_forwards_is_told_in_points_too(own: dict[str, Any]) -> None:
+    pair = own["tasks"]["demo"]["comparisons"][0]
+    at = {**pair["mean_over_range"], "forwards": 6, "value": 0.202}
+    pair |= {"verdict": "ahead", "mean_over_range": None, "at_forwards": [at]}
+    assert headlines_of(own, "demo")["accuracy"]["words"] == "+20.2 points"
+
+
 def test_speed_is_the_fastest_point_that_is_as_accurate_as_untuned(own: dict[str, Any]) -> None:
     curves = own["tasks"]["demo"]["curves"]
     start = curves["untuned"][0]

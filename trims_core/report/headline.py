@@ -9,7 +9,7 @@ from typing import Any
 from trims_core.points import RuleName, point_text
 from trims_core.report.cell_tables import between
 from trims_core.report.contrast_tables import PROBLEMS, range_text
-from trims_core.report.verdicts import NOT_APART, NOT_COMPARED, signed
+from trims_core.report.verdicts import NOT_APART, NOT_COMPARED, judged, signed
 
 Found = Mapping[str, Any]
 
@@ -47,8 +47,8 @@ def limits_of(results: Mapping[str, Any], task: str) -> list[str]:
 def _accuracy(task: str, found: Found) -> Headline | None:
     if found["comparisons"]:
         pair = found["comparisons"][0]
-        is_apart = pair["verdict"] not in (NOT_APART, NOT_COMPARED)
-        words = f"{signed(pair['mean_over_range']['value'])} points" if is_apart else pair["verdict"]
+        lead, is_apart = judged(pair), pair["verdict"] not in (NOT_APART, NOT_COMPARED)
+        words = f"{signed(lead['value'])} points" if lead and is_apart else pair["verdict"]
         sentence, stop, more = pair["sentence"].partition(". ")
         return Headline(words, f"{sentence}{'.' if stop else ''}", more)
     name, numbers = next(iter(found["numbers"].items()))
