@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from trims_core import processes
 from trims_core.processes import Child, stop_all
 
 
@@ -97,6 +98,31 @@ def test_what_a_child_leaves_in_its_group_ends_with_it(tmp_path: Path) -> None:
     until_true(lambda: not lives(int((tmp_path / "log").read_text())))
     child.kill()
     assert group(child.pid) == []
+
+
+LATE_WATCHER = """
+import os, runpy, sys, time
+fork = os.fork
+os.fork = lambda: fork() or time.sleep(1) or 0
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_what_a_child_leaves_ends_also_if_the_child_is_done_before_its_watcher_runs(tmp_path: Path) -> None:
+    lifeline, ours = os.pipe()
+    tether = [str(Path(processes.__file__).with_name("tether.py")), str(os.getpid()), "9", str(lifeline), "0"]
+    command = [sys.executable, "-c", LATE_WATCHER, *tether, "sh", "-c", "sleep 600 > /dev/null & echo $!"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, start_new_session=True, pass_fds=[lifeline]
+    ) as child:
+        assert child.stdout is not None
+        left = int(child.stdout.readline())
+        assert child.wait(30) == 0
+        assert lives(left)
+        until_true(lambda: not lives(left))
+    os.close(lifeline)
+    os.close(ours)
 
 
 def test_stopping_many_waits_for_all_at_once(tmp_path: Path) -> None:

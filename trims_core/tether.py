@@ -25,21 +25,21 @@ def main(parent: int, number: int, lifeline: int, grace_s: float, command: list[
     """Tie this process, which leads its group, to its parent and become the command."""
     if sys.platform.startswith("linux") and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
         raise OSError("prctl(PR_SET_PDEATHSIG) failed")
+    leader = os.getpid()  # known before the fork: a command may end before the watcher first runs
     if os.fork() == 0:
-        _watch(lifeline, number, grace_s)
+        _watch(leader, lifeline, number, grace_s)
     os.close(lifeline)
     if os.getppid() != parent:  # it died before the tie
         os._exit(1)
     os.execvp(command[0], command)
 
 
-def _watch(lifeline: int, number: int, grace_s: float) -> None:
+def _watch(leader: int, lifeline: int, number: int, grace_s: float) -> None:
     """The watcher's life. Everything else is closed, so that no other pipe or socket is held open by it."""
     os.closerange(0, lifeline)
     os.closerange(lifeline + 1, os.sysconf("SC_OPEN_MAX"))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    leader = os.getppid()
     while os.getppid() == leader and not select.select([lifeline], [], [], _POLL_S)[0]:
         pass  # nobody writes: readable means closed
     if number != signal.SIGKILL and os.getppid() == leader:
