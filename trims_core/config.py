@@ -494,6 +494,8 @@ class Resources(Section):
     """GPU slots of a host; None: the GPUs in CUDA_VISIBLE_DEVICES, else all of the host."""
     nodes: Annotated[int, Field(ge=1)] | None = None
     """Nodes that are made at a time, with the runners `processes` and `ray`; None: one for two cores."""
+    fork: bool = True
+    """On a host without a GPU: processes that need PyTorch fork from one that has imported it."""
     corpus: StageResources = Field(default_factory=StageResources)
     scores: StageResources = Field(default_factory=StageResources)
     aligned: StageResources = Field(default_factory=StageResources)

@@ -22,9 +22,11 @@ from typing import Any, Final, Protocol
 
 from trims_core.config import TrimsConfig
 from trims_core.errors import InterruptedRunError, LaunchError, ProcessDiedError, TimeLimitError, TrimsError
+from trims_core.fork_server import VARIABLE, ForkServer, python_child
 from trims_core.graph import Node
 from trims_core.node_process import Job, error_of
-from trims_core.processes import Child, importing_us, stop_all
+from trims_core.processes import importing_us, stop_all
+from trims_core.slots import has_gpu
 from trims_core.stage import Progress, Result, find_cached, interruptible, load_spec, node_key, run_node
 from trims_core.store import Artifact, Store
 
@@ -36,12 +38,14 @@ _MARGIN_S: Final = 10.0
 _POLL_S: Final = 0.1
 _stopped: Final = threading.Event()
 _places = threading.BoundedSemaphore(1)
+_server: ForkServer | None = None
+_serving: Final = threading.Lock()
 
 
 @contextmanager
 def running(config: TrimsConfig) -> Iterator[None]:
     """Nodes can be made until the block ends; `stop` ends them earlier."""
-    global _places
+    global _places, _server
     n = config.resources.nodes or max(1, len(os.sched_getaffinity(0)) // 2)
     _places = threading.BoundedSemaphore(n)
     _stopped.clear()
@@ -49,6 +53,10 @@ def running(config: TrimsConfig) -> Iterator[None]:
         yield
     finally:
         _stopped.set()
+        with _serving:
+            if _server is not None:
+                _server.close()
+            _server = None
 
 
 def stop() -> None:
@@ -88,7 +96,8 @@ def make(
     shares = [replace(job, share=share) for share in range(n)]
     with _place(), interruptible(node.id):
         began = time.monotonic()
-        with closing(_workers(config, shares, store.logs(key))) as workers:
+        forked = spec.apart and config.resources.fork
+        with closing(_workers(config, shares, store.logs(key), forked=forked)) as workers:
             while (said := workers.hear(progress)) is None:
                 _check_stopped(node.id)
                 if wanted.timeout_s is not None and time.monotonic() - began > wanted.timeout_s:
@@ -115,12 +124,24 @@ class Workers(Protocol):
         """Let what still runs save and end."""
 
 
-def _workers(config: TrimsConfig, shares: list[Job], logs: Path) -> Workers:
+def _workers(config: TrimsConfig, shares: list[Job], logs: Path, *, forked: bool) -> Workers:
     if config.runner != "ray":
-        return Processes(shares, logs, grace_s(config))
+        return Processes(shares, logs, grace_s(config), environment(forked=forked))
     from trims_core.ray_runner import RayTasks
 
     return RayTasks(shares, logs, grace_s(config))
+
+
+def environment(*, forked: bool) -> dict[str, str]:
+    """Of processes here. The first that is to be forked starts the server, which lasts as long as the run."""
+    global _server
+    env = {**importing_us(os.environ), "PYTHONUNBUFFERED": "1"}
+    if not forked or has_gpu() or not sys.platform.startswith("linux"):
+        return env
+    with _serving:
+        if _server is None:
+            _server = ForkServer()
+        return {**env, VARIABLE: _server.address}
 
 
 @contextmanager
@@ -142,12 +163,12 @@ def _check_stopped(about: str) -> None:
 class Processes:
     """The processes of one node on this host. The first makes the artifact, the others help."""
 
-    def __init__(self, shares: list[Job], logs: Path, grace_s: float) -> None:
+    def __init__(self, shares: list[Job], logs: Path, grace_s: float, env: Mapping[str, str]) -> None:
         self._grace_s = grace_s
         self._workers: list[Worker] = []
         try:
             for job in shares:
-                self._workers.append(Worker(job, logs, grace_s))
+                self._workers.append(Worker(job, logs, grace_s, env))
         except BaseException:
             self.close()
             raise
@@ -182,7 +203,7 @@ class Processes:
 class Worker:
     """One process and what it has said."""
 
-    def __init__(self, job: Job, logs: Path, grace_s: float) -> None:
+    def __init__(self, job: Job, logs: Path, grace_s: float, env: Mapping[str, str]) -> None:
         self.node = job.node
         self.talks = True
         self.result: tuple[Any, ...] | None = None
@@ -193,13 +214,8 @@ class Worker:
         job.write(path)
         self.ears, mouth = os.pipe()
         try:
-            self.child = Child(
-                [sys.executable, "-m", *MODULE, str(path), str(mouth)],
-                logs / f"{name}.log",
-                {**importing_us(os.environ), "PYTHONUNBUFFERED": "1"},
-                grace_s=grace_s,
-                pass_fds=(mouth,),
-            )
+            command = [*MODULE, str(path), str(mouth)]
+            self.child = python_child(command, logs / f"{name}.log", env, grace_s=grace_s, pass_fds=(mouth,))
         finally:
             os.close(mouth)
 

@@ -23,10 +23,17 @@ from filelock import FileLock, Timeout
 from trims_core.errors import ConfigError
 
 DEVICES_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
+_GPU_NODES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Device files of which one exists where there is a GPU."""
 _FOLDER_VARIABLE: Final = "TRIMS_SLOTS_FOLDER"
 _POLL_S: Final = 0.1
 _TELL_EVERY_S: Final = 10.0
 _ANYBODY: Final = 0o666
+
+
+def has_gpu() -> bool:
+    """Whether this host seems to have a GPU; asks no driver."""
+    return any(Path(node).exists() for node in _GPU_NODES)
 
 
 def devices_of_host(slots: int | None = None) -> tuple[str, ...]:

@@ -15,17 +15,16 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from trims_core.config import LoraSettings, StudentConfig, TrainingConfig, TrimsConfig
 from trims_core.errors import TrimsError
 from trims_core.hub import checkpoint_folder
+from trims_core.slots import has_gpu
 from trims_core.students import Family, read_family
 from trims_core.training.launch import count_processes
 from trims_core.training.plan import count_held_out, count_steps
 from trims_core.training.settings import check_trainable, shared_settings
-from trims_core.training.stage import GPU_NODES
 from trims_core.training.zero import deepspeed_settings, zero_stage
 from trims_core.variants import RoundsVariant
 
@@ -223,12 +222,7 @@ def _step_flops(family: Family, counts: Counts, train: TrainingConfig) -> float:
 
 def machine_of(student: StudentConfig) -> Machine:
     """What the student will run on as far as can be said without torch: an A100 stands for any GPU."""
-    gpu = (
-        any(Path(node).exists() for node in GPU_NODES)
-        if student.device == "auto"
-        else student.device != "cpu"
-    )
-    if gpu:
+    if has_gpu() if student.device == "auto" else student.device != "cpu":
         return Machine("A100", 312e12 if student.dtype != "float32" else 19.5e12)
     # two 8-wide fused multiply-adds per cycle at 3 GHz
     return Machine("CPU core", 96e9 * len(os.sched_getaffinity(0)))

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +30,7 @@ from trims_core.errors import (
     ProcessDiedError,
     TrimsError,
 )
+from trims_core.fork_server import python_child
 from trims_core.ports import reserved_port
 from trims_core.processes import Child, stop_all
 from trims_core.stage import Progress
@@ -166,7 +166,7 @@ def _start(spec: TrainSpec, launch: LaunchConfig, master_port: int) -> list[Memb
 
 
 def _spawn(name: str, module: Sequence[str], env: Mapping[str, str], log: Path) -> Member:
-    return Member(name, Child([sys.executable, "-m", *module], log, env))
+    return Member(name, python_child(module, log, env))
 
 
 def _watch(spec: TrainSpec, members: Sequence[Member], progress: Progress) -> None:

@@ -21,6 +21,7 @@ from trims_core._faults import fault_point
 from trims_core.errors import IncompleteArtifactError
 from trims_core.hub import PROGRAM_FILES, matches
 from trims_core.keyed import draw_seed
+from trims_core.slots import has_gpu
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import Artifact, Attempt, Made, UnitRecord
 from trims_core.trained import ADAPTER, CHECKPOINT, MOMENTS_FILE, trained_model
@@ -38,8 +39,6 @@ CARD_FILE: Final = "README.md"
 METRICS_FILE: Final = "metrics.jsonl"
 TIMES_FILE: Final = "times.jsonl"
 """What was measured at every step; apart from the metrics, which are the same whenever it is trained."""
-GPU_NODES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""Device files of which one exists where there is a GPU."""
 _ASIDE: Final = (CARD_FILE, METRICS_FILE, TIMES_FILE, *PROGRAM_FILES)
 """Files (patterns of names) that no model is loaded from."""
 
@@ -218,7 +217,7 @@ def _device(wanted: str) -> str:
     """`cpu` or `cuda`; auto takes the GPU where there is one."""
     if wanted != "auto":
         return wanted.partition(":")[0]
-    if not any(Path(node).exists() for node in GPU_NODES):
+    if not has_gpu():
         return "cpu"
     import torch
 
