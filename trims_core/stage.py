@@ -43,6 +43,7 @@ from trims_core.graph import Node, ancestors, build_graph
 from trims_core.pinning import pinned
 from trims_core.sections import Section
 from trims_core.settings import load_config
+from trims_core.source import commit
 from trims_core.store import (
     Artifact,
     Attempt,
@@ -417,6 +418,8 @@ def _manifest(
 @functools.cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
+    if (of_source := commit()) is not None:
+        found["commit"] = of_source
     for name in _LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
