@@ -12,6 +12,7 @@ from fakes.report_world import ReportWorld
 
 from trims_core.keyed import chosen
 from trims_core.rendering import load_tokenizer
+from trims_core.report.analysed import Analyses
 from trims_core.report.cells import Cell, load_cells
 from trims_core.report.examples import answers_side_by_side
 from trims_core.report.player import Decoded, decoded_tasks, samples_of, samples_to_json, unscored
@@ -121,11 +122,11 @@ def test_the_teachers_difficulty_is_there_where_it_was_asked(world: ReportWorld,
 
 
 def test_without_an_analysis_no_token_has_a_difficulty(cells: list[Cell]) -> None:
-    assert difficulties_of(None)(cells[0], "p0000") is None
+    assert difficulties_of(Analyses([]))(cells[0], "p0000") is None
 
 
 def test_difficulties_are_read_from_the_analysis_at_its_point_alone(
-    cells: list[Cell], tmp_path: Path
+    world: ReportWorld, cells: list[Cell], tmp_path: Path
 ) -> None:
     names = [f"teacher/demo/{model}/difficulty.parquet" for model in ("trims-s0", "standard-s0")]
     for name, nats in zip(names, ([0.5, None], None), strict=True):
@@ -134,9 +135,9 @@ def test_difficulties_are_read_from_the_analysis_at_its_point_alone(
         columns["reject"] = [None]
         write_table(tmp_path / name, ANSWER_DIFFICULTY, columns)
     entries = tuple(FileEntry(name, (tmp_path / name).stat().st_size, "") for name in names)
-    info = {"cache": "dual", "threshold": 0.6}
+    info = {"rule": "threshold", "cache": "dual", "threshold": 0.6, "teacher": "teacher"}
     manifest = Manifest("analysis", "analysis", 1, "f" * 64, files=entries, counts={}, info=info, seconds=1.0)
-    nats_of = difficulties_of(Artifact(tmp_path, manifest))
+    nats_of = difficulties_of(Analyses([Run(world.config(), {"analysis": Artifact(tmp_path, manifest)})]))
     told = {(c.model, c.cache, c.threshold): nats_of(c, "p0000") for c in cells}
     assert told.pop(("trims-s0", "dual", 0.6)) == [0.5, None]
     assert set(told.values()) == {None}

@@ -12,6 +12,7 @@ from fakes.report_world import ReportWorld, Row, write_student
 
 from trims_core.errors import ReportError
 from trims_core.rendering import load_tokenizer
+from trims_core.report.played import played_samples
 from trims_core.report.results import collect, collect_runs, to_json
 from trims_core.report.runs import Run
 from trims_core.report.tables import table_markdown
@@ -95,6 +96,39 @@ def test_the_numbers_of_a_run_are_those_of_the_run_alone(
             (cost,) = (row for row in alone["costs"] if row["method"] == method)
             assert costs[name] == {**cost, "method": name}
     assert found["curves"]["untuned"] == task["curves"]["untuned"]
+
+
+def test_the_analysis_is_of_all_runs_with_each_ones_own_numbers(
+    runs: tuple[Run, Run], together: dict[str, Any]
+) -> None:
+    found = together["tasks"]["demo"]["analysis"]
+    assert list(found["order"]) == list(together["tasks"]["demo"]["curves"])
+    assert {"a:trims", "b:trims", "a:standard", "untuned"} == set(found["trajectories"])
+    for run in runs:
+        alone = results_of(run)["tasks"]["demo"]["analysis"]
+        for part in ("order", "trajectories"):
+            assert found[part][f"{run.label}:trims"] == alone[part]["trims"]
+        ece = alone["calibration"]["trims"]["ece"]
+        assert found["calibration"][f"{run.label}:trims"]["ece"] == ece
+    assert ("b:trims", "a:trims") in {(row["a"], row["b"]) for row in found["changed"]}
+    tokenizer = load_tokenizer(str(runs[0].config.student.model))
+    (problem, *_) = played_samples(runs, tokenizer)["tasks"]["demo"]["problems"]
+    assert len([one for one in problem["answers"] if "difficulty" in one]) == len(found["order"])
+
+
+def test_an_analysis_at_another_point_is_left_out_and_named(runs: tuple[Run, Run]) -> None:
+    first, second = runs
+    artifact = second.parents["analysis"]
+    info = {**artifact.manifest.info, "teacher": "another"}
+    other = Artifact(artifact.path, replace(artifact.manifest, info=info))
+    results = results_of(first, replace(second, parents={**second.parents, "analysis": other}))
+    assert set(results["tasks"]["demo"]["analysis"]["order"]) == {"a:trims", "a:standard", "untuned"}
+    (told,) = [line for line in results["caveats"] if line.startswith("The analysis shows a ")]
+    assert "b looked at another point or asked another teacher" in told
+    without = {role: one for role, one in second.parents.items() if role != "analysis"}
+    results = results_of(first, replace(second, parents=without))
+    assert "b:trims" not in results["tasks"]["demo"]["analysis"]["order"]
+    assert not [line for line in results["caveats"] if line.startswith("The analysis shows")]
 
 
 def test_by_default_each_method_stands_against_the_first_runs_of_that_name(together: dict[str, Any]) -> None:

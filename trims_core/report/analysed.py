@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from trims_core.report.cells import Cell, method_of
+from trims_core.report.runs import Run
 from trims_core.schema import ANALYSED, ANSWER_DIFFICULTY, TRAJECTORIES, Table, read_table
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ class Analysed:
 
     cell: Cell
     artifact: Artifact
+    name: str
+    """The model's in the artifact; beside other runs the cell bears a label."""
     shown: tuple[str, ...] = ()
     """Problems whose trajectories the teacher was shown, of every model."""
 
@@ -56,17 +59,44 @@ class Analysed:
 
     def _rows(self, kind: str, table_name: str, table: Table) -> list[dict[str, Any]]:
         """Of a table of the model; none where the analysis has no such units."""
-        wanted = f"{kind}/{self.cell.task}/{self.cell.model}/{table_name}.parquet"
+        wanted = f"{kind}/{self.cell.task}/{self.name}/{table_name}.parquet"
         if wanted not in self.artifact.manifest.entries:
             return []
         rows: list[dict[str, Any]] = read_table(self.artifact.file(wanted), table).to_pylist()
         return rows
 
 
-def analysed_cells(artifact: Artifact, cells: Sequence[Cell]) -> list[Analysed]:
-    """Those of the cells that are at the analysed point, in their order."""
-    point = (artifact.info["cache"], artifact.info["threshold"])
-    found = [Analysed(cell, artifact) for cell in cells if (cell.cache, cell.threshold) == point]
+class Analyses:
+    """The analyses of a report's runs: of several, those that are like the first one."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        found = [(run, run.parents["analysis"]) for run in runs if "analysis" in run.parents]
+        self.info: Mapping[str, Any] | None = found[0][1].info if found else None
+        """Of the analysis: where it looked, and whom it asked; None: no run has one."""
+        self._places: dict[str, tuple[Artifact, str]] = {}
+        for run, artifact in found:
+            if about(artifact) == about(found[0][1]):
+                for method, models in run.methods().items():
+                    for model in models:
+                        called = run.called(method) + model.name.removeprefix(method)
+                        self._places.setdefault(called, (artifact, model.name))
+
+    def of(self, cell: Cell) -> Analysed | None:
+        """What it found about a cell; None where it did not look."""
+        if self.info is None or (cell.cache, cell.threshold) != (self.info["cache"], self.info["threshold"]):
+            return None
+        place = self._places.get(cell.model)
+        return None if place is None else Analysed(cell, *place)
+
+
+def about(analysis: Artifact) -> dict[str, Any]:
+    """What analyses that are shown beside each other have in common: point and teacher."""
+    return {name: analysis.info[name] for name in ("rule", "cache", "threshold", "teacher")}
+
+
+def analysed_cells(analyses: Analyses, cells: Sequence[Cell]) -> list[Analysed]:
+    """Those of the cells that were looked at, in their order."""
+    found = [model for model in map(analyses.of, cells) if model is not None]
     if not found:
         return []
     shared = set(found[0].cell.sample_ids).intersection(*(model.scored() for model in found))

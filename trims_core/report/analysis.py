@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trims_core.points import point_text
-from trims_core.report.analysed import Analysed, analysed_cells, by_method
+from trims_core.report.analysed import Analysed, Analyses, analysed_cells, by_method
 from trims_core.report.calibration import calibration_of
 from trims_core.report.cells import Cell
 from trims_core.report.changed import changed_of
@@ -15,29 +15,25 @@ from trims_core.report.reveal_order import order_of
 from trims_core.report.text_table import DASH, TextTable
 from trims_core.report.trajectories import trajectories_of
 
-if TYPE_CHECKING:
-    from trims_core.store import Artifact
-
 
 def analysis_of(
-    artifact: Artifact,
+    analyses: Analyses,
     task: str,
     cells: Sequence[Cell],
     pairs: Sequence[tuple[str, str]],
     buckets: Mapping[str, Any] | None,
     bootstrap_samples: int,
 ) -> dict[str, Any] | None:
-    """One task's part of the analysis; None where no cell is at its point (a partial report).
+    """One task's part of the analysis; None where no cell was looked at.
 
     Args:
         cells: all of the task with the main cache, over the same problems.
         pairs: methods whose answers are compared problem by problem.
         buckets: as results.json has them.
     """
-    methods = by_method(analysed_cells(artifact, cells))
-    if not methods:
+    methods = by_method(analysed_cells(analyses, cells))
+    if not methods or (info := analyses.info) is None:
         return None
-    info = artifact.info
     some = next(iter(next(iter(methods.values())).values()))
     n_shown = len(some.difficulties)
     counts_RN = resample_counts(some.cell.n, bootstrap_samples, task)

@@ -185,6 +185,13 @@ def _of_one_run(results: Mapping[str, Any]) -> Iterator[str]:
             f"Buckets and corpus examples are those of {runs[0]['label']}; the buckets of"
             f" {', '.join(others)} are others (results.json: runs)."
         )
+    first, *further = [run for run in runs if run["analysis"]] or [None]
+    others = [run["label"] for run in further if run["analysis"] != first["analysis"]]
+    if others:
+        yield (
+            f"The analysis shows {first['label']} and what was analysed alike: {', '.join(others)} looked at"
+            " another point or asked another teacher (results.json: runs)."
+        )
     students = results["provenance"]["student"]
     if runs and len(students) > 1:
         yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from trims_core.report.analysed import Analyses
 from trims_core.report.cells import load_cells
 from trims_core.report.examples import Decodes
 from trims_core.report.player import Decoded, decoded_tasks, samples_of
@@ -13,15 +14,14 @@ from trims_core.report.token_difficulty import difficulties_of
 
 
 def played_tasks(runs: Sequence[Run], tokenizer: Decodes) -> dict[str, Decoded]:
-    """By task; points are those that the methods of all runs have. Difficulties are shown of a single run.
+    """By task; points are those that the methods of all runs have.
 
     Raises:
         ReportError: as `cells.load_cells`.
     """
-    config = runs[0].config
-    cells, _ = load_cells(side_by_side(runs), partial=config.report.partial)
-    analysis = runs[0].parents.get("analysis") if len(runs) == 1 else None
-    return decoded_tasks(config, cells, tokenizer, difficulties_of(analysis))
+    runs, config = side_by_side(runs), runs[0].config
+    cells, _ = load_cells(runs, partial=config.report.partial)
+    return decoded_tasks(config, cells, tokenizer, difficulties_of(Analyses(runs)))
 
 
 def played_samples(runs: Sequence[Run], tokenizer: Decodes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from trims_core.config import ReportConfig, TrimsConfig
 from trims_core.curves import wilson_interval
 from trims_core.errors import ReportError
 from trims_core.points import CacheName
+from trims_core.report.analysed import Analyses, about
 from trims_core.report.analysis import analysis_of
 from trims_core.report.caveats import caveats_of
 from trims_core.report.cells import Cell, Coverage, load_cells, method_of, models_of
@@ -89,14 +90,16 @@ def collect_runs(
     asked = report.compare if len(runs) == 1 else pairs_between(runs) or None
     check_pairs(pairs or (), methods)
     chosen = pairs_to_compare(methods, asked if pairs is None else pairs)
-    tasks, buckets = {}, _buckets(first)
+    tasks, buckets, analyses = {}, _buckets(first), Analyses(runs)
     for task in dict.fromkeys(task for run in runs for task in run.config.sweep.tasks):
         of_task = [cell for cell in cells if cell.task == task]
         if of_task:
             progress(f"resampling the problems of {task}")
             config = next(run.config for run in runs if task in run.config.sweep.tasks)
             tasks[task] = _task_results(config, task, of_task, chosen, report)
-            tasks[task]["analysis"] = _analysis(runs, task, of_task, chosen, buckets)
+            tasks[task]["analysis"] = analysis_of(
+                analyses, task, of_task, chosen, buckets, report.bootstrap_samples
+            )
     progress("examples, losses and times")
     results = {
         "results_version": RESULTS_VERSION,
@@ -151,20 +154,6 @@ def _task_results(
     }
 
 
-def _analysis(
-    runs: Sequence[Run],
-    task: str,
-    cells: Sequence[Cell],
-    pairs: Sequence[Pair],
-    buckets: Mapping[str, Any] | None,
-) -> dict[str, Any] | None:
-    """Of a single run; those of several stand on their own pages, as each was made at its own point."""
-    analysis = runs[0].parents.get("analysis") if len(runs) == 1 else None
-    if analysis is None:
-        return None
-    return analysis_of(analysis, task, cells, pairs, buckets, runs[0].config.report.bootstrap_samples)
-
-
 def comparison_of(
     task: str, cells: Sequence[Cell], pairs: Sequence[Pair], report: ReportConfig
 ) -> dict[str, Any]:
@@ -190,9 +179,11 @@ def comparison_of(
 
 
 def _run_row(run: Run) -> dict[str, Any]:
-    """`methods`: own name of each → what it is called here."""
+    """`methods`: own name of each → what it is called here. `analysis`: where it looked, whom it asked."""
     methods = {method: run.called(method) for method in run.methods()}
-    return {"label": run.label, "name": run.config.name, "methods": methods, "buckets": _buckets(run)}
+    analysis = about(run.parents["analysis"]) if "analysis" in run.parents else None
+    row = {"label": run.label, "name": run.config.name, "methods": methods}
+    return {**row, "buckets": _buckets(run), "analysis": analysis}
 
 
 def _buckets(run: Run) -> dict[str, Any] | None:
