@@ -18,6 +18,7 @@ once it is in use.
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import json
 import logging
@@ -260,6 +261,7 @@ def main(descriptor: int, imported: Sequence[str]) -> None:
     """Import, serve; in a process that was asked for, be its module."""
     for name in imported:
         importlib.import_module(name)
+    gc.freeze()  # collections in the forks leave the pages alone that they share
     with socket.socket(fileno=descriptor) as listener:
         module, *arguments = serve(listener)["command"]
     sys.argv = [module, *arguments]

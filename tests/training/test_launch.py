@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from trims_core import errors
 from trims_core.config import LaunchConfig
 from trims_core.errors import ConfigError, InterruptedRunError, LaunchError
+from trims_core.fork_server import VARIABLE, ForkServer
 from trims_core.processes import Child
 from trims_core.schema import BUCKETS, read_table, write_table
 from trims_core.training import launch as launching
@@ -214,10 +215,15 @@ def reference_run(tmp_path_factory):
     ("n_ranks", "micro_batch"), [(2, 2), (1, 8)], ids=["2 ranks × 2", "all in one micro-batch"]
 )
 def test_deepspeed_gives_the_same_losses_gradients_and_adapter_however_the_batch_is_split(
-    tmp_path, reference_run, n_ranks, micro_batch
+    tmp_path, reference_run, n_ranks, micro_batch, monkeypatch
 ):
-    spawn = fork if n_ranks == 1 else launching._spawn
+    spawn, server = fork, None
+    if n_ranks == 2:  # as a run starts them
+        spawn, server = launching._spawn, ForkServer()
+        monkeypatch.setenv(VARIABLE, server.address)
     other, _ = deepspeed_run(tmp_path, n_ranks, spawn=spawn, micro_batch_size=micro_batch)
+    if server is not None:
+        server.close()
     assert len(curve(reference_run)) == 7
     assert same_curves(reference_run, other, 1e-4, split=True)
     assert same_adapters(reference_run, other)
