@@ -41,7 +41,6 @@ from trims_core.stage import Result, load_spec
 from trims_core.store import Artifact, ArtifactRef, Store
 
 _BACKSTOP_S: Final = 60.0
-_ANALYSIS_FIGURES: Final = ("trajectories", "order", "calibration")
 Refs = Mapping[str, ArtifactRef]
 """Role → reference."""
 StageResult = State[Any] | ArtifactRef
@@ -89,11 +88,8 @@ def _publish_cells(key: str, artifact: Artifact, how: str) -> None:
 
 def _publish_report(key: str, artifact: Artifact, how: str) -> None:
     publish_card(f"{key}-card", artifact, how)
-    for image in artifact.files("figures/curve", ".png")[:1]:
-        publish_image(key, image, summary(artifact, how))
-    for kind in _ANALYSIS_FIGURES:
-        for image in artifact.files(f"figures/{kind}-", ".png"):
-            publish_image(f"{key}-{artifact_key(image.stem)}", image, summary(artifact, how))
+    for image in artifact.files("figures/", ".png"):
+        publish_image(f"{key}-{artifact_key(image.stem)}", image, summary(artifact, how))
 
 
 PUBLISHED_AS: Final[Mapping[StageName, Callable[[str, Artifact, str], None]]] = {

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,11 @@ from fakes.runner_world import (
 
 from trims_core import runner
 from trims_core.errors import InterruptedRunError, ProcessDiedError, RejectBudgetError, TimeLimitError
+from trims_core.fork_server import VARIABLE, ForkedChild, ForkServer, python_child
 from trims_core.graph import build_graph, node_named
 from trims_core.settings import parse_config
 from trims_core.stage import run_node
-from trims_core.store import Store
+from trims_core.store import Artifact, Store
 
 
 @pytest.fixture
@@ -200,26 +203,31 @@ def test_two_processes_that_sweep_give_the_same_bytes_as_one(tmp_path: Path, pro
 
 _ASKS_FOR_A_TRAINING = """
 import sys, pytest
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from fakes import flow_stages
+flow_stages.SPECS["train"] = replace(flow_stages.SPECS["train"], apart=sys.argv[2] == "forked")
 flow_stages.install(pytest.MonkeyPatch())
 from fakes.runner_world import config_of, made_here, make
 from trims_core import runner
 runner.MODULE[:] = ["fakes.node_process"]
+runner.ForkServer = partial(runner.ForkServer, imported=["colorsys"])
 config = config_of(Path(sys.argv[1]), "train.launch.grace_s=20")
 with runner.running(config):
     make(config, "train/trims-s0", made_here(config, "train"))
 """
 
 
+@pytest.mark.parametrize("how", ["started", "forked"])
 def test_a_training_has_its_time_to_save_when_its_starter_is_asked_to_end_and_then_killed(
-    tmp_path: Path, begun: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, begun: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """What Prefect's worker does to a run that is cancelled: SIGTERM, and SIGKILL while it still waits."""
     monkeypatch.setenv("SLOW_S", "0")
     monkeypatch.setenv("SLOW_TRAIN_S", "60")
     monkeypatch.setenv("SAVE_S", "4")
-    starter = subprocess.Popen([sys.executable, "-c", _ASKS_FOR_A_TRAINING, str(tmp_path)])
+    starter = subprocess.Popen([sys.executable, "-c", _ASKS_FOR_A_TRAINING, str(tmp_path), how])
     try:
         until_true(lambda: bool(list(begun.glob("train*"))))
         starter.send_signal(signal.SIGTERM)
@@ -229,3 +237,42 @@ def test_a_training_has_its_time_to_save_when_its_starter_is_asked_to_end_and_th
         starter.wait()
     until_true(lambda: bool(list(begun.glob("train*.saved"))))
     assert len(list(begun.glob("train*.saved"))) == 1
+    assert bool(list(tmp_path.glob("**/fork-server.log"))) == (how == "forked")
+
+
+def test_apart_stages_fork_as_long_as_the_run_lasts_unless_the_settings_say_no(
+    tmp_path: Path, begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children: list[Any] = []
+
+    def kept(*what: Any, **how: Any) -> Any:
+        children.append(python_child(*what, **how))
+        return children[-1]
+
+    monkeypatch.setattr(runner, "python_child", kept)
+    monkeypatch.setattr(runner, "ForkServer", partial(ForkServer, imported=["colorsys"]))
+    scores = sys.modules["fakes_stage_scores"]
+    monkeypatch.setattr(scores, "SPEC", replace(scores.SPEC, apart=True))
+    for fork in (True, False):
+        config = config_of(tmp_path / str(fork), f"resources.fork={fork}")
+        done: dict[str, Artifact] = {}
+        with runner.running(config):
+            for node in ("corpus", "scores"):
+                make(config, node, done)
+            server = runner._server
+            assert (server is not None) == fork
+        assert runner._server is None
+        if server is not None:
+            assert server._child.returncode == -signal.SIGKILL
+    assert [isinstance(child, ForkedChild) for child in children] == [False, True, False, False]
+
+
+def test_a_server_that_cannot_be_started_costs_a_warning(
+    tmp_path: Path, begun: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(_log: Path) -> None:
+        raise OSError("no sockets here")
+
+    monkeypatch.setattr(runner, "ForkServer", none)
+    assert VARIABLE not in runner.environment(tmp_path)
+    assert "no fork server (no sockets here)" in caplog.text

@@ -10,9 +10,13 @@ other, and its closing ends the process and its group, as `trims_core.tether` do
     server ── fork ──> guardian ── fork ──> the process, which leads its session and group
                        waits for its end and for the connection's
 
-Covered (Linux): as `trims_core.processes`. The server's own death ends none of the processes; who asks one
-that is gone starts an ordinary process. Not covered: a host with a GPU, whose driver does not survive a fork
-once it is in use.
+A fork has the environment, folder and descriptors that were asked for, and the server's affinity, limits,
+umask and niceness; variables that libraries read while they are imported are the server's, too, but for
+OMP_NUM_THREADS.
+
+Covered (Linux 5.3 or later): as `trims_core.processes`. The server's own death ends none of the processes;
+who asks one that is gone starts an ordinary one. Not covered: a host with a GPU, whose driver does not live
+through a fork once it is in use.
 """
 
 from __future__ import annotations
@@ -24,22 +28,23 @@ import json
 import logging
 import os
 import runpy
+import secrets
 import select
 import signal
 import socket
+import struct
 import sys
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from trims_core.processes import Child, importing_us
+from trims_core.processes import Child, environment_of_nodes
 
 logger = logging.getLogger(__name__)
 
 VARIABLE: Final = "TRIMS_FORK_SERVER"
-"""Names the server's socket."""
+"""Names the server's socket: an abstract one, which has no file to leave behind."""
 IMPORTED: Final = (
     "peft",
     "transformers.tokenization_utils_tokenizers",
@@ -56,6 +61,8 @@ IMPORTED: Final = (
     "trims_core.training.trainable",
 )
 _REQUEST_BYTES: Final = 1 << 20
+_IMPORTING_S: Final = 120.0
+"""How long a request waits for the server; after that the process is started anew."""
 _FDS: Final = 16
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -63,21 +70,19 @@ _PR_SET_PDEATHSIG: Final = 1
 class ForkServer:
     """A server of this process, which ends with it."""
 
-    def __init__(self, imported: Sequence[str] = IMPORTED) -> None:
-        """Start it; requests wait until it has imported the modules."""
-        self._folder = tempfile.TemporaryDirectory(prefix="trims-")  # for its owner alone
-        self.address = str(Path(self._folder.name) / "fork-server")
+    def __init__(self, log: Path, imported: Sequence[str] = IMPORTED) -> None:
+        """Start it; requests wait until it has imported the modules. Raises: OSError: it cannot be."""
+        self.address = f"trims-fork-server-{secrets.token_hex(16)}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            listener.bind(self.address)
+            listener.bind(f"\0{self.address}")
             listener.listen(64)
             command = [sys.executable, "-m", "trims_core.fork_server", str(listener.fileno()), *imported]
-            env = {"OMP_WAIT_POLICY": "PASSIVE", **importing_us(os.environ)}  # see training_environment
-            self._child = Child(command, Path(self._folder.name) / "log", env, pass_fds=[listener.fileno()])
+            env = {**environment_of_nodes(), "PYTHONUNBUFFERED": "1"}
+            self._child = Child(command, log, env, pass_fds=[listener.fileno()])
 
     def close(self) -> None:
         """End it; what it has forked goes on."""
         self._child.kill()
-        self._folder.cleanup()
 
 
 class ForkedChild(Child):
@@ -101,13 +106,15 @@ class ForkedChild(Child):
         self._code: int | None = None
         self._line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._line.connect(address)
+            self._line.settimeout(_IMPORTING_S)
+            self._line.connect(f"\0{address}")
             with log.open("ab") as output:
                 socket.send_fds(self._line, [message], [output.fileno(), *pass_fds])
             pid = self._line.recv(32)
             if not pid:
                 raise ConnectionError("it has ended")
             self._pid = int(pid)
+            self._line.settimeout(None)
         except BaseException:
             self._line.close()
             raise
@@ -134,7 +141,10 @@ class ForkedChild(Child):
                 code = self._line.recv(32)
             except ConnectionResetError:  # it ended before it was told what we said last; its code comes next
                 code = self._line.recv(32)
-            self._code = int(code or -signal.SIGKILL)  # nothing: its guardian was killed, and it with it
+            self._code = int(code or -signal.SIGKILL)
+            if not code:  # its guardian was killed, and it with it
+                with suppress(ProcessLookupError):
+                    os.killpg(self._pid, signal.SIGKILL)
         return self._code
 
     def kill(self) -> None:
@@ -173,10 +183,17 @@ def serve(listener: socket.socket) -> dict[str, Any]:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guardians are not waited for
     while True:
         line, _ = listener.accept()
-        if os.fork() == 0:
+        if _uid(line) == os.getuid() and os.fork() == 0:
             listener.close()
             return _guard(line)
         line.close()
+
+
+def _uid(line: socket.socket) -> int:
+    """Whose process asks."""
+    credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return int(uid)
 
 
 def _guard(line: socket.socket) -> dict[str, Any]:
@@ -190,27 +207,37 @@ def _guard(line: socket.socket) -> dict[str, Any]:
     guardian = os.getpid()
     pid = os.fork()
     if pid:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # whoever ends every process ends none that is saving
         for fd in fds:
             os.close(fd)
+        ended = os.pidfd_open(pid)
         line.send(str(pid).encode())
-        _watch(line, pid, float(request["grace_s"]))
+        _watch(line, pid, ended, float(request["grace_s"]))
     line.close()
     _become(request, fds, guardian)
     return request
 
 
-def _watch(line: socket.socket, pid: int, grace_s: float) -> NoReturn:
-    """Until the process ends: do what is said, and end it when nobody is there to say anything."""
-    ended = os.pidfd_open(pid)  # readable once it has ended; its number stays taken until we wait for it
-    said = b"terminate"
+def _watch(line: socket.socket, pid: int, ended: int, grace_s: float) -> NoReturn:
+    """Until the process ends: do what is said, and end it when nobody is there to say anything.
+
+    Args:
+        ended: readable once it has ended; its number stays taken until we wait for it.
+    """
+    was_asked, said = False, b"terminate"
     while said == b"terminate":
         if ended in select.select([ended, line.fileno()], [], [])[0]:
             break
         said = line.recv(32)
         if said == b"terminate":
             os.kill(pid, signal.SIGTERM)
-        elif not said and grace_s:  # who asked for it is gone
-            _signal_all(pid, signal.SIGTERM)
+            was_asked = True
+        elif (
+            not said and grace_s
+        ):  # who asked for it is gone; it is told so once, a second time would hurry it
+            if not was_asked:
+                _signal_all(pid, signal.SIGTERM)
             select.select([ended], [], [], grace_s)
     _signal_all(pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -247,10 +274,9 @@ def _become(request: Mapping[str, Any], fds: Sequence[int], guardian: int) -> No
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    sys.path[0] = request["cwd"]
     given = request["env"].get("PYTHONPATH", "").split(os.pathsep)
     sys.path[1:1] = [folder for folder in given if folder and folder not in sys.path]
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", write_through=True)  # type: ignore[union-attr]
     if "torch" in sys.modules and (n_threads := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
         sys.modules["torch"].set_num_threads(
             int(n_threads)

@@ -122,6 +122,11 @@ def importing_us(env: Mapping[str, str]) -> dict[str, str]:
     return {**env, "PYTHONPATH": os.pathsep.join(filter(None, [root, env.get("PYTHONPATH", "")]))}
 
 
+def environment_of_nodes() -> dict[str, str]:
+    """In which nodes are made. Waiting threads sleep instead of spinning: nodes share a host's cores."""
+    return {"OMP_WAIT_POLICY": "PASSIVE", **importing_us(os.environ)}
+
+
 def stop_all(children: Sequence[Child], grace_s: float, ask: Sequence[Child] | None = None) -> None:
     """Ask children to end, wait that long at most, then kill what is left of them and of their groups.
 

@@ -73,7 +73,7 @@ class RayTasks:
 def _work(job: Job, logs: str, grace_s: float, module: Sequence[str], told: Queue) -> tuple[Any, ...]:
     """One process of a node on this host; Ray has given out the GPUs. Gives back what it said last."""
     runner.MODULE[:] = module
-    workers = runner.Processes([job], Path(logs), grace_s, runner.environment(forked=False))
+    workers = runner.Processes([job], Path(logs), grace_s, runner.environment())
 
     def tell(*what: Any) -> None:
         if job.share == 0:

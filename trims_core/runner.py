@@ -25,7 +25,7 @@ from trims_core.errors import InterruptedRunError, LaunchError, ProcessDiedError
 from trims_core.fork_server import VARIABLE, ForkServer, python_child
 from trims_core.graph import Node
 from trims_core.node_process import Job, error_of
-from trims_core.processes import importing_us, stop_all
+from trims_core.processes import environment_of_nodes, stop_all
 from trims_core.slots import has_gpu
 from trims_core.stage import Progress, Result, find_cached, interruptible, load_spec, node_key, run_node
 from trims_core.store import Artifact, Store
@@ -126,22 +126,29 @@ class Workers(Protocol):
 
 def _workers(config: TrimsConfig, shares: list[Job], logs: Path, *, forked: bool) -> Workers:
     if config.runner != "ray":
-        return Processes(shares, logs, grace_s(config), environment(forked=forked))
+        return Processes(shares, logs, grace_s(config), environment(logs if forked else None))
     from trims_core.ray_runner import RayTasks
 
     return RayTasks(shares, logs, grace_s(config))
 
 
-def environment(*, forked: bool) -> dict[str, str]:
-    """Of processes here. The first that is to be forked starts the server, which lasts as long as the run."""
+def environment(logs: Path | None = None) -> dict[str, str]:
+    """Of processes here. The first that is to be forked starts the server, which lasts as long as the run.
+
+    Args:
+        logs: of a node whose processes are to be forked, where that is possible.
+    """
     global _server
-    env = {**importing_us(os.environ), "PYTHONUNBUFFERED": "1"}
-    if not forked or has_gpu() or not sys.platform.startswith("linux"):
+    env = {**environment_of_nodes(), "PYTHONUNBUFFERED": "1"}
+    if logs is None or has_gpu() or not sys.platform.startswith("linux"):
         return env
     with _serving:
-        if _server is None:
-            _server = ForkServer()
-        return {**env, VARIABLE: _server.address}
+        if _server is None and not _stopped.is_set():
+            try:
+                _server = ForkServer(logs / "fork-server.log")
+            except OSError as error:
+                logger.warning("no fork server (%s); processes are started anew", error)
+        return env if _server is None else {**env, VARIABLE: _server.address}
 
 
 @contextmanager

@@ -88,3 +88,23 @@ def test_a_single_method_is_told_alone(own: dict[str, Any]) -> None:
     assert said["accuracy"]["words"] == f"{100 * mean:.1f} %"
     assert "no other method to compare it with" in said["accuracy"]["sentence"]
     assert said["speed"]["words"].endswith("× as fast")
+
+
+def test_an_ablation_tells_which_values_are_told_apart_and_the_speed_of_its_base(own: dict[str, Any]) -> None:
+    found = own["tasks"]["demo"]
+    pair = next(one for one in found["comparisons"] if (one["a"], one["b"]) == ("trims", "standard"))
+    value = pair["mean_over_range"]["value"]
+    rows = [
+        {"factor": "order", "value": name, "method": method, "is_base": method == "standard"}
+        for name, method in (("a", "standard"), ("b", "trims"))
+    ]
+    own["ablations"] = {"rows": rows}
+    said = headlines_of(own, "demo")
+    assert said["accuracy"]["words"] == "0 of 1 told apart"
+    assert said["accuracy"]["sentence"] == "Told apart from the base on demo, of 1 other values: none."
+    assert said["accuracy"]["more"] == f"Furthest from it is order: b. {pair['sentence']}"
+    assert said["speed"]["sentence"].startswith(("standard decodes", "At no point is standard"))
+    pair["verdict"] = "ahead"
+    said = headlines_of(own, "demo")
+    assert said["accuracy"]["words"] == "1 of 1 told apart"
+    assert f"order: b ({100 * value:+.1f})".replace("-", "−") in said["accuracy"]["sentence"]

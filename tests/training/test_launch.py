@@ -215,15 +215,16 @@ def reference_run(tmp_path_factory):
     ("n_ranks", "micro_batch"), [(2, 2), (1, 8)], ids=["2 ranks × 2", "all in one micro-batch"]
 )
 def test_deepspeed_gives_the_same_losses_gradients_and_adapter_however_the_batch_is_split(
-    tmp_path, reference_run, n_ranks, micro_batch, monkeypatch
+    tmp_path, reference_run, n_ranks, micro_batch, monkeypatch, caplog
 ):
     spawn, server = fork, None
     if n_ranks == 2:  # as a run starts them
-        spawn, server = launching._spawn, ForkServer()
+        spawn, server = launching._spawn, ForkServer(tmp_path / "server.log")
         monkeypatch.setenv(VARIABLE, server.address)
     other, _ = deepspeed_run(tmp_path, n_ranks, spawn=spawn, micro_batch_size=micro_batch)
     if server is not None:
         server.close()
+        assert not [one for one in caplog.records if one.name == "trims_core.fork_server"], "forked"
     assert len(curve(reference_run)) == 7
     assert same_curves(reference_run, other, 1e-4, split=True)
     assert same_adapters(reference_run, other)

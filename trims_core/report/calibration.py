@@ -100,12 +100,14 @@ def _by_bucket(
     below_N = np.searchsorted(np.asarray(buckets["edges_nats"]), nats_N[known], side="left")
     bucket_N = buckets["k"] - below_N
     confidence_N, agrees_N = confidence_N[known], agrees_N[known]
+    by_bucket = {number: bucket_N == number for number in np.unique(bucket_N).tolist()}
     return [
         {
             "bucket": number,
-            "n": int((bucket_N == number).sum()),
-            "confidence": rounded(confidence_N[bucket_N == number].mean()),
-            "agreement": rounded(agrees_N[bucket_N == number].mean()),
+            "n": int(inside.sum()),
+            "confidence": rounded(confidence_N[inside].mean()),
+            "agreement": rounded(agrees_N[inside].mean()),
+            "ece": ece(confidence_N[inside], agrees_N[inside]),
         }
-        for number in np.unique(bucket_N).tolist()
+        for number, inside in by_bucket.items()
     ]

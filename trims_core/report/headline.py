@@ -26,13 +26,15 @@ class Headline:
 def headlines_of(results: Mapping[str, Any], task: str) -> dict[str, dict[str, str]]:
     """accuracy, speed and limit, those left out for which there is nothing to say.
 
-    They are about the first pair of methods that is compared, or about the only method there is.
+    They are about the first pair of methods that is compared, or about the only method there is; of an
+    ablation about all its values, and about its base.
     """
     found = results["tasks"][task]
     limits = limits_of(results, task)
+    base = _base_of(results["ablations"])
     said = {
-        "accuracy": _accuracy(task, found),
-        "speed": _speed(found),
+        "accuracy": _accuracy(task, found) if base is None else _ablated(task, results, base),
+        "speed": _speed(found, *_compared(found, base)),
         "limit": Headline(_size_text(found), limits[0]) if limits else None,
     }
     return {name: asdict(one) for name, one in said.items() if one is not None}
@@ -62,10 +64,36 @@ def _accuracy(task: str, found: Found) -> Headline | None:
     )
 
 
-def _speed(found: Found) -> Headline:
+def _base_of(ablations: Found | None) -> str | None:
+    """The base's name among the methods; None where nothing was ablated, or no value is the base's."""
+    rows = [] if ablations is None else ablations["rows"]
+    return next((row["method"] for row in rows if row["is_base"]), None)
+
+
+def _ablated(task: str, results: Found, base: str) -> Headline | None:
+    """How many values are told apart from the base, and the one that is furthest from it."""
+    pairs = {one["a"]: one for one in results["tasks"][task]["comparisons"] if one["b"] == base}
+    names = {
+        row["method"]: f"{row['factor']}: {row['value']}"
+        for row in results["ablations"]["rows"]
+        if row["method"] in pairs and judged(pairs[row["method"]])
+    }
+    if not names:
+        return None
+    values = {method: float((judged(pairs[method]) or {})["value"]) for method in names}
+    apart = [method for method in names if pairs[method]["verdict"] != NOT_APART]
+    told = ", ".join(f"{names[method]} ({signed(values[method])})" for method in apart) or "none"
+    furthest = max(values, key=lambda method: abs(values[method]))
+    return Headline(
+        f"{len(apart)} of {len(names)} told apart",
+        f"Told apart from the base on {task}, of {len(names)} other values: {told}.",
+        f"Furthest from it is {names[furthest]}. {pairs[furthest]['sentence']}",
+    )
+
+
+def _speed(found: Found, name: str, reference: str) -> Headline:
     """How fast the first method is where it is still as accurate as the student it is measured against, whose
     own fastest such point it is set beside."""
-    name, reference = _compared(found)
     rule: RuleName = found["rule"]
     start = found["curves"][reference][0]
     fastest = _fastest(found["curves"][name], start["low"])
@@ -97,11 +125,16 @@ def _at(rule: RuleName, point: Found) -> str:
     )
 
 
-def _compared(found: Found) -> tuple[str, str]:
-    """The method that leads the page, and what its speed is measured against: untuned where it was swept."""
+def _compared(found: Found, base: str | None) -> tuple[str, str]:
+    """The method that leads the page, and what its speed is measured against: untuned where it was swept.
+
+    Args:
+        base: of an ablation, which leads it.
+    """
     names = list(found["curves"])
     pair = found["comparisons"][0] if found["comparisons"] else {"a": names[0], "b": names[0]}
-    return pair["a"], "untuned" if "untuned" in names else pair["b"]
+    lead, other = (pair["a"], pair["b"]) if base is None else (base, base)
+    return lead, "untuned" if "untuned" in names else other
 
 
 def _size_text(found: Found) -> str:

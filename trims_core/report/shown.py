@@ -20,12 +20,15 @@ from trims_core.report.text_table import TextTable
 _TOKEN_COLOURS: Final = 7
 _MADE_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "curves": ("sweep", "grades"),
-    "player": ("sweep", "grades"),
+    "player": ("sweep", "grades", "analysis"),
+    "comparisons": ("sweep", "grades"),
+    "ablations": ("sweep", "grades"),
+    "cells": ("sweep", "grades"),
     "analysis": ("analysis",),
     "buckets": ("buckets",),
     "examples": ("buckets", "tokens", "corpus"),
     "training": ("train",),
-    "costs": ("scores", "rollouts", "train", "sweep"),
+    "costs": ("scores", "aligned", "buckets", "tokens", "rollouts", "train", "sweep", "grades"),
     "caches": ("sweep", "grades"),
 }
 """Section of the page → the stages whose artifacts it shows; the first one is what is made again."""
@@ -89,10 +92,17 @@ def _looks(found: Mapping[str, Look], variables: list[str]) -> dict[str, Any]:
 
 
 def _sources(results: Mapping[str, Any], stages: tuple[str, ...]) -> dict[str, Any]:
-    """The artifacts of these stages, and the command that makes them again."""
+    """The artifacts of these stages, the command that makes them again, and the one that draws them again."""
     rows = [row for row in results["stages"] if row["stage"] in stages]
     there = [stage for stage in stages if any(row["stage"] == stage for row in rows)]
     return {
         "artifacts": [[row["node"], row["fingerprint"][:12]] for row in rows],
         "command": f"trims run CONFIG --refresh {there[0]}" if there else None,
+        "drawn_by": _drawn_by(results),
     }
+
+
+def _drawn_by(results: Mapping[str, Any]) -> str:
+    if results["ablations"]:
+        return "trims ablate CONFIG"
+    return "trims compare RUN…" if results["runs"] else "trims run CONFIG --refresh report"

@@ -5,7 +5,7 @@ const ablations = (() => {
   function show(task) {
     const found = data.results.ablations;
     const table = data.shown.tasks[task].tables.ablations;
-    dom.fill("ablations", found ? chart(found.rows, task) : null, table ? tables.make(table) : null);
+    dom.fill("ablations", found ? [chart(found.rows, task), table ? tables.make(table) : null, provenance.sources("ablations")] : null);
   }
 
   // A row per value, a group per factor. Filled: told apart from the base.
@@ -33,8 +33,9 @@ const ablations = (() => {
       color: { type: "identity" },
     }));
     return dom.make("figure", {}, host, dom.make("figcaption", {},
-      "Difference to the base in points of accuracy, mean over the tokens per forward that all share, with its 95 % interval. Filled:"
-        + " told apart from the base."));
+      "Difference to the base in points of accuracy, mean over the tokens per forward that all share, with its own 95 % interval over"
+        + " seeds and problems (over problems where there is one seed). Filled: told apart from the base, with several seeds after"
+        + " Holm's correction over all of the table's tests."));
   }
 
   // In points, over seeds and problems where there is such an interval.

@@ -23,8 +23,8 @@ const analysis = (() => {
         + " the likelier.", trajectories(found, at)),
       part("In which order tokens appear", "Rank correlations of a token's reveal step: with its position (1: left to right), with"
         + " its difficulty for the teacher (below 0: hard ones first), with the student's confidence.", order.show(found, at)),
-      part("Is the confidence deserved?", "How often a token is the one that decoding one token per forward gives, by the"
-        + " confidence with which it was revealed.", calibration(found, at)),
+      part("Is the confidence deserved?", "How often a token is the one that decoding one token per forward gives, and an answer is"
+        + " right, by the confidence of the student.", calibration(found, at)),
       table ? tables.make(table) : null,
       part("What changed", "Problems that one method answers right and the other does not.", changed(task, found)),
       provenance.sources("analysis"));
@@ -75,45 +75,69 @@ const analysis = (() => {
 
   function calibration(found, at) {
     const methods = Object.entries(found.calibration);
-    const lines = methods.map(([method, of]) => [method, of.bins.filter((bin) => bin.n).map((bin) => ({
+    const rows = methods.map(([method, of]) => [method, said(of.ece), String(of.n_tokens), said(of.answers.ece), String(of.answers.n)]);
+    return [
+      reliability(methods.map(([method, of]) => [method, of]), { x: "confidence at reveal", y: "share that agrees", of: "tokens" },
+        `Tokens. Dotted: perfectly calibrated. At ${at}.`),
+      reliability(methods.map(([method, of]) => [method, of.answers]), { x: "mean confidence of its tokens", y: "share right",
+        of: "answers" }, `Whole answers, against what is right. At ${at}.`),
+      tables.make({ caption: "Expected calibration error (ECE), of tokens and of whole answers",
+        header: ["method", "ECE of tokens", "tokens", "ECE of answers", "answers"], rows }), byBucket(methods)];
+  }
+
+  const said = (ece) => (ece === null ? "–" : numbers.fixed(ece, 3));
+
+  // What came true, by confidence: a point per bin.
+  function reliability(methods, names, caption) {
+    const lines = methods.map(([method, { bins }]) => [method, bins.filter((bin) => bin.n).map((bin) => ({
       x: bin.confidence, y: bin.agreement,
-      says: `${method}, confidence ${bin.low} to ${bin.high}\nmean ${numbers.fixed(bin.confidence, 3)}, agreement `
-        + `${numbers.fixed(bin.agreement, 3)}\n${bin.n} tokens`,
+      says: `${method}, confidence ${bin.low} to ${bin.high}\nmean ${numbers.fixed(bin.confidence, 3)}, ${names.y} `
+        + `${numbers.fixed(bin.agreement, 3)}\n${bin.n} ${names.of}`,
     }))]);
-    const said = (ece) => (ece === null ? "–" : numbers.fixed(ece, 3));
-    const label = `Agreement against confidence. ${methods.map(([method, of]) => `${method}: ECE ${said(of.ece)}`).join("; ")}`;
+    const label = `Calibration of ${names.of}. ${methods.map(([method, { ece }]) => `${method}: ECE ${said(ece)}`).join("; ")}`;
     const host = charts.draw(dom.make("div"), label, () => ({
-      marks: [charts.frame({ x: "confidence at reveal", y: "share that agrees" }),
+      marks: [charts.frame(names),
         Plot.line([[0, 0], [1, 1]], { stroke: "var(--faint)", strokeDasharray: "2 4" }),
         lines.map(([method, points]) => charts.line(points, lookOf(method))), charts.endLabels(ends(lines)),
         charts.tip(lines.flatMap(([, points]) => points))],
       marginRight: 90, x: { domain: [0, 1] }, y: { domain: [0, 1] },
     }));
-    const rows = methods.map(([method, of]) => [method, said(of.ece), String(of.n_tokens), said(of.answers.ece)]);
-    return [dom.make("figure", { class: "narrow" }, host, dom.make("figcaption", {}, `Dotted: perfectly calibrated. At ${at}.`)),
-      tables.make({ caption: "Expected calibration error (ECE), of tokens and of whole answers",
-        header: ["method", "ECE of tokens", "tokens", "ECE of answers"], rows }), byBucket(methods)];
+    return dom.make("figure", { class: "narrow" }, host, dom.make("figcaption", {}, caption));
   }
 
   function byBucket(methods) {
     const rows = methods.flatMap(([method, of]) => (of.by_bucket ?? []).map((row) =>
-      [`${method}, bucket ${row.bucket}`, String(row.n), numbers.fixed(row.confidence, 3), numbers.fixed(row.agreement, 3)]));
+      [`${method}, bucket ${row.bucket}`, String(row.n), numbers.fixed(row.confidence, 3), numbers.fixed(row.agreement, 3), said(row.ece)]));
     return rows.length ? dom.details("By bucket of the teacher's difficulty", tables.make({
-      caption: "Confidence and agreement by bucket (1 = hardest)", header: ["method, bucket", "tokens", "confidence", "agreement"],
+      caption: "Confidence and agreement by bucket (1 = hardest)", header: ["method, bucket", "tokens", "confidence", "agreement", "ECE"],
       rows })) : null;
   }
 
   // Which problems became right or wrong between two methods, each a link into the player where it has them.
   function changed(task, found) {
-    const played = new Set((samples.tasks[task]?.problems ?? []).map((one) => one.id));
+    const known = samples.tasks[task];
+    const played = new Set((known?.problems ?? []).map((one) => one.id));
     const name = (id) => text.node(text.plain(id, 40));
-    const link = (id) => (played.has(id) || (data.isServed && samples.tasks[task])
-      ? dom.make("a", { href: `#${[task, id, 0].map(encodeURIComponent).join("/")}` }, name(id)) : name(id));
-    const listed = (ids) => (ids.length ? ids.flatMap((id, place) => (place ? [", ", link(id)] : [link(id)])) : "none");
-    return found.changed.map((pair) => dom.details(
-      `${pair.a} against ${pair.b}${pair.seed === null ? "" : `, seed ${pair.seed}`}: ${pair.became_right.length} became right,`
-        + ` ${pair.became_wrong.length} became wrong, of ${pair.n}`,
-      dom.make("p", {}, "Became right: ", listed(pair.became_right)), dom.make("p", {}, "Became wrong: ", listed(pair.became_wrong))));
+    const link = (id, place) => (place && (played.has(id) || data.isServed)
+      ? dom.make("a", { href: route.format({ task, problem: id, step: 0, ...place }) }, name(id)) : name(id));
+    const listed = (ids, place) => (ids.length ? ids.flatMap((id, n) => [n ? ", " : "", link(id, place)]) : "none");
+    const listsOf = (pair) => {
+      const place = known ? placeOf(known, found.threshold, pair) : null;
+      return dom.details(
+        `${pair.a} against ${pair.b}${pair.seed === null ? "" : `, seed ${pair.seed}`}: ${pair.became_right.length} became right,`
+          + ` ${pair.became_wrong.length} became wrong, of ${pair.n}`,
+        dom.make("p", {}, "Became right: ", listed(pair.became_right, place)),
+        dom.make("p", {}, "Became wrong: ", listed(pair.became_wrong, place)));
+    };
+    return [found.changed.map(listsOf), played.size && !data.isServed ? dom.make("p", { class: "faint" },
+      `Links lead to the ${played.size} problems that this page plays, of each method's first seed; trims view --serve plays them all.`) : null];
+  }
+
+  // Both models of a pair in the player, at the point that was looked at; null where it does not play these answers.
+  function placeOf({ models, points }, threshold, { a, b, seed }) {
+    const point = points.findIndex((one) => one.threshold === threshold);
+    const [left, right] = [b, a].map((method) => models.findIndex(({ model }) => [method, `${method}-s${seed}`].includes(model)));
+    return point >= 0 && left >= 0 && right >= 0 ? { point, left, right } : null;
   }
 
   return { show };

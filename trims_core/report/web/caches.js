@@ -8,7 +8,7 @@ const caches = (() => {
     const names = Object.keys(found.caches);
     dom.fill("caches", names.length ? [chart(task, found, names), tables.make(ready.caches), provenance.sources("caches")] : null);
     const further = ["graders", "countings", "one-at-a-time"].filter((name) => ready[name]).map((name) => tables.make(ready[name]));
-    dom.fill("cells", dom.details(`${found.cells.length} cells`, tables.make(ready.cells), further));
+    dom.fill("cells", dom.details(`${found.cells.length} cells`, tables.make(ready.cells), further), provenance.sources("cells"));
   }
 
   function chart(task, found, names) {

@@ -11,7 +11,7 @@ const comparisons = (() => {
       dom.make("p", { class: "faint" }, `${data.shown.intervals.join(" ")} AUP is the weighted area under a curve up to a cut five`
         + " points below its start, which makes it jump; it stands last."),
       dom.make("p", { class: "faint" }, text.node(decoding)),
-      NAMES.filter((name) => ready[name]).map((name) => tables.make(ready[name])));
+      NAMES.filter((name) => ready[name]).map((name) => tables.make(ready[name])), provenance.sources("comparisons"));
     answers(task);
   }
 

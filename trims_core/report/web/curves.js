@@ -156,8 +156,8 @@ const curves = (() => {
     card = dom.make("div", { class: "card", "aria-live": "polite" },
       dom.make("span", { class: "faint" }, "Point at a cell, or go through them with the arrow keys."));
     const caption = `Accuracy with 95 % intervals over problems (Wilson), n = ${found().n}. `
-      + "Ringed: one token per forward."
-      + (found().protocol.published.length ? " Hollow: published under the same profile, on other machines." : "");
+      + "Ringed: one token per forward." + (found().protocol.published.length
+      ? " Hollow, where the axis has them: published under the same profile, on other machines." : "");
     dom.fill("curves", dom.make("div", { class: "with-controls" },
       dom.make("figure", {}, host, dom.make("figcaption", {}, caption)), controls()),
     provenance.sources("curves"));

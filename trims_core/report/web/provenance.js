@@ -18,12 +18,12 @@ const provenance = (() => {
 
   // What a section is made of, under a line that opens.
   function sources(section) {
-    const { artifacts, command } = data.shown.sources[section];
+    const { artifacts, command, drawn_by: drawnBy } = data.shown.sources[section];
     if (!command) return null;
     const listed = artifacts.map(([node, fingerprint]) => dom.make("li", {}, link(node), " ", dom.make("code", {}, fingerprint)));
     return dom.make("div", { class: "sources" }, dom.details("Where this is from", dom.make("ul", {}, listed),
-      dom.make("p", {}, "Made again by ", dom.make("code", {}, command), ", figures alone by ",
-        dom.make("code", {}, "trims run CONFIG --refresh report"), ".")));
+      dom.make("p", {}, "Made again by ", dom.make("code", {}, command), `${data.results.runs ? ", CONFIG being the run's" : ""}, figures alone by `,
+        dom.make("code", {}, drawnBy), ".")));
   }
 
   function show() {

@@ -22,8 +22,8 @@ const route = (() => {
     };
   }
 
-  // The last three are left out where they are what a reader sees without them.
-  function format({ task, problem, step, point, left, right }, usual) {
+  // The last three are left out where they are what a reader sees without them, and where they are not given.
+  function format({ task, problem, step, point, left, right }, usual = {}) {
     const words = [task, problem, step];
     if (point !== usual.point || left !== usual.left || right !== usual.right) words.push(point, left, right);
     return `#${words.map(encodeURIComponent).join("/")}`;
