@@ -254,6 +254,7 @@ def test_apart_stages_fork_as_long_as_the_run_lasts_unless_the_settings_say_no(
     scores = sys.modules["fakes_stage_scores"]
     monkeypatch.setattr(scores, "SPEC", replace(scores.SPEC, apart=True))
     for fork in (True, False):
+        (tmp_path / str(fork)).mkdir()
         config = config_of(tmp_path / str(fork), f"resources.fork={fork}")
         done: dict[str, Artifact] = {}
         with runner.running(config):

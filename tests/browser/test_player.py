@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,27 @@ def test_an_address_restores_the_moment(opened: Open, page: Path, made: Any) -> 
     tab.press("ArrowRight")
     assert tab.ask("location.hash") == f"#demo/{third['id']}/5/2/1/0"
     assert tab.ask("document.querySelector('.permalink').href") == tab.ask("location.href")
+
+
+def test_what_changed_leads_to_both_models_at_the_analysed_point(
+    opened: Open, made: Any, tmp_path: Path
+) -> None:
+    results, task = copy.deepcopy(made.results), made.samples["tasks"]["demo"]
+    found = results["tasks"]["demo"]["analysis"]
+    ids, models = [one["id"] for one in task["problems"]], [one["model"] for one in task["models"]]
+    row = {"a": "standard", "b": "trims", "became_right": ids[:1], "became_wrong": ["elsewhere"], "n": 40}
+    found["changed"] = [{**row, "seed": 0}, {**row, "seed": 1}]
+    tab = opened(made.write(tmp_path / "changed.html", results=results))
+    links = tab.ask(
+        "[...document.querySelectorAll('#analysis details a')].map(a => a.getAttribute('href'))"
+        ".filter(one => one.startsWith('#demo/'))"
+    )
+    thresholds = [point["threshold"] for point in task["points"]]
+    place = (thresholds.index(found["threshold"]), models.index("trims-s0"), models.index("standard-s0"))
+    assert links == ["/".join(map(str, ("#demo", ids[0], 0, *place)))], "seed 1 is not played"
+    tab.ask(f"location.hash = {links[0]!r}")
+    chosen = "[...document.querySelectorAll('.menus select')].slice(0, 3).map(s => Number(s.value))"
+    tab.wait(f"JSON.stringify({chosen}) === '[{place[1]},{place[2]},{place[0]}]'")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_every_section_is_drawn_without_complaint_or_request(
         "s.getBoundingClientRect().width, s.querySelectorAll('path, rect, circle').length,"
         " s.getAttribute('aria-label').length, s.getAttribute('role')])"
     )
-    assert len(charts) == 9
+    assert len(charts) == 10
     assert all(w > 250 and n > 4 and label > 20 and role == "img" for w, n, label, role in charts), charts
     assert tab.ask("document.documentElement.scrollWidth") <= width, "the page must not scroll sideways"
     ground = tab.ask("getComputedStyle(document.body).backgroundColor")
@@ -203,6 +203,44 @@ def test_every_choice_draws_what_it_says_without_complaint(opened: Open, page: P
         )
         assert drawn > 2, place
     assert tab.complaints() == []
+
+
+def test_labels_of_charts_tell_the_numbers_that_are_drawn(opened: Open, page: Path, made: Any) -> None:
+    tab = opened(page)
+    told = tab.ask("[...document.querySelectorAll('.chart svg')].map(s => s.getAttribute('aria-label'))")
+    found = made.results["tasks"]["demo"]["analysis"]["calibration"]
+    for kind, eces in (
+        ("tokens", {name: row["ece"] for name, row in found.items()}),
+        ("answers", {name: row["answers"]["ece"] for name, row in found.items()}),
+    ):
+        shown = "; ".join(
+            f"{name}: ECE {'–' if ece is None else format(ece, '.3f')}" for name, ece in eces.items()
+        )
+        assert f"Calibration of {kind}. {shown}" in told
+    (arms,) = [label for label in told if label.startswith("Differences to the base.")]
+    for row in made.results["ablations"]["rows"]:
+        difference = row["tasks"]["demo"]["difference"]
+        if difference is not None:
+            value = f"{100 * difference['value']:.1f}".replace("-", "−")
+            assert f"{row['factor']}: {row['value']}\n{value} [" in arms
+
+
+def test_what_others_published_is_hollow_where_the_axis_has_it(
+    opened: Open, made: Any, tmp_path: Path
+) -> None:
+    results = copy.deepcopy(made.results)
+    point = {"method": "other", "model": "a model", "hardware": "A100", "source": "a paper", "accuracy": 61.5}
+    results["tasks"]["demo"]["protocol"]["published"] = [
+        {**point, "tokens_per_forward": 4.0, "tokens_per_second": None, "counting": None, "remark": None}
+    ]
+    tab = opened(made.write(tmp_path / "published.html", results=results))
+    chart = "document.querySelector('[data-fill=curves] svg')"
+    hollow = f'{chart}.querySelectorAll(\'g[fill="var(--ground)"][stroke="var(--faint)"] path\').length'
+    labels = f"[...{chart}.querySelectorAll('.end-label')].map(l => l.textContent)"
+    assert tab.ask(hollow) == 1
+    assert "other" in tab.ask(labels)
+    tab.ask("document.querySelector('input[name=axis][value=forwards]').click()")
+    assert (tab.ask(hollow), "other" in tab.ask(labels)) == (0, False)
 
 
 def test_every_task_can_be_chosen(opened: Open, made: Any, tmp_path: Path) -> None:

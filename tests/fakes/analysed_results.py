@@ -99,7 +99,10 @@ def _calibration(i: int) -> dict[str, Any]:
         }
         for b in range(3, 10)
     ]
-    by_bucket = [{"bucket": b, "n": 50, "confidence": 0.8, "agreement": 0.7 + b / 50} for b in (1, 2, 3, 4)]
+    by_bucket = [
+        {"bucket": b, "n": 50, "confidence": 0.8, "agreement": 0.7 + b / 50, "ece": b / 100}
+        for b in (1, 2, 3, 4)
+    ]
     return {
         "ece": 0.05 + i / 100 if i else None,
         "n_tokens": 450,

@@ -180,8 +180,8 @@ def test_calibration_is_of_tokens_that_can_be_compared_and_of_answers() -> None:
     assert found["ece"] == pytest.approx((2 * 0.05 + 0.55 + 4 * 0.15) / 7, abs=1e-6)
     # 3 nats are above both edges: the hardest bucket; 1.0 lies at an edge: the easiest
     assert found["by_bucket"] == [
-        {"bucket": 1, "n": 1, "confidence": 0.95, "agreement": 1.0},
-        {"bucket": 3, "n": 2, "confidence": 0.75, "agreement": 0.5},
+        {"bucket": 1, "n": 1, "confidence": 0.95, "agreement": 1.0, "ece": 0.05},
+        {"bucket": 3, "n": 2, "confidence": 0.75, "agreement": 0.5, "ece": 0.3},
     ]
     assert found["answers"]["n"] == 2
     assert found["answers"]["ece"] == pytest.approx((0.25 + 0.15) / 2)

@@ -16,7 +16,7 @@ const ablations = (() => {
     const factors = [...new Set(rows.map((row) => row.factor))];
     const apart = (row) => !["not told apart", "no shared range"].includes(row.tasks[task].verdict);
     const look = { stroke: "var(--accent)", strokeWidth: 2 };
-    const says = (row) => `${row.factor}: ${row.value}\n${numbers.fixed(row.x, 1)} [${numbers.fixed(row.low, 1)}, ${numbers.fixed(row.high, 1)}] points\n`
+    const says = (row) => `${row.factor}: ${row.value}\n${numbers.signed(row.x, 1)} [${numbers.signed(row.low, 1)}, ${numbers.signed(row.high, 1)}] points\n`
       + row.tasks[task].verdict;
     const host = charts.draw(dom.make("div"), `Differences to the base. ${drawn.map(says).join("; ")}`, (width) => ({
       height: 80 + 26 * rows.length + 30 * factors.length, marginLeft: width < 500 ? 90 : 150, marginTop: 40,

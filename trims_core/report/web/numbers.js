@@ -15,5 +15,8 @@ const numbers = (() => {
   // `73.5 % [67.0, 79.2]`
   const interval = ({ accuracy, low, high }) => `${percent(accuracy)} % [${percent(low)}, ${percent(high)}]`;
 
-  return { fixed, percent, interval };
+  // `+1.2`, `−0.3`
+  const signed = (value, digits) => (value < 0 ? "−" : "+") + fixed(Math.abs(value), digits);
+
+  return { fixed, percent, interval, signed };
 })();
