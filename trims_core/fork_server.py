@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 VARIABLE: Final = "TRIMS_FORK_SERVER"
 """Names the server's socket: an abstract one, which has no file to leave behind."""
 IMPORTED: Final = (
+    "deepspeed",
     "peft",
     "transformers.tokenization_utils_tokenizers",
     "trims_core.analysis.making",
@@ -77,7 +78,7 @@ class ForkServer:
             listener.bind(f"\0{self.address}")
             listener.listen(64)
             command = [sys.executable, "-m", "trims_core.fork_server", str(listener.fileno()), *imported]
-            env = {**environment_of_nodes(), "PYTHONUNBUFFERED": "1"}
+            env = {**environment_of_nodes(), "PYTHONUNBUFFERED": "1", "DS_ACCELERATOR": "cpu"}
             self._child = Child(command, log, env, pass_fds=[listener.fileno()])
 
     def close(self) -> None:
