@@ -275,5 +275,6 @@ def test_a_server_that_cannot_be_started_costs_a_warning(
         raise OSError("no sockets here")
 
     monkeypatch.setattr(runner, "ForkServer", none)
+    runner._stopped.clear()
     assert VARIABLE not in runner.environment(tmp_path)
     assert "no fork server (no sockets here)" in caplog.text
