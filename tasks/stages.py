@@ -88,8 +88,10 @@ def _publish_cells(key: str, artifact: Artifact, how: str) -> None:
 
 def _publish_report(key: str, artifact: Artifact, how: str) -> None:
     publish_card(f"{key}-card", artifact, how)
+    lead = artifact.files("figures/curve", ".png")[:1]  # under the report's own key
     for image in artifact.files("figures/", ".png"):
-        publish_image(f"{key}-{artifact_key(image.stem)}", image, summary(artifact, how))
+        named = key if image in lead else f"{key}-{artifact_key(image.stem)}"
+        publish_image(named, image, summary(artifact, how))
 
 
 PUBLISHED_AS: Final[Mapping[StageName, Callable[[str, Artifact, str], None]]] = {

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_processes import group, lives, until_true
+from test_processes import end_with_a_killed_parent, group, lives, until_true
 
 from trims_core.fork_server import VARIABLE, ForkedChild, ForkServer, python_child
 from trims_core.processes import Child, stop_all
@@ -153,13 +152,7 @@ def test_it_its_children_and_the_server_end_with_a_parent_that_is_killed(
     told, log = tmp_path / "told", tmp_path / "log"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(project_root), TESTS))}
     command = [sys.executable, "-c", PARENT, FAMILY.format(told=str(told)), str(log), str(grace_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as parent:
-        assert parent.stdout is not None
-        pid, of_server = map(int, parent.stdout.readline().split())
-        until_true(lambda: log.exists() and "ready" in log.read_text())
-        assert len(group(pid)) == 2
-        parent.kill()
-    until_true(lambda: group(pid) == [] and group(of_server) == [])
+    end_with_a_killed_parent(command, env, log, 2)
     assert told.exists() == (grace_s > 0)
 
 

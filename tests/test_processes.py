@@ -64,6 +64,17 @@ time.sleep(600)
 """
 
 
+def end_with_a_killed_parent(command: list[str], env: dict[str, str], log: Path, n_processes: int) -> None:
+    """The groups whose pids a parent tells end when it is killed; the first one had so many processes."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        until_true(lambda: log.exists() and "ready" in log.read_text())
+        assert len(group(pids[0])) == n_processes
+        parent.kill()
+    until_true(lambda: all(group(pid) == [] for pid in pids))
+
+
 @pytest.mark.parametrize("grace_s", [0.0, 20.0])
 def test_a_child_and_its_children_end_with_a_parent_that_is_killed(
     tmp_path: Path, project_root: Path, grace_s: float
@@ -72,13 +83,7 @@ def test_a_child_and_its_children_end_with_a_parent_that_is_killed(
     family = FAMILY.format(saves=grace_s > 0, told=str(told))
     env = {**os.environ, "PYTHONPATH": str(project_root)}
     command = [sys.executable, "-c", PARENT, family, str(log), str(grace_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-        until_true(lambda: "ready" in log.read_text())
-        assert len(group(pid)) == 3, "the child, its child and the watcher"
-        parent.kill()
-    until_true(lambda: group(pid) == [])
+    end_with_a_killed_parent(command, env, log, 3)  # the child, its child and the watcher
     assert told.exists() == (grace_s > 0)
 
 

@@ -21,7 +21,6 @@ through a fork once it is in use.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
@@ -40,6 +39,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from trims_core.processes import Child, environment_of_nodes
+from trims_core.tether import tie_to
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,6 @@ _REQUEST_BYTES: Final = 1 << 20
 _IMPORTING_S: Final = 120.0
 """How long a request waits for the server; after that the process is started anew."""
 _FDS: Final = 16
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class ForkServer:
@@ -78,7 +77,7 @@ class ForkServer:
             listener.bind(f"\0{self.address}")
             listener.listen(64)
             command = [sys.executable, "-m", "trims_core.fork_server", str(listener.fileno()), *imported]
-            env = {**environment_of_nodes(), "PYTHONUNBUFFERED": "1", "DS_ACCELERATOR": "cpu"}
+            env = {**environment_of_nodes(), "DS_ACCELERATOR": "cpu"}
             self._child = Child(command, log, env, pass_fds=[listener.fileno()])
 
     def close(self) -> None:
@@ -257,9 +256,7 @@ def _signal_all(pid: int, number: int) -> None:
 def _become(request: Mapping[str, Any], fds: Sequence[int], guardian: int) -> None:
     """Take on the session, descriptors, environment and threads of a process of its own."""
     os.setsid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != guardian:  # it died before the tie
-        os._exit(1)
+    tie_to(guardian, signal.SIGKILL)
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     free = max([*fds, *request["fds"], 2]) + 1

@@ -139,7 +139,7 @@ def environment(logs: Path | None = None) -> dict[str, str]:
         logs: of a node whose processes are to be forked, where that is possible.
     """
     global _server
-    env = {**environment_of_nodes(), "PYTHONUNBUFFERED": "1"}
+    env = environment_of_nodes()
     if logs is None or has_gpu() or not sys.platform.startswith("linux"):
         return env
     with _serving:

@@ -23,15 +23,20 @@ _POLL_S = 0.5
 
 def main(parent: int, number: int, lifeline: int, grace_s: float, command: list[str]) -> None:
     """Tie this process, which leads its group, to its parent and become the command."""
-    if sys.platform.startswith("linux") and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
-        raise OSError("prctl(PR_SET_PDEATHSIG) failed")
+    tie_to(parent, number)
     leader = os.getpid()  # known before the fork: a command may end before the watcher first runs
     if os.fork() == 0:
         _watch(leader, lifeline, number, grace_s)
     os.close(lifeline)
+    os.execvp(command[0], command)
+
+
+def tie_to(parent: int, number: int) -> None:
+    """Let the kernel send `number` to this process when its parent ends; end it if that has happened."""
+    if sys.platform.startswith("linux") and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+        raise OSError("prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:  # it died before the tie
         os._exit(1)
-    os.execvp(command[0], command)
 
 
 def _watch(leader: int, lifeline: int, number: int, grace_s: float) -> None:

@@ -148,8 +148,8 @@ def test_what_stands_for_the_first_of_several_runs_alone_is_said() -> None:
     results = strong_results()
     results["provenance"]["student"] = ["a", "b"]
     results["runs"] = [
-        {"label": "first", "buckets": results["buckets"]},
-        {"label": "second", "buckets": {**results["buckets"], "k": 4}},
+        {"label": "first", "buckets": results["buckets"], "analysis": None},
+        {"label": "second", "buckets": {**results["buckets"], "k": 4}, "analysis": None},
     ]
     buckets, students = caveats_of(results)
     assert buckets.startswith("Buckets and corpus examples are those of first; the buckets of second are")

@@ -73,20 +73,17 @@ def _base_of(ablations: Found | None) -> str | None:
 def _ablated(task: str, results: Found, base: str) -> Headline | None:
     """How many values are told apart from the base, and the one that is furthest from it."""
     pairs = {one["a"]: one for one in results["tasks"][task]["comparisons"] if one["b"] == base}
-    names = {
-        row["method"]: f"{row['factor']}: {row['value']}"
-        for row in results["ablations"]["rows"]
-        if row["method"] in pairs and judged(pairs[row["method"]])
-    }
-    if not names:
+    rows = [row for row in results["ablations"]["rows"] if row["method"] in pairs]
+    names = {row["method"]: f"{row['factor']}: {row['value']}" for row in rows}
+    values = {method: float(lead["value"]) for method in names if (lead := judged(pairs[method]))}
+    if not values:
         return None
-    values = {method: float((judged(pairs[method]) or {})["value"]) for method in names}
-    apart = [method for method in names if pairs[method]["verdict"] != NOT_APART]
+    apart = [method for method in values if pairs[method]["verdict"] != NOT_APART]
     told = ", ".join(f"{names[method]} ({signed(values[method])})" for method in apart) or "none"
     furthest = max(values, key=lambda method: abs(values[method]))
     return Headline(
-        f"{len(apart)} of {len(names)} told apart",
-        f"Told apart from the base on {task}, of {len(names)} other values: {told}.",
+        f"{len(apart)} of {len(values)} told apart",
+        f"Told apart from the base on {task}, of {len(values)} other values: {told}.",
         f"Furthest from it is {names[furthest]}. {pairs[furthest]['sentence']}",
     )
 

@@ -115,9 +115,8 @@ def run_training(spec: TrainSpec, launch: LaunchConfig, progress: Progress) -> N
 def training_environment(spec: TrainSpec) -> dict[str, str]:
     """Environment of the training processes.
 
-    CPU ranks share the cores: without a limit two of them are fifteen times slower. Waiting threads sleep
-    instead of spinning: beside one other busy process a step took 6 s instead of 0.3 s with spinning ones.
-    Values of OMP_NUM_THREADS and OMP_WAIT_POLICY that are set already are respected.
+    CPU ranks share the cores: without a limit two of them are fifteen times slower. An OMP_NUM_THREADS that
+    is set already is respected.
     """
     env = compile_environment(extensions_folder())
     if spec.device != "cpu":
@@ -127,10 +126,8 @@ def training_environment(spec: TrainSpec) -> dict[str, str]:
     n_threads = max(1, len(os.sched_getaffinity(0)) // spec.world_size) if spec.device == "cpu" else 1
     return {
         "OMP_NUM_THREADS": str(n_threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
         **env,
-        "PYTHONUNBUFFERED": "1",
     }
 
 

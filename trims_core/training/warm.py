@@ -22,7 +22,7 @@ from typing import Any, Final
 import filelock
 
 from trims_core.errors import LaunchError
-from trims_core.processes import Child, importing_us
+from trims_core.processes import Child, environment_of_nodes
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def compile_environment(folder: Path) -> dict[str, str]:
     """Environment in which DeepSpeed finds ninja (beside this Python) and builds into `folder`."""
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {
-        **importing_us(os.environ),
+        **environment_of_nodes(),
         "DS_ACCELERATOR": "cpu",
         "TORCH_EXTENSIONS_DIR": str(folder),
         "PATH": search,

@@ -77,7 +77,7 @@ const analysis = (() => {
     const methods = Object.entries(found.calibration);
     const rows = methods.map(([method, of]) => [method, said(of.ece), String(of.n_tokens), said(of.answers.ece), String(of.answers.n)]);
     return [
-      reliability(methods.map(([method, of]) => [method, of]), { x: "confidence at reveal", y: "share that agrees", of: "tokens" },
+      reliability(methods, { x: "confidence at reveal", y: "share that agrees", of: "tokens" },
         `Tokens. Dotted: perfectly calibrated. At ${at}.`),
       reliability(methods.map(([method, of]) => [method, of.answers]), { x: "mean confidence of its tokens", y: "share right",
         of: "answers" }, `Whole answers, against what is right. At ${at}.`),
