@@ -2,16 +2,19 @@
 
 usage: python bench/rounds.py [CONFIG] [--rounds N] [--canvases N] [--quick]
 The claims: a round's overhead (starting processes, files, grading, reading the weights again) is at most 10 %
-of its time, and going through the canvases of N forwards takes at most 10 % more memory than going through
-one. `trims run` makes N + 1 rounds of CONFIG's first cj_grpo variant in a new store; a round lasts from one
-training's artifact to the next one's; decoding's and training's own seconds are those that these tell.
-Memory: peak beyond the loaded student, each number of canvases in its own process; baseline: one canvas.
+of its time, and going through all canvases of answers of N forwards takes at most 10 % more memory than going
+through the first one alone. `trims run` makes N + 1 rounds of CONFIG's first cj_grpo variant in a new store;
+a round lasts from one training's artifact to the next one's; decoding's and training's own seconds are those
+that these tell. Memory: peak beyond the loaded student of the same answers, all canvases and the first, each
+in its own process, by turns, median of five. glibc's threshold of mmap is fixed there: left to itself it
+rises with the first block freed, and the heap keeps what chance leaves between blocks.
 --quick: memory alone, of a small student, not judged.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 OVERHEAD_LIMIT = 0.1
 MEMORY_LIMIT = 1.1
 SHAPE = Shape(batch=8, length=256, vocab=32_768, layers=4, hidden=256)
+MEMORY_RUNS = 5
+MMAP_THRESHOLD_BYTES = 2**20
 QUICK = Shape(batch=2, length=32, vocab=512, layers=1, hidden=64)
 
 
@@ -46,14 +51,19 @@ def main() -> int:
     options = parser.parse_args()
     shape = QUICK if options.quick else SHAPE
     if options.child:
-        print(_grown_mib(shape, options.child))
+        print(_grown_mib(shape, options.canvases, options.child))
         return 0
-    one, many = (_child(options, n) for n in (1, options.canvases))
+    pairs = [(_child(options, 1), _child(options, options.canvases)) for _ in range(MEMORY_RUNS)]
+    ones, manys = ([pair[which] for pair in pairs] for which in (0, 1))
+    one, many = statistics.median(ones), statistics.median(manys)
     found = {
         "bench": "rounds",
         "canvases": options.canvases,
+        "memory_n": MEMORY_RUNS,
         "peak_mib": round(many, 1),
+        "peak_mib_range": [round(min(manys), 1), round(max(manys), 1)],
         "peak_mib_one_canvas": round(one, 1),
+        "peak_mib_one_canvas_range": [round(min(ones), 1), round(max(ones), 1)],
         "memory_ratio": round(many / one, 3),
         "memory_limit": MEMORY_LIMIT,
     }
@@ -112,14 +122,16 @@ def _seconds_between(before: Artifact | None, after: Artifact | None) -> float:
     return (last - first).total_seconds()
 
 
-def _child(options: argparse.Namespace, canvases: int) -> float:
-    command = [sys.executable, __file__, "--child", str(canvases), *(["--quick"] if options.quick else [])]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+def _child(options: argparse.Namespace, gone_through: int) -> float:
+    command = [sys.executable, __file__, "--child", str(gone_through), "--canvases", str(options.canvases)]
+    command += ["--quick"] if options.quick else []
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(MMAP_THRESHOLD_BYTES)}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return float(done.stdout)
 
 
-def _grown_mib(shape: Shape, canvases: int) -> float:
-    """Peak memory of one batch's losses, all canvases gone through, beyond the loaded student."""
+def _grown_mib(shape: Shape, canvases: int, gone_through: int) -> float:
+    """Peak memory beyond the loaded student of the losses of one batch's first ``gone_through`` canvases."""
     import torch
 
     from trims_core.training.advantages import Judged
@@ -140,7 +152,7 @@ def _grown_mib(shape: Shape, canvases: int) -> float:
     batch = method.batch(made)
     denoiser = Denoiser(model, family)
     student, before = TrainedStudent(denoiser, denoiser), _peak_mib()
-    for loss in method.losses(student, batch, methods.totals(batch)):
+    for loss in itertools.islice(method.losses(student, batch, methods.totals(batch)), gone_through):
         loss.total.backward()
     return _peak_mib() - before
 
