@@ -1,4 +1,4 @@
-"""The comparison of an ablation's arms, published as a table and a picture per benchmark."""
+"""The comparison of an ablation's arms, published as a table per benchmark and every figure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import listeners
-from tasks.artifacts import artifact_key, publish_image, publish_table
+from tasks.artifacts import artifact_key, publish_images, publish_table
 from tasks.outages import one_try, shown
 from tasks.progress import StageProgress
 from trims_core.ablations import Ablation, write_ablation
@@ -33,13 +33,13 @@ def compare_arms(ablation: Ablation) -> str:
         for benchmark in results["tasks"]:
             key = artifact_key("trims", name, "ablations", benchmark)
             shown(f"the ablations on {benchmark}", partial(_publish, key, benchmark, page, results))
+        key = artifact_key("trims", name, COMPARISON)
+        figures = sorted((page.parent / "figures").glob("*.png"))
+        shown("the comparison's figures", partial(publish_images, key, figures, f"`{page}`"))
     return str(page)
 
 
 def _publish(key: str, benchmark: str, page: Path, results: Mapping[str, Any]) -> None:
     table = ablations_table(benchmark, results)
-    about = f"{table.caption}\n\n`{page}`"
-    publish_table(key, [dict(zip(table.header, row, strict=True)) for row in table.rows], about)
-    figure = page.parent / "figures" / f"ablations-{benchmark}.png"
-    if figure.is_file():
-        publish_image(f"{key}-figure", figure, about)
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    publish_table(key, rows, f"{table.caption}\n\n`{page}`")

@@ -53,6 +53,12 @@ def publish_image(key: str, image: Path, about: str) -> None:
     create_image_artifact(url, key=key, description=about)
 
 
+def publish_images(key: str, images: Sequence[Path], about: str) -> None:
+    """Each under `key`-<its name>."""
+    for image in images:
+        publish_image(f"{key}-{artifact_key(image.stem)}", image, about)
+
+
 def edge_rows(artifact: Artifact) -> list[dict[str, Any]]:
     """One row per bucket of a bucketing: its size and the difficulties (nats) between which it lies."""
     edges = json.loads(artifact.file("edges.json").read_bytes())

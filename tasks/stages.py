@@ -22,6 +22,7 @@ from tasks.artifacts import (
     edge_rows,
     publish_card,
     publish_image,
+    publish_images,
     publish_table,
     summary,
 )
@@ -88,10 +89,11 @@ def _publish_cells(key: str, artifact: Artifact, how: str) -> None:
 
 def _publish_report(key: str, artifact: Artifact, how: str) -> None:
     publish_card(f"{key}-card", artifact, how)
+    images, about = artifact.files("figures/", ".png"), summary(artifact, how)
     lead = artifact.files("figures/curve", ".png")[:1]  # under the report's own key
-    for image in artifact.files("figures/", ".png"):
-        named = key if image in lead else f"{key}-{artifact_key(image.stem)}"
-        publish_image(named, image, summary(artifact, how))
+    for image in lead:
+        publish_image(key, image, about)
+    publish_images(key, [image for image in images if image not in lead], about)
 
 
 PUBLISHED_AS: Final[Mapping[StageName, Callable[[str, Artifact, str], None]]] = {

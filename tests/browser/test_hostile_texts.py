@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 from browser.conftest import Made, make
+from fakes.analysed_results import analysed
 from fakes.chromium import Tab
 from fakes.played_world import played_world
 
@@ -42,7 +44,8 @@ def as_shown(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Every problem asks and is answered with one of the texts; so do settings and examples."""
+    """Every problem asks and is answered with one of the texts, is called so and has it as its right answer;
+    settings, examples, cells of tables and lists of problems have them, too."""
     texts = {i: HOSTILE[i % len(HOSTILE)] for i in range(40)}
     world = played_world(
         tmp_path_factory.mktemp("hostile"),
@@ -51,14 +54,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         report={"player": 40, "title": HOSTILE[0], "bootstrap_samples": 100, "examples": 10},
     )
     found = make(world)
-    results = copy.deepcopy(found.results)
+    results, samples = analysed(found.results), copy.deepcopy(found.samples)
     for example, text in zip(results["examples"], HOSTILE, strict=False):
         example["prompt"] = text
         example["pieces"][0]["text"] = text
     results["provenance"]["config"]["corpus"]["system_prompt"] = list(HOSTILE)
     results["caveats"] = list(HOSTILE)
     results["tasks"]["demo"]["protocol"]["published"] = [_published(text) for text in HOSTILE]
-    return Made(results, found.samples, found.tasks)
+    (change,) = results["tasks"]["demo"]["analysis"]["changed"]
+    change["became_right"], change["became_wrong"] = list(HOSTILE), list(HOSTILE)
+    for problem, text in zip(results["tasks"]["demo"]["answers"]["problems"], HOSTILE, strict=False):
+        problem |= {"prompt": text, "gold": text}
+        for answer in problem["answers"]:
+            answer["text"] = text
+    for number, problem in enumerate(samples["tasks"]["demo"]["problems"]):
+        text = HOSTILE[number % len(HOSTILE)]
+        problem |= {"id": f"{text}{number}", "gold": text}
+        for answer in problem["answers"]:
+            answer["answer"] = text
+            answer["pieces"][0] = text
+    return Made(results, samples, found.tasks)
 
 
 def _published(text: str) -> dict[str, Any]:
@@ -91,12 +106,15 @@ def test_prompts_and_answers_are_the_texts_with_names_for_what_cannot_be_seen(
     problems = made.samples["tasks"]["demo"]["problems"]
     assert {problem["prompt"] for problem in problems} == set(HOSTILE)
     for problem in problems[:14]:
-        tab.ask(f"location.hash = '#demo/{problem['id']}/1000'")
-        tab.wait(
-            f"document.querySelector('.problems [aria-current]').textContent.startsWith('{problem['id']}')"
-        )
-        shown = tab.ask("document.querySelector('.prompt bdi').textContent")
-        assert shown == as_shown(problem["prompt"])
+        tab.ask(f"location.hash = '#demo/' + encodeURIComponent({json.dumps(problem['id'])}) + '/1000'")
+        name = as_shown(problem["id"])
+        name = f"{name[:40]}…" if len(name) > 40 else name
+        tab.wait(f"document.querySelector('.problems [aria-current] .id').textContent === {json.dumps(name)}")
+        shown = tab.ask("document.querySelector('#player .prompt').textContent")
+        assert shown == f"{as_shown(problem['prompt'])} Right: {as_shown(problem['gold'])}"
+        found = as_shown(problem["answers"][1]["answer"])
+        found = f"{found[:60]}…" if len(found) > 60 else found
+        assert tab.ask("document.querySelector('.panel .found').textContent") == f"found {found}"
         pieces = [piece for piece in problem["answers"][1]["pieces"] if piece is not None]
         tab.wait("document.querySelector('.panel .box.masked') === null")
         assert tab.ask("document.querySelector('.panel .spoken').textContent") == as_shown("".join(pieces))

@@ -76,7 +76,9 @@ def test_the_flow_makes_every_arm_once_and_shows_table_and_picture(world: Path) 
         found = {one.key: one for one in client.read_artifacts(flow_run_filter=wanted)}
     assert found["trims-world-ablations-demo"].type == "table"
     assert "order: ascending" in str(found["trims-world-ablations-demo"].data)
-    assert found["trims-world-ablations-demo-figure"].type == "image"
+    figures = [path.stem for path in (page_of(world).parent / "figures").glob("*.png")]
+    assert {"ablations-demo", "curve-demo"} <= set(figures)
+    assert {found[f"trims-world-comparison-{name}"].type for name in figures} == {"image"}
     made.clear()
     again = trims_ablations(config=str(world))
     assert again == result

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trims_core.rendering import load_tokenizer
+from trims_core.report.analysis_tables import analysis_tables, changed_problems
 from trims_core.report.answer_means import mean_of, means_of, numbers
 from trims_core.report.calibration import bins, calibration_of, ece
 from trims_core.report.changed import changed_of
@@ -282,6 +283,35 @@ def test_table_md_has_a_row_per_method(report: Path, results: dict[str, Any]) ->
     assert row.endswith(cell)
     assert f"| {calibration['ece']:.3f} | {calibration['answers']['ece']:.3f} |" in row
     assert f"{order['departure']['n_departed']} of {order['departure']['n_wrong']}" in row
+
+
+def test_the_tables_tell_departures_calibration_and_what_changed(results: dict[str, Any]) -> None:
+    task = results["tasks"]["demo"]
+    found, tables = task["analysis"], analysis_tables("demo", task)
+    names = ["analysis", "departures", "calibration", "calibration-by-bucket", "changed"]
+    assert list(tables) == names
+    rows = {name: {row[0]: row for row in tables[name].rows} for name in names}
+    departure, calibration = found["order"]["trims"]["departure"], found["calibration"]["trims"]
+    stat = departure["step_share"]
+    assert rows["departures"]["trims"][1:4] == (
+        str(departure["n_wrong"]),
+        str(departure["n_departed"]),
+        f"{stat['mean']:.2f} [{stat['low']:.2f}, {stat['high']:.2f}]",
+    )
+    assert rows["calibration"]["trims"][1:3] == (f"{calibration['ece']:.3f}", str(calibration["n_tokens"]))
+    hardest = calibration["by_bucket"][0]
+    assert rows["calibration-by-bucket"]["trims, bucket 1"][-1] == f"{hardest['ece']:.3f}"
+    counts = [(row[0], row[1], row[2], row[3]) for row in tables["changed"].rows]
+    problems = changed_problems(task)
+    assert problems is not None
+    for pair, row in zip(found["changed"], counts, strict=True):
+        seed = "–" if pair["seed"] is None else str(pair["seed"])
+        gained, lost = len(pair["became_right"]), len(pair["became_wrong"])
+        assert row == (f"{pair['a']} against {pair['b']}", seed, str(gained), str(lost))
+        listed = [one for one in problems.rows if one[:3] == (pair["a"], pair["b"], seed)]
+        assert [one[4] for one in listed if one[3] == "right"] == pair["became_right"]
+        assert [one[4] for one in listed if one[3] == "wrong"] == pair["became_wrong"]
+    assert analysis_tables("demo", {**task, "analysis": None}) == {}
 
 
 def test_without_a_teacher_the_rest_stands_and_the_reason_is_told(tmp_path: Path) -> None:

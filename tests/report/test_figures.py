@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from fakes.analysed_results import analysed
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from trims_core.points import CacheName
 from trims_core.report.analysis_figures import analysis_jobs
@@ -22,10 +25,13 @@ from trims_core.report.appearance import (
     style_variables,
     token_colours,
 )
+from trims_core.report.curve_figures import curve_jobs
 from trims_core.report.figure_style import empty_figure
 from trims_core.report.figures import draw_all
+from trims_core.report.training_figures import training_jobs
 
-ANALYSIS = ("trajectories", "order", "calibration")
+CURVES = ("curve", "forwards", "speed")
+ANALYSIS = ("trajectories", "trajectories-by-step", "order", "reveals", "calibration")
 
 
 def luminance(colour: str) -> float:
@@ -42,13 +48,14 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_every_figure_is_there_as_png_and_svg(report: Path) -> None:
-    for name in ("curve-demo", "caches-demo", "difficulty", "losses"):
+    wanted = {f"{name}-demo" for name in (*CURVES, "caches", *ANALYSIS)}
+    wanted |= {"difficulty", "losses"}
+    for name in wanted:
         header = (report / "figures" / f"{name}.png").read_bytes()[:24]
         assert struct.unpack(">II", header[16:24]) == (1152, 784)
         assert b"</svg>" in (report / "figures" / f"{name}.svg").read_bytes()[-20:]
-    of_analysis = {f"{name}-demo.{kind}" for name in ANALYSIS for kind in ("png", "svg")}
-    assert of_analysis <= {path.name for path in (report / "figures").iterdir()}
-    assert len(list((report / "figures").iterdir())) == 8 + len(of_analysis)
+    found = {path.name for path in (report / "figures").iterdir()}
+    assert found == {f"{name}.{kind}" for name in wanted for kind in ("png", "svg")}
 
 
 def test_drawing_again_gives_the_same_bytes(report: Path, results: dict[str, Any], tmp_path: Path) -> None:
@@ -66,9 +73,61 @@ def test_an_analysis_has_figures_of_its_own(results: dict[str, Any], tmp_path: P
             figure.savefig(tmp_path / f"{name}.svg")
     assert all((tmp_path / f"{name}.svg").stat().st_size > 10_000 for name in names)
     found["tasks"]["demo"]["analysis"]["trajectories"] = {}
-    assert list(analysis_jobs(found)) == ["order-demo", "calibration-demo"]
+    assert list(analysis_jobs(found)) == ["order-demo", "reveals-demo", "calibration-demo"]
     found["tasks"]["demo"]["analysis"] = None
     assert analysis_jobs(found) == {}
+
+
+def drawn(job: Callable[[Figure], None]) -> list[Axes]:
+    """The panels of a figure."""
+    with empty_figure() as figure:
+        job(figure)
+        return list(figure.axes)
+
+
+def line(axes: Axes, name: str) -> tuple[list[float], list[float]]:
+    """x and y of the line that the legend calls so."""
+    (found,) = (one for one in axes.lines if str(one.get_label()).split("  ")[0] == name)
+    return list(found.get_xdata()), list(found.get_ydata())
+
+
+def test_a_curve_runs_along_forwards_and_speed_as_well(results: dict[str, Any]) -> None:
+    task, jobs = results["tasks"]["demo"], curve_jobs(results)
+    points = sorted(task["curves"]["trims"], key=lambda point: point["tpf"])
+    accuracy = [100 * point["accuracy"] for point in points]
+    for name, field in zip(CURVES, ("tpf", "forwards_per_answer", "tokens_per_second"), strict=True):
+        (axes,) = drawn(jobs[f"{name}-demo"])
+        assert line(axes, "trims") == ([point[field] for point in points], accuracy)
+    published = {"tokens_per_forward": 2.5, "tokens_per_second": None, "accuracy": 71.0, "method": "other"}
+    task = {**task, "protocol": {**task["protocol"], "published": [published]}}
+    jobs = curve_jobs({**results, "tasks": {"demo": task}})
+    assert line(drawn(jobs["curve-demo"])[0], "published, same profile") == ([2.5], [71.0])
+    for name in ("forwards", "speed"):
+        labels = [str(one.get_label()) for one in drawn(jobs[f"{name}-demo"])[0].lines]
+        assert "published, same profile" not in labels
+
+
+def test_training_has_figures_of_parts_masks_and_rewards(results: dict[str, Any]) -> None:
+    found = analysed(results)
+    jobs = training_jobs(found)
+    assert list(jobs) == ["losses", "loss-parts", "masked-share", "rewards"]
+    entry = found["losses"]["trims-s0"]
+    _, ends = drawn(jobs["loss-parts"])
+    assert line(ends, "trims") == tuple(map(list, zip(*entry["parts"]["ends"], strict=True)))
+    (masked,) = drawn(jobs["masked-share"])
+    assert line(masked, "trims")[1] == [0.5] * len(entry["masked_share"])
+    (rewards,) = drawn(jobs["rewards"])
+    assert line(rewards, "trims") == ([0, 1, 2, 3], [0.4 + number / 10 for number in range(4)])
+    assert list(training_jobs({**found, "losses": {}, "rounds": []})) == []
+
+
+def test_calibration_has_a_panel_of_tokens_and_one_of_answers(results: dict[str, Any]) -> None:
+    found = analysed(results)
+    of = found["tasks"]["demo"]["analysis"]["calibration"]["trims"]
+    of["answers"]["bins"] = [{**one, "agreement": 0.25} for one in of["bins"]]
+    tokens, answers = drawn(analysis_jobs(found)["calibration-demo"])
+    assert line(tokens, "trims")[1] == [one["agreement"] for one in of["bins"]]
+    assert line(answers, "trims")[1] == [0.25] * len(of["bins"])
 
 
 def test_svgs_carry_no_date_and_need_no_font(report: Path) -> None:

@@ -120,7 +120,7 @@ def test_sentences_and_tables_are_those_of_table_md(page: Elements, report: Path
     for line in [*shown["tasks"]["demo"]["sentences"], *shown["tasks"]["demo"]["limits"]]:
         assert f"- {line}" in markdown
     tables = [*shown["tasks"]["demo"]["tables"].values(), *shown["tables"].values()]
-    assert len(tables) == 10
+    assert len(tables) == 14
     for table in tables:
         assert table["caption"] in markdown
         for row in table["rows"]:

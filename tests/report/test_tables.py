@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from trims_core.report.analysis_tables import changed_problems
 from trims_core.report.tables import run_tables, task_tables, write_tables
 from trims_core.report.text_table import TextTable
 
@@ -14,6 +15,9 @@ def test_every_table_is_a_file_with_the_same_cells(results: dict[str, Any], tmp_
     names = write_tables(results, tmp_path)
     tables = {f"demo-{name}.csv": one for name, one in task_tables(results, "demo").items()}
     tables |= {f"{name}.csv": one for name, one in run_tables(results).items()}
+    problems = changed_problems(results["tasks"]["demo"])
+    assert problems is not None
+    tables["demo-changed-problems.csv"] = problems  # a file alone
     assert sorted(names) == sorted(tables) == sorted(path.name for path in tmp_path.iterdir())
     assert "demo-mcnemar.csv" in names
     for name, table in tables.items():

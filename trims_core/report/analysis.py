@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trims_core.points import point_text
 from trims_core.report.analysed import Analysed, Analyses, analysed_cells, by_method
 from trims_core.report.calibration import calibration_of
 from trims_core.report.cells import Cell
 from trims_core.report.changed import changed_of
 from trims_core.report.resampling import resample_counts
 from trims_core.report.reveal_order import order_of
-from trims_core.report.text_table import DASH, TextTable
 from trims_core.report.trajectories import trajectories_of
 
 
@@ -60,61 +58,3 @@ def _n_not_scored(model: Analysed) -> int:
     kinds = ("revealed_reject", "filled_reject")
     of_states = sum(state[kind] is not None for state in states for kind in kinds)
     return of_states + sum(row["reject"] is not None for row in model.difficulties.values())
-
-
-def analysis_table(task: str, found: Mapping[str, Any]) -> TextTable | None:
-    """Order, calibration and the NLL of half-revealed states, a row per method."""
-    about = found["analysis"]
-    if about is None:
-        return None
-    rows = []
-    for name, order in about["order"].items():
-        calibration, departure = about["calibration"][name], order["departure"]
-        rows.append(
-            (
-                name,
-                *(_stat(order[kind]) for kind in ("position", "confidence", "difficulty")),
-                f"{departure['n_departed']} of {departure['n_wrong']}",
-                *(DASH if one is None else f"{one:.3f}" for one in _eces(calibration)),
-                *_half_revealed(about["trajectories"].get(name)),
-            )
-        )
-    header = ["method", "order: position", "confidence", "difficulty", "not right: departed"]
-    header += ["ECE of tokens", "of answers", "NLL half revealed, nats", "half filled, nats"]
-    return TextTable(_caption(task, about), tuple(header), tuple(rows))
-
-
-def _caption(task: str, about: Mapping[str, Any]) -> str:
-    text = (
-        f"{task} at {point_text(about['rule'], about['threshold'])}: rank correlation of a token's reveal"
-        " step with its position, confidence and difficulty [95 %]; answers that are not right and leave the"
-        " answer of one token per forward; expected calibration error of confidence"
-    )
-    if about["teacher"] is None:
-        return f"{text}. No difficulty and no NLL: {about['without_teacher']}"
-    return (
-        f"{text}; mean NLL per token under {about['teacher']} (n = {about['n']}) of the first states with at"
-        " least half of the answer revealed: of the revealed tokens, and with the rest filled by the student"
-    )
-
-
-def _stat(stat: Mapping[str, float] | None) -> str:
-    return DASH if stat is None else f"{stat['mean']:.2f} [{stat['low']:.2f}, {stat['high']:.2f}]"
-
-
-def _eces(calibration: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    return calibration["ece"], calibration["answers"]["ece"]
-
-
-def _half_revealed(curves: Mapping[str, Any] | None) -> tuple[str, str]:
-    """NLL of the revealed tokens and of the filled canvas, where half of the answer is revealed."""
-    if curves is None:
-        return DASH, DASH
-    (half,) = (row for row in curves["by_share"] if row["x"] == 0.5)
-    shown = [
-        None
-        if half[f"{kind}_nats"] is None
-        else {"mean": half[f"{kind}_nats"], "low": half[f"{kind}_low"], "high": half[f"{kind}_high"]}
-        for kind in ("revealed", "filled")
-    ]
-    return _stat(shown[0]), _stat(shown[1])

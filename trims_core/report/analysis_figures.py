@@ -24,19 +24,22 @@ def analysis_jobs(results: Results) -> dict[str, Callable[[Figure], None]]:
         analysis = found.get("analysis")
         if not analysis:
             continue
+        named: dict[str, Callable[..., None]] = {}
         if analysis["trajectories"]:
-            jobs[f"trajectories-{task}"] = partial(_trajectories, found=analysis, styles=styles, task=task)
-        jobs[f"order-{task}"] = partial(_order, found=analysis, styles=styles, task=task)
-        jobs[f"calibration-{task}"] = partial(_calibration, found=analysis, styles=styles, task=task)
+            named["trajectories"] = partial(_trajectories, along="by_share")
+            named["trajectories-by-step"] = partial(_trajectories, along="by_step")
+        named |= {"order": _order, "reveals": _reveals, "calibration": _calibration}
+        for name, draw in named.items():
+            jobs[f"{name}-{task}"] = partial(draw, found=analysis, styles=styles, task=task)
     return jobs
 
 
-def _trajectories(figure: Figure, found: Results, styles: Mapping[str, Look], task: str) -> None:
-    """Mean NLL against the share revealed, a panel per kind of text, a line per method."""
+def _trajectories(figure: Figure, found: Results, styles: Mapping[str, Look], task: str, along: str) -> None:
+    """Mean NLL along the share revealed or the forwards spent: a panel per kind of text, a line each."""
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (kind, says) in zip(panels, _KINDS.items(), strict=True):
         for method, curves in found["trajectories"].items():
-            rows = [row for row in curves["by_share"] if row[f"{kind}_nats"] is not None]
+            rows = [row for row in curves[along] if row[f"{kind}_nats"] is not None]
             x, y, low, high = (
                 [row[name] for row in rows]
                 for name in ("x", *(f"{kind}_{e}" for e in ("nats", "low", "high")))
@@ -44,7 +47,7 @@ def _trajectories(figure: Figure, found: Results, styles: Mapping[str, Look], ta
             look = styles[method]
             axes.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
             axes.plot(x, y, color=look.colour, linestyle=look.line, linewidth=2, label=method)
-        axes.set_xlabel("share of tokens revealed")
+        axes.set_xlabel("share of tokens revealed" if along == "by_share" else "forwards")
         head(axes, "" if kind == "filled" else f"Trajectories under the teacher: {task}", says)
     panels[0].set_ylabel("nats per token")
     legend(panels[0])
@@ -68,23 +71,47 @@ def _order(figure: Figure, found: Results, styles: Mapping[str, Look], task: str
     panels[1].set_xlabel("rank correlation of the reveal step")
 
 
-def _calibration(figure: Figure, found: Results, styles: Mapping[str, Look], task: str) -> None:
-    """Agreement against confidence, a line per method, the diagonal dotted."""
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=LIGHT.faint, linestyle=(0, (2, 3)), linewidth=1)
-    for method, of in found["calibration"].items():
-        bins = [one for one in of["bins"] if one["n"]]
-        label = method if of["ece"] is None else f"{method}  (ECE {of['ece']:.3f})"
+def _reveals(figure: Figure, found: Results, styles: Mapping[str, Look], task: str) -> None:
+    """What share of an answer each forward reveals, and how many runs of adjacent positions it reveals."""
+    left, right = figure.subplots(1, 2)
+    for method, of in found["order"].items():
         look = styles[method]
-        axes.plot(
-            [one["confidence"] for one in bins],
-            [one["agreement"] for one in bins],
-            color=look.colour,
-            linestyle=look.line,
-            marker=look.marker,
-            label=label,
-        )
-    head(axes, f"Calibration: {task}", "agreement with the answer of one token per forward")
-    axes.set_xlabel("confidence at reveal")
-    axes.set_ylabel("share that agrees")
-    legend(axes)
+        line = {"color": look.colour, "linestyle": look.line, "linewidth": 1.7}
+        shares = of["revealed_per_step"]
+        left.plot(range(1, len(shares) + 1), shares, label=method, **line)
+        right.plot(*zip(*of["run_lengths"], strict=True), marker=look.marker, markersize=4.5, **line)
+    head(left, f"Reveals: {task}", "share of an answer's tokens per forward")
+    head(right, "", "runs of adjacent positions")
+    left.set_xlabel("forward")
+    left.set_ylabel("share revealed")
+    right.set_xlabel("length of a run")
+    right.set_ylabel("runs")
+    right.set_yscale("log")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    legend(left)
+
+
+def _calibration(figure: Figure, found: Results, styles: Mapping[str, Look], task: str) -> None:
+    """What came true against confidence, of tokens and of answers: a line per method, the diagonal dotted."""
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    of_methods = found["calibration"]
+    of_answers = {method: of["answers"] for method, of in of_methods.items()}
+    for axes, of_kind in zip(panels, (of_methods, of_answers), strict=True):
+        axes.plot([0, 1], [0, 1], color=LIGHT.faint, linestyle=(0, (2, 3)), linewidth=1)
+        for method, of in of_kind.items():
+            bins, look = of["bins"], styles[method]
+            axes.plot(
+                [one["confidence"] for one in bins],
+                [one["agreement"] for one in bins],
+                color=look.colour,
+                linestyle=look.line,
+                marker=look.marker,
+                label=method if of["ece"] is None else f"{method}  (ECE {of['ece']:.3f})",
+            )
+        legend(axes)
+    head(panels[0], f"Calibration: {task}", "tokens that one token per forward gives, too")
+    head(panels[1], "", "answers that are right")
+    panels[0].set_xlabel("confidence at reveal")
+    panels[1].set_xlabel("mean confidence of an answer")
+    panels[0].set_ylabel("share that comes true")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
 from trims_core.report.ablations import ablations_table
-from trims_core.report.analysis import analysis_table
+from trims_core.report.analysis_tables import analysis_tables, changed_problems
 from trims_core.report.cell_tables import between, cells_table, further_tables
 from trims_core.report.contrast_tables import (
     MEANINGS_OF_INTERVALS,
@@ -161,8 +161,9 @@ def task_tables(results: Mapping[str, Any], task: str) -> dict[str, TextTable]:
     tables |= {"cells": cells_table(task, found), **dict(further_tables(task, found))}
     if results["ablations"] is not None:
         tables["ablations"] = ablations_table(task, results)
-    further = (("analysis", analysis_table(task, found)), ("published", published_table(task, found)))
-    return tables | {name: table for name, table in further if table is not None}
+    tables |= analysis_tables(task, found)
+    published = published_table(task, found)
+    return tables if published is None else {**tables, "published": published}
 
 
 def run_tables(results: Mapping[str, Any]) -> dict[str, TextTable]:
@@ -199,11 +200,11 @@ def table_markdown(results: Mapping[str, Any]) -> str:
 
 def write_tables(results: Mapping[str, Any], folder: Path) -> list[str]:
     """Writes every table as CSV, a task's as <task>-<name>.csv; gives back the file names."""
-    named = {
-        f"{task}-{name}": table
-        for task in results["tasks"]
-        for name, table in task_tables(results, task).items()
-    }
+    named = {}
+    for task, found in results["tasks"].items():
+        named |= {f"{task}-{name}": table for name, table in task_tables(results, task).items()}
+        if (problems := changed_problems(found)) is not None:
+            named[f"{task}-changed-problems"] = problems
     named |= run_tables(results)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in named.items():

@@ -16,16 +16,16 @@ const analysis = (() => {
     }
     const point = data.shown.tasks[task].points.find(([threshold]) => threshold === found.threshold);
     const at = point ? point[1] : `${found.rule} ${found.threshold}`;
-    const table = data.shown.tasks[task].tables.analysis;
+    const ready = data.shown.tasks[task].tables;
     const part = (title, lead, ...content) => [dom.make("h3", {}, title), dom.make("p", { class: "lead" }, lead), content];
     dom.fill("analysis",
       part("Trajectories under the teacher", "How likely the teacher finds the text while it appears: nats per token, the lower"
         + " the likelier.", trajectories(found, at)),
       part("In which order tokens appear", "Rank correlations of a token's reveal step: with its position (1: left to right), with"
-        + " its difficulty for the teacher (below 0: hard ones first), with the student's confidence.", order.show(found, at)),
+        + " its difficulty for the teacher (below 0: hard ones first), with the student's confidence.", order.show(found, at, ready)),
       part("Is the confidence deserved?", "How often a token is the one that decoding one token per forward gives, and an answer is"
-        + " right, by the confidence of the student.", calibration(found, at)),
-      table ? tables.make(table) : null,
+        + " right, by the confidence of the student.", calibration(found, at, ready)),
+      tables.make(ready.analysis),
       part("What changed", "Problems that one method answers right and the other does not.", changed(task, found)),
       provenance.sources("analysis"));
   }
@@ -73,16 +73,15 @@ const analysis = (() => {
   const ends = (lines) => lines.filter(([, points]) => points.length)
     .map(([method, points]) => ({ ...points.at(-1), label: method, colour: lookOf(method).colour }));
 
-  function calibration(found, at) {
+  function calibration(found, at, ready) {
     const methods = Object.entries(found.calibration);
-    const rows = methods.map(([method, of]) => [method, said(of.ece), String(of.n_tokens), said(of.answers.ece), String(of.answers.n)]);
     return [
       reliability(methods, { x: "confidence at reveal", y: "share that agrees", of: "tokens" },
         `Tokens. Dotted: perfectly calibrated. At ${at}.`),
       reliability(methods.map(([method, of]) => [method, of.answers]), { x: "mean confidence of its tokens", y: "share right",
         of: "answers" }, `Whole answers, against what is right. At ${at}.`),
-      tables.make({ caption: "Expected calibration error (ECE), of tokens and of whole answers",
-        header: ["method", "ECE of tokens", "tokens", "ECE of answers", "answers"], rows }), byBucket(methods)];
+      tables.make(ready.calibration),
+      ready["calibration-by-bucket"] ? dom.details("By bucket of the teacher's difficulty", tables.make(ready["calibration-by-bucket"])) : null];
   }
 
   const said = (ece) => (ece === null ? "–" : numbers.fixed(ece, 3));
@@ -103,14 +102,6 @@ const analysis = (() => {
       marginRight: 90, x: { domain: [0, 1] }, y: { domain: [0, 1] },
     }));
     return dom.make("figure", { class: "narrow" }, host, dom.make("figcaption", {}, caption));
-  }
-
-  function byBucket(methods) {
-    const rows = methods.flatMap(([method, of]) => (of.by_bucket ?? []).map((row) =>
-      [`${method}, bucket ${row.bucket}`, String(row.n), numbers.fixed(row.confidence, 3), numbers.fixed(row.agreement, 3), said(row.ece)]));
-    return rows.length ? dom.details("By bucket of the teacher's difficulty", tables.make({
-      caption: "Confidence and agreement by bucket (1 = hardest)", header: ["method, bucket", "tokens", "confidence", "agreement", "ECE"],
-      rows })) : null;
   }
 
   // Which problems became right or wrong between two methods, each a link into the player where it has them.

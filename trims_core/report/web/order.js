@@ -5,8 +5,9 @@ const order = (() => {
   const MEASURES = { position: "with position", difficulty: "with the teacher's difficulty", confidence: "with confidence" };
   const lookOf = (method) => data.shown.methods[method];
 
-  function show(found, at) {
-    return [correlations(found, at), departures(found),
+  // Args: ready: the task's tables.
+  function show(found, at, ready) {
+    return [correlations(found, at), tables.make(ready.departures),
       dom.details("How much each forward reveals, and how adjacent it is", shares(found), runs(found))];
   }
 
@@ -42,17 +43,6 @@ const order = (() => {
     });
     return dom.make("figure", {}, host, dom.make("figcaption", {},
       `Spearman's ρ of an answer, mean over answers with its 95 % interval; at ${at}.`));
-  }
-
-  function departures(found) {
-    const stat = (of) => (of ? `${numbers.fixed(of.mean, 2)} [${numbers.fixed(of.low, 2)}, ${numbers.fixed(of.high, 2)}]` : "–");
-    const rows = Object.entries(found.order).map(([method, { departure: of }]) =>
-      [method, String(of.n_wrong), String(of.n_departed), stat(of.step_share), stat(of.confidence)]);
-    return tables.make({
-      caption: "Where answers that are not right first leave what one token per forward gives: after which share of their forwards,"
-        + " with which confidence [95 %]",
-      header: ["method", "not right", "that leave", "share of the forwards", "confidence"], rows,
-    });
   }
 
   function shares(found) {
