@@ -20,13 +20,14 @@ LISTING_ALLOWED = (
     "store/",
     "fingerprint.py",
     "hub.py",
+    "machine.py",
     "profiles.py",
     "students/checkpoint.py",
     "training/",
     "sandbox/box.py",
 )
 """The store; outside folders and the hub's cache; our own profiles; checkpoints of a running training, no
-artifacts yet; what a system has of Python and its libraries."""
+artifacts yet; what a system has of Python, its libraries and its hardware."""
 
 
 LOOK = """

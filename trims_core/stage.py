@@ -40,6 +40,7 @@ from trims_core.errors import (
 )
 from trims_core.fingerprint import Digests, Json
 from trims_core.graph import Node, ancestors, build_graph
+from trims_core.machine import machine
 from trims_core.pinning import pinned
 from trims_core.sections import Section
 from trims_core.settings import load_config
@@ -417,7 +418,7 @@ def _manifest(
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "machine": machine()}
     if (of_source := commit()) is not None:
         found["commit"] = of_source
     for name in _LIBRARIES:

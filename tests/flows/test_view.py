@@ -65,6 +65,25 @@ def test_the_report_of_other_settings_is_named_and_not_opened(config: Path, made
     assert f"of other settings or inputs, is {latest / 'index.html'}" in said
 
 
+def test_a_pages_folder_is_opened_as_it_is(
+    config: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    settings = load_config(config, [])
+    compared = Path(settings.store) / "compared" / settings.name
+    compared.mkdir(parents=True)
+    assert f"Its ablation's page: trims view {compared}" in view(config, "--set", "buckets.k=3")[1]
+    code, said = view(compared)
+    assert (code, opened) == (66, []) and "no index.html in it" in said
+    (compared / "index.html").write_bytes(made.read_bytes())
+    assert view(compared) == (0, f"{compared / 'index.html'}\n")
+    assert opened == [(compared / "index.html").resolve().as_uri()]
+    for words in (["--serve"], ["--set", "buckets.k=3"]):
+        code, said = view(compared, *words)
+        assert code != 0 and f"{words[0]}: {compared} is a page as it was written" in said
+
+
 def test_a_report_of_another_program_is_not_served(config: Path, made: Path) -> None:
     code, said = view(config, "--no-open", "--serve")
     assert code == 1

@@ -108,7 +108,7 @@ def test_a_report_of_another_version_is_not_served(
         (tmp_path / name).write_text(text)
         entries[name] = replace(entries[name], size_bytes=len(text), sha256="")
     manifest = replace(report.manifest, files=tuple(entries.values()))
-    with pytest.raises(ReportError, match="results of version 7; expected 8"):
+    with pytest.raises(ReportError, match="results of version 7; expected 9"):
         open_report(world.config(), Artifact(tmp_path, manifest), world.parents())
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from trims_core.report.appearance import LIGHT, Look, looks
 from trims_core.report.figure_style import head, legend
@@ -88,7 +89,7 @@ def _reveals(figure: Figure, found: Results, styles: Mapping[str, Look], task: s
     right.set_ylabel("runs")
     right.set_yscale("log")
     for axes in (left, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(left)
 
 

@@ -66,7 +66,8 @@ def _draw_curve(figure: Figure, results: Results, task: str, along: Axis) -> Non
         mean = found["numbers"][name]["mean_over_range"] if along is TPF else None
         label = name if mean is None else f"{name}  ({100 * mean['value']:.1f} %)"
         _draw_points(axes, styles[name], label, points, along.field)
-    _draw_published(axes, found["protocol"]["published"], along.published)
+    if along.published is not None:
+        _draw_published(axes, found["protocol"]["published"], along.published)
     _label_thresholds(axes, next(iter(found["curves"].values())), MEANINGS[found["rule"]].word, along.field)
     ring: dict[str, Any] = {
         "marker": "o",
@@ -89,9 +90,9 @@ def _draw_curve(figure: Figure, results: Results, task: str, along: Axis) -> Non
     legend(axes, title=f"mean over {shared} per forward in brackets" if shared else None)
 
 
-def _draw_published(axes: Any, points: Sequence[Results], field: str | None) -> None:
+def _draw_published(axes: Any, points: Sequence[Results], field: str) -> None:
     """What others published under the same profile: hollow, each with its method's name."""
-    placed = [point for point in points if field is not None and point[field] is not None]
+    placed = [point for point in points if point[field] is not None]
     if not placed:
         return
     axes.plot(

@@ -37,11 +37,12 @@ from trims_core.report.protocols import check_comparable, check_machines, protoc
 from trims_core.report.resampling import resample_counts, resample_methods
 from trims_core.report.rounds import rounds_of, trained_once
 from trims_core.report.runs import Run, artifacts_of, pairs_between, renamed, side_by_side
+from trims_core.source import commit
 
 if TYPE_CHECKING:
     from trims_core.store import Artifact
 
-RESULTS_VERSION: Final = 8
+RESULTS_VERSION: Final = 9
 
 
 def collect(
@@ -269,6 +270,8 @@ def _stage_row(role: str, artifact: Artifact) -> dict[str, Any]:
         "fingerprint": manifest.fingerprint,
         "content_digest": manifest.content_digest,
         "seed": manifest.seed,
+        "machine": manifest.versions.get("machine"),
+        "commit": manifest.versions.get("commit"),
     }
 
 
@@ -276,7 +279,7 @@ def _provenance(runs: Sequence[Run]) -> dict[str, Any]:
     """The settings that change results, what the stages said about themselves, library versions and inputs.
 
     A version that differs between stages is listed once per value, so that a mixture shows. Settings and
-    teachers of several runs stand under their labels.
+    teachers of several runs stand under their labels. written_by: the commit that wrote these results.
     """
     versions: dict[str, set[str]] = {}
     inputs: dict[str, set[str]] = {}
@@ -296,4 +299,5 @@ def _provenance(runs: Sequence[Run]) -> dict[str, Any]:
         "versions": {name: sorted(values) for name, values in sorted(versions.items())},
         "inputs": {name: sorted(values) for name, values in sorted(inputs.items())},
         "seeds": list(dict.fromkeys(seed for run in runs for seed in run.config.train.seeds)),
+        "written_by": commit(),
     }

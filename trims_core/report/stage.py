@@ -16,7 +16,7 @@ from trims_core.fingerprint import Digests
 from trims_core.stage import Make, Outcome, StageSpec, Unit, Work
 from trims_core.store import UnitRecord
 
-REPORT_VERSION: Final = 8
+REPORT_VERSION: Final = 9
 
 _STEPS: Final = 4
 

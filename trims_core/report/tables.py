@@ -200,7 +200,7 @@ def table_markdown(results: Mapping[str, Any]) -> str:
 
 def write_tables(results: Mapping[str, Any], folder: Path) -> list[str]:
     """Writes every table as CSV, a task's as <task>-<name>.csv; gives back the file names."""
-    named = {}
+    named: dict[str, TextTable] = {}
     for task, found in results["tasks"].items():
         named |= {f"{task}-{name}": table for name, table in task_tables(results, task).items()}
         if (problems := changed_problems(found)) is not None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from trims_core.report.appearance import LIGHT, Look, looks
 from trims_core.report.figure_style import head, legend
@@ -89,7 +90,7 @@ def _draw_rewards(figure: Figure, rounds: Sequence[Results], styles: Styles) -> 
     seeds = max(row["seeds"] for row in rounds)
     averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
     head(axes, "Rewards", f"mean of the rollouts that a round is trained on{averaged}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("round")
     axes.set_ylabel("mean reward")
     legend(axes)

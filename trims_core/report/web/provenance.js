@@ -30,7 +30,7 @@ const provenance = (() => {
     const { provenance: found, stages } = data.results;
     const machines = data.shown.tables.machines;
     dom.fill("provenance",
-      dom.make("p", {}, "Student: ", found.student.map((name, place) => [place ? ", " : "", dom.make("code", {}, text.node(name))])),
+      dom.make("p", {}, `Page written by commit ${found.written_by ?? "that is not known"}. Student: `, found.student.map((name, place) => [place ? ", " : "", dom.make("code", {}, text.node(name))])),
       artifacts(stages), machines ? tables.make(machines) : null,
       dom.details("Settings", pre(found.config)),
       found.teacher ? dom.details("Teacher", pre(found.teacher)) : null,
@@ -41,10 +41,11 @@ const provenance = (() => {
   }
 
   function artifacts(stages) {
-    const rows = stages.map((row) => [row.node, row.fingerprint, row.content_digest, row.seed === null ? "–" : String(row.seed)]);
+    const rows = stages.map((row) => [row.node, row.fingerprint, row.content_digest, row.seed === null ? "–" : String(row.seed),
+      row.machine ?? "–", row.commit ?? "–"]);
     return dom.details(`${stages.length} artifacts`, tables.make(
       { caption: "Artifacts: their names in the store, and digests of their contents", header: ["artifact", "fingerprint",
-        "content", "seed"], rows }, { rowId: ([node]) => idOf(node) }));
+        "content", "seed", "made on", "by commit"], rows }, { rowId: ([node]) => idOf(node) }));
   }
 
   const pre = (value) => dom.make("pre", { tabindex: "0" }, text.node(JSON.stringify(value, null, 1)));
