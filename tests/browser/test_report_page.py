@@ -89,6 +89,27 @@ def test_every_cell_tells_the_numbers_of_the_results(opened: Open, page: Path, m
     assert tab.ask(f"document.getElementById('{link[1:]}').tagName") == "TR"
 
 
+def test_pointing_at_a_cell_tells_it(opened: Open, page: Path, made: Any) -> None:
+    tab = opened(page)
+    tab.ask("[...document.querySelectorAll('.methods input')].slice(0, 2).forEach(box => box.click())")
+    places = tab.ask(
+        "[...document.querySelectorAll('[data-fill=curves] g[stroke=\"var(--ground)\"] > *')]"
+        ".map(dot => dot.getBoundingClientRect()).map(box => [box.x + box.width / 2, box.y + box.height / 2])"
+    )
+    points = made.results["tasks"]["demo"]["curves"]["trims"]
+    assert len(places) == len(points)
+    for (x, y), point in zip(places, points, strict=True):
+        tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        accuracy, low, high = (f"{100 * point[name]:.1f}" for name in ("accuracy", "low", "high"))
+        says = f"{accuracy} % [{low}, {high}] right"
+        tab.wait(f"document.querySelector('.card').innerText.includes('{says}')")
+        assert says in tab.ask("document.querySelector('[data-fill=curves] svg').textContent")
+        assert f"{point['tpf']:.2f} tokens per forward" in tab.ask(
+            "document.querySelector('.card').innerText"
+        )
+    assert tab.complaints() == []
+
+
 def test_methods_seeds_and_the_axis_can_be_chosen(opened: Open, page: Path, made: Any) -> None:
     tab = opened(page)
     chart = "document.querySelector('[data-fill=curves] svg')"

@@ -6,8 +6,9 @@ import itertools
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
+import numpy as np
 import pytest
 from fakes.analysed_results import analysed
 from matplotlib.axes import Axes
@@ -150,6 +151,48 @@ def test_methods_of_many_runs_differ_in_colour_or_marker() -> None:
     kinds = [*["untuned"] * 2, *["baseline"] * 4, *["trained"] * 20]
     found = looks([{"name": str(i), "kind": kind} for i, kind in enumerate(kinds)], LIGHT)
     assert len({(look.colour, look.marker) for look in found.values()}) == len(kinds)
+
+
+SEEN_BY: Final = {
+    "protanopia": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranopia": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritanopia": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
+}
+"""Linear sRGB as these eyes see it (Machado, Oliveira and Fernandes, 2009, severity 1)."""
+TO_XYZ: Final = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+WHITE: Final = (0.9505, 1.0, 1.089)
+TOLD_APART: Final = 20.0
+
+
+def lab(colour: str, eyes: str) -> Any:
+    """CIELAB of #rrggbb as these eyes see it."""
+    channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.cbrt(np.array(TO_XYZ) @ np.clip(np.array(SEEN_BY[eyes]) @ linear, 0.01, 1) / np.array(WHITE))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eyes", SEEN_BY)
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_the_colour_blind_tell_methods_apart(theme: Theme, eyes: str) -> None:
+    """Untuned, baseline and the first trained one by colour, others at least where markers are the same."""
+    kinds = ["untuned", "baseline", *["trained"] * 12]
+    found = list(looks([{"name": str(i), "kind": kind} for i, kind in enumerate(kinds)], theme).values())
+    for (i, one), (j, other) in itertools.combinations(enumerate(found), 2):
+        apart = float(np.linalg.norm(lab(one.colour, eyes) - lab(other.colour, eyes)))
+        assert apart >= (TOLD_APART if j < 3 else 10 if one.marker == other.marker else 0), (i, j, apart)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
