@@ -112,7 +112,7 @@ def test_without_a_common_seed_only_the_means_are_compared() -> None:
     methods = methods_of_cells(cells + curve("standard", (70, 60, 50), seed=7))
     left, right = methods["trims"], methods["standard"]
     found = difference(left, right)
-    assert (found.seeds, common_seeds(left, right), right_at_one(left, right)) == ((), (), None)
+    assert (found.seeds, common_seeds(left.seeds, right.seeds), right_at_one(left, right)) == ((), (), None)
     assert found.one_RS is not None
     assert found.one_RS.shape == (101, 1)
     assert found.one_RS[0] == pytest.approx([0.15])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from trims_core.report.analysed import Analysed
+from trims_core.report.resampling import common_seeds
 
 
 def changed_of(
@@ -23,7 +24,8 @@ def changed_of(
     for a, b in pairs:
         if a not in methods or b not in methods:
             continue
-        for seed, left, right in _paired(methods[a], methods[b]):
+        for seed in common_seeds(tuple(methods[a]), tuple(methods[b])):
+            left, right = _of(methods[a], seed), _of(methods[b], seed)
             ids = left.cell.sample_ids
             gain_N = left.cell.correct_N - right.cell.correct_N
             rows.append(
@@ -39,11 +41,6 @@ def changed_of(
     return rows
 
 
-def _paired(
-    left: Mapping[int | None, Analysed], right: Mapping[int | None, Analysed]
-) -> list[tuple[int | None, Analysed, Analysed]]:
-    if None in left:
-        return [(seed, left[None], model) for seed, model in right.items()]
-    if None in right:
-        return [(seed, model, right[None]) for seed, model in left.items()]
-    return [(seed, model, right[seed]) for seed, model in left.items() if seed in right]
+def _of(models: Mapping[int | None, Analysed], seed: int | None) -> Analysed:
+    """A method's model with this seed, or its only one where it is not trained."""
+    return models[None] if None in models else models[seed]

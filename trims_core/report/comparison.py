@@ -184,7 +184,7 @@ def compare_all(
     tests = _mcnemar_tests([right_at_one(methods[a], methods[b]) for a, b in pairs])
     out = []
     for (a, b), each, test in zip(pairs, found, tests, strict=True):
-        seeds = [seed for seed in common_seeds(methods[a], methods[b]) if seed is not None]
+        seeds = [seed for seed in common_seeds(methods[a].seeds, methods[b].seeds) if seed is not None]
         row = {"a": a, "b": b, "n": n, "seeds": seeds, **each.row(levels), "mcnemar": test}
         row["verdict"], row["sentence"] = verdict(row, task, levels)
         out.append(row)

@@ -24,13 +24,14 @@ from trims_core.report.levels import Levels
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Seeds = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
 class Resampled:
     """One method's numbers under every resample of the problems, a column per seed."""
 
-    seeds: tuple[int | None, ...]
+    seeds: Seeds
     """`UNSEEDED` for a method that is not trained; empty for a difference without common seeds."""
     mean_RS: Floats | None
     """Mean accuracy over the shared range of tokens per forward; None where there is no such range."""
@@ -127,7 +128,7 @@ def difference(left: Resampled, right: Resampled) -> Resampled:
     A method that is not trained stands against every seed of the other. Where both are trained and share no
     seed, one column holds the difference of their means and `seeds` is empty: nothing says how seeds differ.
     """
-    seeds = common_seeds(left, right)
+    seeds = common_seeds(left.seeds, right.seeds)
 
     def minus(a: Floats, b: Floats) -> Floats:
         if not seeds:
@@ -148,12 +149,12 @@ def difference(left: Resampled, right: Resampled) -> Resampled:
     )
 
 
-def common_seeds(left: Resampled, right: Resampled) -> tuple[int | None, ...]:
+def common_seeds(left: Seeds, right: Seeds) -> Seeds:
     """The seeds a difference has: those of both methods, or of the one that is trained; may be empty."""
-    trained = [method.seeds for method in (left, right) if method.seeds != UNSEEDED]
+    trained = [seeds for seeds in (left, right) if seeds != UNSEEDED]
     if len(trained) < 2:
         return trained[0] if trained else UNSEEDED
-    return tuple(seed for seed in left.seeds if seed in right.seeds)
+    return tuple(seed for seed in left if seed in right)
 
 
 def right_at_one(left: Resampled, right: Resampled) -> tuple[Bools, Bools] | None:
@@ -161,7 +162,7 @@ def right_at_one(left: Resampled, right: Resampled) -> tuple[Bools, Bools] | Non
 
     None where there is no common seed, or a seed lacks the point.
     """
-    seeds = common_seeds(left, right)
+    seeds = common_seeds(left.seeds, right.seeds)
     if not seeds or left.right_SN is None or right.right_SN is None:
         return None
     return left.right_SN[_columns(left, seeds)], right.right_SN[_columns(right, seeds)]
