@@ -538,6 +538,25 @@ def open_made(
     return opened
 
 
+def analysis_made(
+    store: Store,
+    config: TrimsConfig,
+    made: Mapping[str, Artifact],
+    specs: Mapping[str, StageSpec] | None = None,
+) -> dict[str, Artifact]:
+    """The run's analysis by its id, where the store has it: nothing that is compared needs it.
+
+    Args:
+        made: what it is made from, among others, by id.
+    """
+    for node in build_graph(config):
+        if node.stage == "analysis":
+            parents = {role: made[parent] for role, parent in node.parents.items()}
+            found = store.find(node_key(store, load_spec(node.stage, specs), config, node, parents))
+            return {} if found is None else {node.id: found}
+    return {}
+
+
 def main(arguments: Sequence[str] | None = None, specs: Mapping[str, StageSpec] | None = None) -> int:
     """The exit code of `python -m trims_core.stage`: 0, or the error's own."""
     parser = argparse.ArgumentParser(

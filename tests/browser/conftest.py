@@ -47,7 +47,7 @@ def make(world: ReportWorld) -> Made:
     def hard(cell: Any, _sample: str) -> list[float] | None:
         return [place % 7 / 2 for place in range(96)] if cell.threshold == 0.6 else None
 
-    tasks = decoded_tasks(config, cells, tokenizer, hard)
+    tasks = decoded_tasks(config, cells, dict.fromkeys((cell.model for cell in cells), tokenizer), hard)
     samples = samples_of(tasks, count=config.report.player, size_mb=config.report.player_mb)
     results = json.loads(json.dumps(collect(config, parents, tokenizer)))
     return Made(results, samples, tasks)

@@ -138,6 +138,33 @@ def test_methods_seeds_and_the_axis_can_be_chosen(opened: Open, page: Path, made
     assert tab.complaints() == []
 
 
+def test_the_keys_pass_over_a_method_that_the_chosen_seed_lacks(
+    opened: Open, made: Any, tmp_path: Path
+) -> None:
+    results = copy.deepcopy(made.results)
+    for point in results["tasks"]["demo"]["curves"]["trims"]:
+        point["seeds"] = [one for one in point["seeds"] if one["seed"] != 1]
+    tab = opened(made.write(tmp_path / "lacks.html", results=results))
+    tab.ask(
+        "(() => { const s = document.querySelector('.controls select'); s.value = '1';"
+        " s.dispatchEvent(new Event('change')); })()"
+    )
+    tab.ask("document.querySelector('[data-fill=curves] .chart').focus()")
+    for method in ("untuned", "standard", "untuned"):
+        tab.press("ArrowDown")
+        assert tab.ask("document.querySelector('.card').innerText").startswith(method)
+    assert tab.complaints() == []
+
+
+def test_an_arm_without_a_difference_is_not_called_the_base(opened: Open, made: Any, tmp_path: Path) -> None:
+    results = copy.deepcopy(made.results)
+    rows = results["ablations"]["rows"]
+    rows[1]["tasks"]["demo"]["difference"] = None
+    tab = opened(made.write(tmp_path / "arms.html", results=results))
+    said = tab.ask("[...document.querySelectorAll('#ablations svg text')].map(t => t.textContent)")
+    assert said.count("base") == sum(row["is_base"] for row in rows) == 2
+
+
 def test_the_reader_chooses_between_light_and_dark(opened: Open, page: Path) -> None:
     tab = opened(page, dark=True)
     ground = "getComputedStyle(document.body).backgroundColor"
@@ -183,7 +210,7 @@ def test_a_section_without_content_is_neither_shown_nor_listed(
     shown = tab.ask("[...document.querySelectorAll('main > section')].filter(s => !s.hidden).map(s => s.id)")
     assert listed == shown
     assert not {"ablations", "caches"} & set(shown)
-    assert "was not analysed" in tab.ask("document.getElementById('analysis').innerText")
+    assert "There is no analysis" in tab.ask("document.getElementById('analysis').innerText")
     assert "nothing can be played" in tab.ask("document.getElementById('player').innerText")
     assert tab.complaints() == []
 
@@ -244,6 +271,9 @@ def test_labels_of_charts_tell_the_numbers_that_are_drawn(opened: Open, page: Pa
         if difference is not None:
             value = f"{100 * difference['value']:.1f}".replace("-", "−")
             assert f"{row['factor']}: {row['value']}\n{value} [" in arms
+    low, high = made.results["tasks"]["demo"]["equal_tpf"]["range"]
+    says = f"mean over {low:.1f}–{high:.1f} tokens per forward; n = 40 problems, seeds per value: 1."
+    assert says in tab.ask("document.querySelector('#ablations figcaption').textContent")
 
 
 def test_what_others_published_is_hollow_where_the_axis_has_it(

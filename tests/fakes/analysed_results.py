@@ -120,11 +120,11 @@ def _arm(results: Mapping[str, Any], factor: str, value: int) -> dict[str, Any]:
         "by_seed": {"0": 0.01},
     }
     numbers = {
-        "mean_over_range": None,
+        "accuracy": None,
         "difference": difference,
         "verdict": "behind" if value else "not told apart",
     }
-    base = {"mean_over_range": None, "difference": None, "verdict": None}
+    base = {"accuracy": None, "difference": None, "verdict": None}
     is_base = value == 2
     return {
         "factor": factor,

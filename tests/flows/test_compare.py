@@ -74,6 +74,7 @@ def test_two_configs_are_compared_under_their_labels_and_nothing_is_made(
     for name in ("table.md", "figures/curve-demo.png", "figures/curve-demo.svg"):
         assert (page.parent / name).stat().st_size > 0
     assert "many:trims" in page.read_text(encoding="utf-8")
+    assert list(found["tasks"]["demo"]["analysis"]["order"]) == names  # made beside the grades: shown
 
 
 def test_one_config_in_another_store_and_chosen_pairs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from fakes import ablation_world
 
 from trims_core.ablations import Ablation, ablation_of, write_ablation
-from trims_core.report.ablations import ablations_table
+from trims_core.report.ablation_figure import ablation_jobs
+from trims_core.report.ablations import ablation_results, ablations_table
 from trims_core.report.contrast_tables import n_adjusted
 
 
@@ -38,7 +40,7 @@ def test_every_value_has_its_accuracy_and_its_difference_to_the_base(
     assert list(pairs) == ["order=ascending:trims", "k=2:trims"]
     for row in rows.values():
         numbers = row["tasks"]["demo"]
-        assert numbers["mean_over_range"] == found["numbers"][row["method"]]["mean_over_range"]
+        assert numbers["accuracy"] == found["numbers"][row["method"]]["mean_over_range"]
         pair = pairs.get(row["method"])
         assert numbers["difference"] == (None if pair is None else pair["mean_over_range"])
     worse = rows["order", "ascending"]["tasks"]["demo"]["difference"]
@@ -52,6 +54,26 @@ def test_the_arms_are_corrected_together(written: tuple[Ablation, Path, dict[str
     assert n_adjusted(found) == 2 * (1 + n_levels)
     caption = ablations_table("demo", written[2]).caption
     assert f"adjusted (Holm) over the {2 * (1 + n_levels)} means and levels" in caption
+
+
+def test_without_a_shared_range_arms_are_judged_at_the_fewest_equal_forwards(
+    written: tuple[Ablation, Path, dict[str, Any]],
+) -> None:
+    ablation, _, results = written
+    results = copy.deepcopy(results)
+    found = results["tasks"]["demo"]
+    found["equal_tpf"] |= {"range": None, "forwards": [6, 12]}
+    for row in (*found["numbers"].values(), *found["comparisons"]):
+        mean, row["mean_over_range"] = row["mean_over_range"], None
+        row["at_forwards"] = [{**mean, "forwards": 6}, {**mean, "forwards": 12, "value": 0.0}]
+    results["ablations"] = ablation_results(ablation, results)
+    rows = [row["tasks"]["demo"] for row in results["ablations"]["rows"]]
+    assert [row["difference"] and row["difference"]["forwards"] for row in rows] == [None, 6, 6, None]
+    assert [row["accuracy"]["forwards"] for row in rows] == [6] * 4
+    table = ablations_table("demo", results)
+    assert "accuracy in %, at 6 forwards, [95 %]" in table.caption
+    assert table.rows[1][3].startswith("−")
+    assert list(ablation_jobs(results)) == ["ablations-demo"]
 
 
 def test_the_folder_holds_the_table_and_the_figure(written: tuple[Ablation, Path, dict[str, Any]]) -> None:

@@ -67,6 +67,9 @@ def test_fewer_than_two_answers_have_no_mean_and_no_interval_leaves_what_is_poss
     assert mean_of({0: numbers([None] * 6)}, COUNTS, NO_BOUNDS) is None
     # the second seed has no number: it is left out
     assert mean_of({0: numbers([1.0, 2.0] * 3), 1: numbers([None] * 6)}, COUNTS, NO_BOUNDS)["mean"] == 1.5
+    # twenty seeds with an answer each: nearly every resample lacks that of some seed
+    rare = {seed: numbers([1.0 if n == seed % 6 else None for n in range(6)]) for seed in range(20)}
+    assert mean_of(rare, COUNTS, NO_BOUNDS) is None
     apart = {0: np.full(6, -0.9), 1: np.full(6, 0.9)}
     cut = mean_of(apart, COUNTS, (-1.0, 1.0))
     assert (cut["low"], cut["high"]) == (-1.0, 1.0)
@@ -293,7 +296,8 @@ def test_the_tables_tell_departures_calibration_and_what_changed(results: dict[s
     rows = {name: {row[0]: row for row in tables[name].rows} for name in names}
     departure, calibration = found["order"]["trims"]["departure"], found["calibration"]["trims"]
     stat = departure["step_share"]
-    assert rows["departures"]["trims"][1:4] == (
+    assert rows["departures"]["trims"][1:5] == (
+        str(calibration["answers"]["n"]),
         str(departure["n_wrong"]),
         str(departure["n_departed"]),
         f"{stat['mean']:.2f} [{stat['low']:.2f}, {stat['high']:.2f}]",

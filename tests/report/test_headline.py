@@ -90,6 +90,11 @@ def test_a_single_method_is_told_alone(own: dict[str, Any]) -> None:
     assert said["speed"]["words"].endswith("× as fast")
 
 
+def test_methods_of_which_no_pair_is_compared_are_not_called_alone(own: dict[str, Any]) -> None:
+    own["tasks"]["demo"]["comparisons"] = []
+    assert "; no pair is compared." in headlines_of(own, "demo")["accuracy"]["sentence"]
+
+
 def test_an_ablation_tells_which_values_are_told_apart_and_the_speed_of_its_base(own: dict[str, Any]) -> None:
     found = own["tasks"]["demo"]
     pair = next(one for one in found["comparisons"] if (one["a"], one["b"]) == ("trims", "standard"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from fakes.played_world import ANSWERS, CANVAS, played_world
 from fakes.report_world import ReportWorld
 
+from trims_core import rendering
 from trims_core.keyed import chosen
 from trims_core.rendering import load_tokenizer
+from trims_core.report import played
 from trims_core.report.analysed import Analyses
 from trims_core.report.cells import Cell, load_cells
 from trims_core.report.examples import answers_side_by_side
@@ -34,7 +37,8 @@ def cells(world: ReportWorld) -> list[Cell]:
 
 def tasks_of(world: ReportWorld, cells: list[Cell], difficulties: Any = unscored) -> dict[str, Decoded]:
     config = world.config()
-    return decoded_tasks(config, cells, load_tokenizer(config.student.model), difficulties)
+    tokenizers = dict.fromkeys((cell.model for cell in cells), load_tokenizer(config.student.model))
+    return decoded_tasks(config, cells, tokenizers, difficulties)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +156,8 @@ def test_what_needs_more_room_is_left_out_by_whole_problems_from_the_end(tasks: 
     half = samples_of(tasks, count=6, size_mb=sum(sizes[:4]) / 1e6)
     assert half["tasks"]["demo"]["problems"] == whole["tasks"]["demo"]["problems"][:4]
     assert (half["problems_wanted"], half["problems_shown"]) == (6, 4)
+    few = samples_of(tasks, count=1000, size_mb=100)
+    assert (few["problems_wanted"], few["problems_shown"]) == (40, 40)
     assert samples_of(tasks, count=6, size_mb=1e-6)["tasks"]["demo"]["problems"] == []
 
 
@@ -166,3 +172,34 @@ def test_methods_without_a_common_point_cannot_be_played(tmp_path: Path) -> None
 def test_samples_are_finite_json(tasks: dict[str, Decoded]) -> None:
     samples = samples_of(tasks, count=2, size_mb=1)
     assert json.loads(samples_to_json(samples)) == samples
+
+
+def test_runs_play_with_the_tokenizers_of_their_own_students_and_the_tasks_of_all(
+    world: ReportWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = played_world(tmp_path, {0: "another answer"})
+    config = other.config()
+    task = config.sweep.model_copy(update={"tasks": {"other": config.sweep.tasks["demo"]}})
+    student = config.student.model_copy(update={"revision": "v2"})
+    theirs = config.model_copy(update={"student": student, "sweep": task})
+    runs = [Run(world.config(), world.parents(), "a"), Run(theirs, other.parents(), "b")]
+    loaded: list[tuple[str, str | None]] = []
+
+    def load(model: str, revision: str | None) -> Any:
+        loaded.append((model, revision))
+        return "theirs"
+
+    def cells(named: list[Run], **_: Any) -> tuple[list[Cell], None]:
+        """The second run's answers stand for those to its own task."""
+        first, second = (load_cells([one])[0] for one in (named[0], replace(named[1], config=config)))
+        return [*first, *(replace(cell, task="other") for cell in second)], None
+
+    ours: Any = "ours"
+    monkeypatch.setattr(rendering, "load_tokenizer", load)
+    monkeypatch.setattr(played, "load_cells", cells)
+    tasks = played.played_tasks(runs, ours)
+    assert list(tasks) == ["demo", "other"]
+    assert loaded == [(student.model, "v2")]
+    for name, decoded, tokenizer in (("a", tasks["demo"], "ours"), ("b", tasks["other"], "theirs")):
+        assert [cell.model for cell in decoded.cells[:1]] == [f"{name}:untuned"]
+        assert {decoded.tokenizers[cell.model] for cell in decoded.cells} == {tokenizer}

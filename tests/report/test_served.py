@@ -120,5 +120,5 @@ def test_an_ungraded_answer_is_listed_as_such(tmp_path: Path) -> None:
     )
     config = world.config()
     cells, _ = load_cells([Run(config, world.parents())])
-    (row, *_) = decoded_tasks(config, cells, None)["demo"].verdicts()  # type: ignore[arg-type]
+    (row, *_) = decoded_tasks(config, cells, {})["demo"].verdicts()
     assert {one["verdict"] for one in row["verdicts"]} == {"timeout"}

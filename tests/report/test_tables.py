@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trims_core.report.analysis_tables import changed_problems
-from trims_core.report.tables import run_tables, task_tables, write_tables
+from trims_core.report.tables import decoding_text, run_tables, task_tables, write_tables
 from trims_core.report.text_table import TextTable
 
 
@@ -31,3 +31,9 @@ def test_a_cell_with_commas_quotes_and_line_ends_survives() -> None:
         table.header,
         *table.rows,
     ]
+
+
+def test_caches_that_change_no_token_are_not_called_approximate(results: dict[str, Any]) -> None:
+    found = {**results["tasks"]["demo"], "caches": {}}
+    assert "approximate" not in decoding_text({**found, "cache": "exact"})
+    assert decoding_text({**found, "cache": "dual"}).endswith("That is faster and approximate.")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 from trims_core.report.appearance import LIGHT
-from trims_core.report.contrast_tables import BOTH, PROBLEMS, WORDS, range_text
+from trims_core.report.contrast_tables import BOTH, PROBLEMS, WORDS, where_text
 from trims_core.report.verdicts import told_apart
 
 _ROW_INCHES: Final = 0.27
@@ -19,7 +19,7 @@ _GAP: Final = 0.6
 
 
 def ablation_jobs(results: Mapping[str, Any]) -> dict[str, Callable[[Figure], None]]:
-    """What draws `ablations-<task>`, where arms are compared at equal tokens per forward."""
+    """What draws `ablations-<task>`, where an arm is compared with the base."""
     return {
         f"ablations-{task}": partial(_draw, results=results, task=task)
         for task in results["tasks"]
@@ -28,7 +28,7 @@ def ablation_jobs(results: Mapping[str, Any]) -> dict[str, Callable[[Figure], No
 
 
 def _differences(results: Mapping[str, Any], task: str) -> list[dict[str, Any] | None]:
-    """Of every row to the base, over the shared range."""
+    """Of every row to the base, where methods are judged."""
     rows = (results["ablations"] or {"rows": []})["rows"]
     return [row["tasks"][task]["difference"] for row in rows]
 
@@ -50,8 +50,9 @@ def _draw(figure: Figure, results: Mapping[str, Any], task: str) -> None:
         places.append(y)
         value = f"{row['value']} (base)" if row["is_base"] else row["value"]
         texts.append(f"{row['factor']}:  {value}" if begins else value)
-        if one is None:
+        if row["is_base"]:
             axes.plot(0, y, marker="|", markersize=11, markeredgewidth=2, color=LIGHT.faint)
+        if one is None:
             continue
         for interval, width, alpha in ((one[PROBLEMS], 5.0, 0.35), (one[BOTH], 1.5, 1.0)):
             if interval is not None:
@@ -69,8 +70,7 @@ def _draw(figure: Figure, results: Mapping[str, Any], task: str) -> None:
     figure.set_figheight(_MARGIN_INCHES + _ROW_INCHES * y)
     seeds = max(len(one["by_seed"]) for one in differences if one is not None)
     lines = [
-        f"mean over {range_text(found)} tokens per forward, {found['n']} problems"
-        + (f", {seeds} seeds" if seeds > 1 else ""),
+        f"{where_text(found)}, {found['n']} problems" + (f", {seeds} seeds" if seeds > 1 else ""),
         f"95 %: thick {WORDS[PROBLEMS]}" + (f", thin {WORDS[BOTH]}" if both else ""),
         "filled: told apart from the base" + (" (Holm)" if both else ""),
     ]

@@ -15,10 +15,10 @@ from trims_core.report.contrast_tables import (
     kind_of_levels,
     level_text,
     n_adjusted,
-    range_text,
+    where_text,
 )
 from trims_core.report.text_table import DASH, TextTable
-from trims_core.report.verdicts import interval_text, p_text, signed
+from trims_core.report.verdicts import interval_text, judged, p_text, signed
 
 if TYPE_CHECKING:
     from trims_core.ablations import Ablation
@@ -28,7 +28,8 @@ Found = Mapping[str, Any]
 
 def ablation_results(ablation: Ablation, results: Found) -> dict[str, Any]:
     """`base` (its label) and `rows`: factor, value, label and method's name of the arm, whether it is the
-    base, and by task its mean accuracy over the shared range and the difference to the base (null: the base).
+    base, and by task its accuracy where methods are judged (`contrast_tables.where_text`), and the difference
+    to the base (null: the base itself, or an arm without cells).
 
     Args:
         results: of all arms side by side.
@@ -56,8 +57,8 @@ def _numbers(found: Found, method: str, base: str) -> dict[str, Any]:
     pair = next((one for one in found["comparisons"] if (one["a"], one["b"]) == (method, base)), None)
     numbers = found["numbers"].get(method, {})  # a partial report may lack all of an arm
     return {
-        "mean_over_range": numbers.get("mean_over_range"),
-        "difference": None if pair is None else pair["mean_over_range"],
+        "accuracy": judged(numbers) if numbers else None,
+        "difference": None if pair is None else judged(pair),
         "verdict": None if pair is None else pair["verdict"],
     }
 
@@ -65,14 +66,14 @@ def _numbers(found: Found, method: str, base: str) -> dict[str, Any]:
 def ablations_table(task: str, results: Found) -> TextTable:
     """A row per factor and value: accuracy at equal tokens per forward, and the difference to the base."""
     found, ablations = results["tasks"][task], results["ablations"]
-    kind, shared = kind_of_levels(found), range_text(found) or "no shared"
+    kind = kind_of_levels(found)
     rows = []
     for row in ablations["rows"]:
         numbers = row["tasks"][task]
         name = f"{row['factor']}: {row['value']}" + (" (base)" if row["is_base"] else "")
-        seeds = (numbers["mean_over_range"] or {"by_seed": {}})["by_seed"].values()
+        seeds = (numbers["accuracy"] or {"by_seed": {}})["by_seed"].values()
         by_seed = ", ".join(f"{100 * value:.1f}" for value in seeds) or DASH
-        accuracy = level_text(numbers["mean_over_range"], kind)
+        accuracy = level_text(numbers["accuracy"], kind)
         rows.append(
             (name, accuracy, by_seed, *_difference(numbers["difference"]), numbers["verdict"] or DASH)
         )
@@ -83,8 +84,8 @@ def ablations_table(task: str, results: Found) -> TextTable:
     )
     says = "every combination of values" if ablations["mode"] == "grid" else "one value changed"
     caption = (
-        f"{task}: {ablations['method']} with {says} (n = {found['n']}; accuracy in %, mean over {shared}"
-        f" tokens per forward, [95 %] {WORDS[kind]}), and the difference to the base in points, on the same"
+        f"{task}: {ablations['method']} with {says} (n = {found['n']}; accuracy in %,"
+        f" {where_text(found)}, [95 %] {WORDS[kind]}), and the difference to the base in points, on the same"
         f" problems and equal seeds {corrected if n_tested else ''}"
     )
     return TextTable(

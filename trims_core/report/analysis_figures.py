@@ -73,20 +73,22 @@ def _order(figure: Figure, found: Results, styles: Mapping[str, Look], task: str
 
 
 def _reveals(figure: Figure, found: Results, styles: Mapping[str, Look], task: str) -> None:
-    """What share of an answer each forward reveals, and how many runs of adjacent positions it reveals."""
+    """What share of an answer each forward reveals, and how many runs of adjacent positions it has."""
     left, right = figure.subplots(1, 2)
     for method, of in found["order"].items():
         look = styles[method]
         line = {"color": look.colour, "linestyle": look.line, "linewidth": 1.7}
         shares = of["revealed_per_step"]
         left.plot(range(1, len(shares) + 1), shares, label=method, **line)
-        right.plot(*zip(*of["run_lengths"], strict=True), marker=look.marker, markersize=4.5, **line)
+        n = found["calibration"][method]["answers"]["n"]
+        runs = [(length, count / n) for length, count in of["run_lengths"]]
+        right.plot(*zip(*runs, strict=True), marker=look.marker, markersize=4.5, **line)
     head(left, f"Reveals: {task}", "share of an answer's tokens per forward")
     head(right, "", "runs of adjacent positions")
     left.set_xlabel("forward")
     left.set_ylabel("share revealed")
     right.set_xlabel("length of a run")
-    right.set_ylabel("runs")
+    right.set_ylabel("runs per answer")
     right.set_yscale("log")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

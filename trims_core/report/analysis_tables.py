@@ -97,12 +97,12 @@ def _departures(task: str, about: Mapping[str, Any]) -> TextTable:
     rows = []
     for name, order in about["order"].items():
         of = order["departure"]
-        counts = (str(of["n_wrong"]), str(of["n_departed"]))
+        counts = map(str, (about["calibration"][name]["answers"]["n"], of["n_wrong"], of["n_departed"]))
         rows.append((name, *counts, _stat(of["step_share"]), _stat(of["confidence"])))
     return TextTable(
         f"{task}: where answers that are not right first leave what one token per forward gives: after which"
         " share of their forwards, with which confidence [95 %]",
-        ("method", "not right", "that leave", "share of the forwards", "confidence"),
+        ("method", "answers of all seeds", "not right", "that leave", "share of the forwards", "confidence"),
         tuple(rows),
     )
 

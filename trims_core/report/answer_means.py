@@ -9,12 +9,15 @@ Shapes: N problems, X numbers of each answer, R resamples (row 0 is the data as 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from trims_core.report.intervals import UNSEEDED, Interval, estimate, rounded
+
+_FEWEST_RESAMPLES: Final = 0.1
+"""Share of resamples in which every seed has an answer with the number; with fewer there is no mean."""
 
 Floats = npt.NDArray[np.float64]
 Stat = dict[str, float]
@@ -24,7 +27,8 @@ Stat = dict[str, float]
 def means_of(
     values_of: Mapping[int | None, Floats], counts_RN: Floats, within: Interval
 ) -> list[Stat | None]:
-    """The mean over answers and seeds of each of X numbers; None where fewer than two answers have it.
+    """The mean over answers and seeds of each of X numbers; None where fewer than two answers have it, or so
+    few of a seed that nearly all resamples lack them.
 
     Args:
         values_of: per seed [N, X], NaN where an answer has none; one entry under None where nothing was
@@ -63,8 +67,11 @@ def _stat(mean_of_seed: Mapping[int | None, Floats], n: int, within: Interval) -
     if n < 2:
         return None
     means_RS = np.stack(list(kept.values()), axis=1)
+    n_resamples = len(means_RS)
     # with few answers a resample may hold none of them
     means_RS = means_RS[np.isfinite(means_RS).all(axis=1)]
+    if len(means_RS) < _FEWEST_RESAMPLES * n_resamples:
+        return None
     found = estimate(means_RS, UNSEEDED if None in kept else tuple(kept), within=within)
     low, high = found.over_seeds_and_problems or found.over_problems
     return {"mean": rounded(found.value), "low": rounded(low), "high": rounded(high), "n": n}

@@ -37,6 +37,14 @@ def range_text(found: Found) -> str | None:
     return None if shared is None else f"{shared[0]:.1f}–{shared[1]:.1f}"
 
 
+def where_text(found: Found) -> str:
+    """Where methods are judged: `mean over 2.3–6.8 tokens per forward`; without a range `at 6 forwards`."""
+    shared, forwards = range_text(found), found["equal_tpf"]["forwards"]
+    if shared is not None:
+        return f"mean over {shared} tokens per forward"
+    return f"at {forwards[0]:g} forwards" if forwards else "at no common point"
+
+
 def methods_table(task: str, found: Found) -> TextTable:
     """Mean accuracy over the shared range, at levels and at one token per forward, AUP; a row per method."""
     kind, shared = kind_of_levels(found), range_text(found)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from matplotlib.figure import Figure
 
-from trims_core.points import MEANINGS
+from trims_core.points import MEANINGS, WITHOUT_ERROR
 from trims_core.report.appearance import LIGHT, Look, cache_looks, looks
 from trims_core.report.contrast_tables import range_text
 from trims_core.report.figure_style import head, legend
@@ -57,7 +57,8 @@ def _draw_curve(figure: Figure, results: Results, task: str, along: Axis) -> Non
     """A line per method, Wilson bands, seeds as faint points; along tokens per forward the legend gives each
     method's mean over the range that all share.
 
-    The first method's points carry their thresholds; the other curves have the same ones in the same order.
+    The first method's points carry their thresholds; of one run the other curves have the same ones in the
+    same order.
     """
     found = results["tasks"][task]
     styles = looks(results["methods"], LIGHT)
@@ -118,7 +119,7 @@ def _draw_caches(figure: Figure, found: Results, task: str) -> None:
     axes = figure.subplots()
     styles = cache_looks(list(found["caches"]), LIGHT)
     for name, points in found["caches"].items():
-        approximate = "exact" if name == "none" else "approximate"
+        approximate = "exact" if name in WITHOUT_ERROR else "approximate"
         _draw_points(axes, styles[name], f"{name}  ({approximate})", points, SPEED.field)
     about = f"untuned student, {found['n']} problems; bands: 95 % intervals"
     head(axes, f"Caches: {task}", about)

@@ -59,9 +59,10 @@ def _accuracy(task: str, found: Found) -> Headline | None:
         return None
     right = _right({"accuracy": mean["value"], **mean[PROBLEMS]})
     sentence = f"{name} answers {right} of {task} right (n = {found['n']}), averaged over {shared} tokens per"
-    return Headline(
-        f"{100 * mean['value']:.1f} %", f"{sentence} forward; there is no other method to compare it with."
+    alone = (
+        "there is no other method to compare it with" if len(found["numbers"]) == 1 else "no pair is compared"
     )
+    return Headline(f"{100 * mean['value']:.1f} %", f"{sentence} forward; {alone}.")
 
 
 def _base_of(ablations: Found | None) -> str | None:

@@ -16,12 +16,38 @@ from trims_core.report.token_difficulty import difficulties_of
 def played_tasks(runs: Sequence[Run], tokenizer: Decodes) -> dict[str, Decoded]:
     """By task; points are those that the methods of all runs have.
 
+    Args:
+        tokenizer: of the first run's student; that of another student is loaded.
+
     Raises:
         ReportError: as `cells.load_cells`.
     """
-    runs, config = side_by_side(runs), runs[0].config
-    cells, _ = load_cells(runs, partial=config.report.partial)
-    return decoded_tasks(config, cells, tokenizer, difficulties_of(Analyses(runs)))
+    runs, first = side_by_side(runs), runs[0].config
+    cells, _ = load_cells(runs, partial=first.report.partial)
+    difficulties, tokenizers = difficulties_of(Analyses(runs)), _tokenizers(runs, tokenizer)
+    found: dict[str, Decoded] = {}
+    for run in runs:  # a task is the same in all runs that have it
+        tasks = decoded_tasks(run.config, cells, tokenizers, difficulties)
+        found |= {task: one for task, one in tasks.items() if task not in found}
+    return found
+
+
+def _tokenizers(runs: Sequence[Run], first: Decodes) -> dict[str, Decodes]:
+    """By model, as it is called beside others."""
+    from trims_core.rendering import load_tokenizer
+
+    loaded: dict[object, Decodes] = {_student(runs[0]): first}
+    found: dict[str, Decodes] = {}
+    for run in runs:
+        if _student(run) not in loaded:
+            loaded[_student(run)] = load_tokenizer(*_student(run))
+        for model in run.all_shown():
+            found[model.name] = loaded[_student(run)]
+    return found
+
+
+def _student(run: Run) -> tuple[str, str | None]:
+    return run.config.student.model, run.config.student.revision
 
 
 def played_samples(runs: Sequence[Run], tokenizer: Decodes) -> dict[str, Any]:

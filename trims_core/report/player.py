@@ -45,7 +45,8 @@ class Decoded:
     task: str
     cells: tuple[Cell, ...]
     thresholds: tuple[float | None, ...]
-    tokenizer: Decodes
+    tokenizers: Mapping[str, Decodes]
+    """By model."""
     difficulties: Difficulties = unscored
 
     @property
@@ -114,7 +115,7 @@ class Decoded:
         end = 1 + max((place for place, step in enumerate(steps) if step >= 0), default=-1)
         out = {
             **{name: row[name] for name in ("verdict", "answer", "finished", "n_tokens", "n_forwards")},
-            "pieces": _texts(row["token_ids"][:end], self.tokenizer),
+            "pieces": _texts(row["token_ids"][:end], self.tokenizers[cell.model]),
             "steps": steps[:end],
             "confidence": _thousandths(row["confidence"][:end]),
             "entropy": _thousandths(row["entropy"][:end]),
@@ -136,12 +137,16 @@ def _thousandths(values: Sequence[float | None]) -> list[int]:
 
 
 def decoded_tasks(
-    config: TrimsConfig, cells: Sequence[Cell], tokenizer: Decodes, difficulties: Difficulties = unscored
+    config: TrimsConfig,
+    cells: Sequence[Cell],
+    tokenizers: Mapping[str, Decodes],
+    difficulties: Difficulties = unscored,
 ) -> dict[str, Decoded]:
     """What can be played, by task; without tasks whose methods share no point.
 
     Args:
         cells: of all tasks and caches; those with the cache of the curves are taken.
+        tokenizers: by model.
     """
     out = {}
     for task in config.sweep.tasks:
@@ -150,7 +155,7 @@ def decoded_tasks(
         if shared:
             points = tuple(dict.fromkeys((shared[0], middle_point(cells[0].rule, shared), shared[-1])))
             played = tuple(cell for cell in of_first_seeds(mine) if cell.threshold in points)
-            out[task] = Decoded(config, task, played, points, tokenizer, difficulties)
+            out[task] = Decoded(config, task, played, points, tokenizers, difficulties)
     return out
 
 
@@ -164,7 +169,7 @@ def samples_of(tasks: Mapping[str, Decoded], *, count: int, size_mb: float) -> d
     sizes = [sum(map(_size, of_rank)) for of_rank in itertools.zip_longest(*problems.values())]
     shown = sum(total <= size_mb * _MEGABYTE for total in itertools.accumulate(sizes))
     return {
-        "problems_wanted": count,
+        "problems_wanted": max(map(len, problems.values()), default=0),
         "problems_shown": shown,
         "tasks": {task: {**one.about(), "problems": problems[task][:shown]} for task, one in tasks.items()},
     }

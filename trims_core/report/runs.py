@@ -42,6 +42,11 @@ class Run:
         """Own name of each method → its models."""
         return models_by_method(self.config)
 
+    def all_shown(self) -> list[Model]:
+        """All models that this run shows, as they are called."""
+        models = [model for models in self.methods().values() for model in models]
+        return [shown for model in models if (shown := self.shown(model)) is not None]
+
     def shown(self, model: Model) -> Model | None:
         """A model as it is called; None where another run shows it."""
         name = self.name_of(model.method)

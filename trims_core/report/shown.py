@@ -11,7 +11,7 @@ from typing import Any, Final
 from trims_core.points import point_text
 from trims_core.report.alternatives import caches_alt, curve_alt, difficulty_alt, losses_alt
 from trims_core.report.appearance import LIGHT, Look, bucket_colours, cache_looks, looks, token_colours
-from trims_core.report.contrast_tables import MEANINGS_OF_INTERVALS, range_text
+from trims_core.report.contrast_tables import MEANINGS_OF_INTERVALS, range_text, where_text
 from trims_core.report.headline import headlines_of, limits_of
 from trims_core.report.protocols import protocol_text
 from trims_core.report.tables import decoding_text, run_tables, task_tables
@@ -66,6 +66,7 @@ def _task(results: Mapping[str, Any], task: str) -> dict[str, Any]:
         "sentences": [pair["sentence"] for pair in found["comparisons"]],
         "decoding": f"{protocol_text(found)} {decoding_text(found)}",
         "range": range_text(found),
+        "where": where_text(found),
         "points": [[one, point_text(found["rule"], one)] for one in thresholds],
         "answers_at": point_text(found["rule"], answers_at),
         "tables": _rows(task_tables(results, task)),
@@ -95,9 +96,10 @@ def _sources(results: Mapping[str, Any], stages: tuple[str, ...]) -> dict[str, A
     """The artifacts of these stages, the command that makes them again, and the one that draws them again."""
     rows = [row for row in results["stages"] if row["stage"] in stages]
     there = [stage for stage in stages if any(row["stage"] == stage for row in rows)]
+    of_arm = " --set <an arm's values>" if results["ablations"] else ""
     return {
         "artifacts": [[row["node"], row["fingerprint"][:12]] for row in rows],
-        "command": f"trims run CONFIG --refresh {there[0]}" if there else None,
+        "command": f"trims run CONFIG{of_arm} --refresh {there[0]}" if there else None,
         "drawn_by": _drawn_by(results),
     }
 

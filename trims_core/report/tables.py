@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from trims_core.points import MEANINGS, RuleName, parallelism_order, point_text
+from trims_core.points import MEANINGS, WITHOUT_ERROR, RuleName, parallelism_order, point_text
 from trims_core.report.ablations import ablations_table
 from trims_core.report.analysis_tables import analysis_tables, changed_problems
 from trims_core.report.cell_tables import between, cells_table, further_tables
@@ -43,7 +43,7 @@ def decoding_text(found: Mapping[str, Any]) -> str:
     """With which rule and cache the curves of a task were decoded, and what the cache approximates."""
     text = f"Curves and comparisons are decoded with rule {found['rule']}: a forward reveals"
     text += f" {MEANINGS[found['rule']].says}. Cache {found['cache']}: {_CACHE_SAYS[found['cache']]}."
-    if found["cache"] == "none":
+    if found["cache"] in WITHOUT_ERROR:
         return text
     shown = " The table of caches shows what that does to the untuned student." if found["caches"] else ""
     return f"{text} That is faster and approximate.{shown}"
@@ -63,7 +63,7 @@ def caches_table(task: str, found: Mapping[str, Any]) -> TextTable:
     """The same of the untuned student with every cache."""
     caption = (
         f"{task}: the untuned student with every cache (n = {found['n']}; {_POINT_UNITS}, {_load(found)});"
-        " none is exact, prefix and dual approximate"
+        " none and exact are exact, prefix and dual approximate"
     )
     return _points_grid(caption, found["caches"], found["rule"])
 

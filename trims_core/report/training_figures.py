@@ -41,12 +41,11 @@ Styles = Mapping[str, Look]
 def _draw_losses(figure: Figure, losses: Losses, styles: Styles) -> None:
     """Training loss (smoothed, as logged behind it) and validation loss, one line per model."""
     left, right = figure.subplots(1, 2, sharex=True)
-    for entry, look, label in _labelled(losses, styles):
-        if entry["train"]:
-            left.plot(*_xy(entry["train"]), color=look.colour, linewidth=0.7, alpha=0.2)
-            left.plot(*_xy(entry["smoothed"]), label=label, **_line(look))
-        if entry["eval"]:
-            right.plot(*_xy(entry["eval"]), marker=look.marker, markersize=4.5, **_line(look))
+    for entry, look, label in _labelled([one for one in losses if one["train"]], styles):
+        left.plot(*_xy(entry["train"]), color=look.colour, linewidth=0.7, alpha=0.2)
+        left.plot(*_xy(entry["smoothed"]), label=label, **_line(look))
+    for entry, look, _ in _labelled([one for one in losses if one["eval"]], styles):
+        right.plot(*_xy(entry["eval"]), marker=look.marker, markersize=4.5, **_line(look))
     head(left, "Losses", "training, weighted as each method does")
     head(right, "", "validation")
     right.set_xlabel(_STEP)
@@ -71,9 +70,8 @@ def _draw_parts(figure: Figure, losses: Losses, styles: Styles, parts: Sequence[
 def _draw_masked(figure: Figure, losses: Losses, styles: Styles) -> None:
     """The share of content that training masked, one line per model."""
     axes = figure.subplots()
-    for entry, look, label in _labelled(losses, styles):
-        if entry["masked_share"]:
-            axes.plot(*_xy(entry["masked_share"]), label=label, **_line(look))
+    for entry, look, label in _labelled([one for one in losses if one["masked_share"]], styles):
+        axes.plot(*_xy(entry["masked_share"]), label=label, **_line(look))
     head(axes, "Share masked", "of the content of the sequences that a step trains on, means over steps")
     axes.set_xlabel(_STEP)
     axes.set_ylabel("share masked")

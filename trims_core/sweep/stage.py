@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trims_core._faults import fault_point
 from trims_core.benchmarks import Problem, load_tasks, problems_digest, task_digests
@@ -27,6 +27,10 @@ from trims_core.sweep.checks import ALONE, check_of, latency_of
 from trims_core.sweep.settings import CellSettings, SweepSettings, cell_settings, settings
 from trims_core.sweep_sections import TaskDecoding
 from trims_core.trained import tuned_inputs, tuned_student
+
+if TYPE_CHECKING:
+    from trims_core.decoding.runner import Runner
+    from trims_core.decoding.sampling import Sampling
 
 VERSION: Final = 3
 CHUNK: Final = 200
@@ -99,9 +103,8 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         SweepError: decoding failed; names the cell.
     """
     from trims_core.decoding.conditions import conditions_of
-    from trims_core.decoding.from_settings import sampling_for
     from trims_core.decoding.progress import DecodingProgress
-    from trims_core.decoding.runner import load_runner, prompts_of
+    from trims_core.decoding.runner import load_runner
     from trims_core.sweep.rules import check_settings, decode_settings
 
     chosen: SweepSettings = work.settings
@@ -113,18 +116,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
     tell = DecodingProgress(work.node_id, work.progress, n_done, n_waiting)
     runner = load_runner(*tuned_student(chosen.student, work.parents.get("train")), None)
     machine = conditions_of(runner.student)
-    prompts: dict[tuple[str, str], list[list[int]]] = {}
-    """By task and problems: two tasks may ask the same behind other system prompts, on other canvases."""
-    samplings = {}
-    for unit in waiting:
-        chunk: Chunk = unit.source
-        task, decoding = chunk.cell.task, chunk.decoding
-        if task not in samplings:
-            samplings[task] = sampling_for(decoding.sampling, runner.student, f"sweep, task {task}")
-        if (task, unit.inputs["problems"]) not in prompts:
-            wanted = prompts_of(chunk.problems, decoding.system_prompt)
-            rendered = runner.render(wanted, decoding.gen_length, f"task {task}")
-            prompts[task, unit.inputs["problems"]] = rendered
+    samplings, prompts = _samplings(waiting, runner), _prompts(waiting, runner)
 
     def make(unit: Unit, attempt: Attempt) -> Made:
         fault_point("sweep.before_chunk")
@@ -146,20 +138,7 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
             )
         except SweepError as error:
             raise SweepError(f"cell {chunk.cell.text()}: {error}") from error
-        n = len(chunk.problems)
-        columns: dict[str, Any] = {
-            "cache": [chunk.cell.cache] * n,
-            "threshold": [chunk.cell.threshold] * n,
-            "sample_id": [problem.id for problem in chunk.problems],
-            "prompt": [problem.messages[-1]["content"] for problem in chunk.problems],
-            **answers.columns(),
-        }
-        conditions: dict[str, Any] = {
-            "batch_size": chunk.decoding.batch_size,
-            "workers": 1 if chunk.decoding.alone else runner.workers,
-        }
-        if runner.merge is not None:
-            conditions["adapter"] = str(runner.merge)
+        columns, conditions = {**_asked(chunk), **answers.columns()}, _conditions(chunk, runner)
         about = _provenance(unit, conditions)
         n_rows = write_table(attempt.path / TABLE_FILE, SAMPLES, columns, about)
         write_table(attempt.path / TIMES_FILE, TIMES, columns, about)
@@ -173,6 +152,49 @@ def maker(work: Work, _facts: None, waiting: Sequence[Unit], done: Sequence[Unit
         return Made({TABLE_FILE: n_rows, TIMES_FILE: n_rows}, notes, aside=(TIMES_FILE,))
 
     yield make
+
+
+def _samplings(waiting: Sequence[Unit], runner: Runner) -> dict[str, Sampling]:
+    """How each task draws tokens. Raises: ConfigError for tokens that the student does not have."""
+    from trims_core.decoding.from_settings import sampling_for
+
+    chosen = {unit.source.cell.task: unit.source.decoding.sampling for unit in waiting}
+    return {task: sampling_for(one, runner.student, f"sweep, task {task}") for task, one in chosen.items()}
+
+
+def _prompts(waiting: Sequence[Unit], runner: Runner) -> dict[tuple[str, str], list[list[int]]]:
+    """Token ids by task and problems: two tasks may ask the same behind other system prompts, on other
+    canvases. Raises: ConfigError for a prompt that does not fit."""
+    from trims_core.decoding.runner import prompts_of
+
+    found: dict[tuple[str, str], list[list[int]]] = {}
+    for unit in waiting:
+        chunk: Chunk = unit.source
+        key, decoding = (chunk.cell.task, unit.inputs["problems"]), chunk.decoding
+        if key not in found:
+            wanted = prompts_of(chunk.problems, decoding.system_prompt)
+            found[key] = runner.render(wanted, decoding.gen_length, f"task {chunk.cell.task}")
+    return found
+
+
+def _asked(chunk: Chunk) -> dict[str, Any]:
+    """The columns of a chunk's samples that its answers do not tell."""
+    n = len(chunk.problems)
+    return {
+        "cache": [chunk.cell.cache] * n,
+        "threshold": [chunk.cell.threshold] * n,
+        "sample_id": [problem.id for problem in chunk.problems],
+        "prompt": [problem.messages[-1]["content"] for problem in chunk.problems],
+    }
+
+
+def _conditions(chunk: Chunk, runner: Runner) -> dict[str, Any]:
+    """Under what load a chunk is decoded, and how the adapter is applied where there is one."""
+    load = {
+        "batch_size": chunk.decoding.batch_size,
+        "workers": 1 if chunk.decoding.alone else runner.workers,
+    }
+    return load if runner.merge is None else {**load, "adapter": str(runner.merge)}
 
 
 def finish(work: Work, _facts: None, done: Mapping[str, UnitRecord]) -> Outcome:

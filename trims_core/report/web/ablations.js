@@ -15,6 +15,9 @@ const ablations = (() => {
     const drawn = rows.filter((row) => row.x !== null);
     const factors = [...new Set(rows.map((row) => row.factor))];
     const apart = (row) => !["not told apart", "no shared range"].includes(row.tasks[task].verdict);
+    const { n } = data.results.tasks[task];
+    const { where } = data.shown.tasks[task];
+    const seeds = Math.max(0, ...rows.map((row) => Object.keys(row.tasks[task].difference?.by_seed ?? {}).length));
     const look = { stroke: "var(--accent)", strokeWidth: 2 };
     const says = (row) => `${row.factor}: ${row.value}\n${numbers.signed(row.x, 1)} [${numbers.signed(row.low, 1)}, ${numbers.signed(row.high, 1)}] points\n`
       + row.tasks[task].verdict;
@@ -27,15 +30,15 @@ const ablations = (() => {
         Plot.ruleX([0], { stroke: "var(--faint)" }),
         Plot.ruleY(drawn, { fy: "factor", y: "name", x1: "low", x2: "high", ...look }),
         Plot.dot(drawn, { fy: "factor", y: "name", x: "x", r: 5, fill: (row) => (apart(row) ? "var(--accent)" : "var(--ground)"), ...look }),
-        Plot.text(rows.filter((row) => row.x === null), { fy: "factor", y: "name", x: 0, text: () => "base", fill: "var(--faint)", dx: 18 }),
+        Plot.text(rows.filter((row) => row.is_base), { fy: "factor", y: "name", x: 0, text: () => "base", fill: "var(--faint)", dx: 18 }),
         Plot.tip(drawn, Plot.pointerY({ fy: "factor", y: "name", x: "x", title: says, fill: "var(--ground)", stroke: "var(--faint)" })),
       ],
       color: { type: "identity" },
     }));
     return dom.make("figure", {}, host, dom.make("figcaption", {},
-      "Difference to the base in points of accuracy, mean over the tokens per forward that all share, with its own 95 % interval over"
-        + " seeds and problems (over problems where there is one seed). Filled: told apart from the base, with several seeds after"
-        + " Holm's correction over all of the table's tests."));
+      `Difference to the base in points of accuracy, ${where}; n = ${n} problems, seeds`
+        + ` per value: ${seeds}. Each with its own 95 % interval over seeds and problems (over problems where there is one seed). Filled:`
+        + " told apart from the base, with several seeds after Holm's correction over all of the table's tests."));
   }
 
   // In points, over seeds and problems where there is such an interval.

@@ -10,8 +10,9 @@ const analysis = (() => {
   function show(task) {
     const found = data.results.tasks[task].analysis;
     if (!found) {
-      dom.fill("analysis", dom.make("p", { class: "faint" }, "This run was not analysed: its settings have no section analysis, or"
-        + " there is nothing at the point that it looks at."));
+      dom.fill("analysis", dom.make("p", { class: "faint" }, data.results.ablations
+        ? "The arms of an ablation are not analysed; trims run with an arm's values does that."
+        : "There is no analysis: none was made (analysis: null), or there is nothing at the point that it looks at."));
       return;
     }
     const point = data.shown.tasks[task].points.find(([threshold]) => threshold === found.threshold);

@@ -104,9 +104,9 @@ const curves = (() => {
   // Arrow keys: along a curve, and from curve to curve.
   function onKey(event) {
     const moves = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
-    if (!(event.key in moves) || !visible().length) return;
+    const lines = visible().map(pointsOf).filter((points) => points.length);
+    if (!(event.key in moves) || !lines.length) return;
     event.preventDefault();
-    const lines = visible().map(pointsOf);
     let row = lines.findIndex((points) => chosen.cell && points[0]?.method === chosen.cell.method);
     let column = row < 0 ? -1 : lines[row].findIndex((point) => isSame(point, chosen.cell));
     row = row < 0 ? 0 : (row + moves[event.key][0] + lines.length) % lines.length;
@@ -141,7 +141,7 @@ const curves = (() => {
       dom.choice("Along", "axis", [["tpf", "tokens per forward"], ["forwards", "forwards"], ["speed", "tokens/s"]],
         chosen.axis, redraw("axis")),
       seeds.length > 1
-        ? dom.menu("Seeds", [["mean", `mean of ${seeds.length}`], ...seeds.map((seed) => [String(seed), `seed ${seed}`])],
+        ? dom.menu("Seeds", [["mean", "mean of all"], ...seeds.map((seed) => [String(seed), `seed ${seed}`])],
           chosen.seed, redraw("seed"))
         : null,
       card,

@@ -52,9 +52,11 @@ const order = (() => {
   }
 
   function runs(found) {
+    const answersOf = (method) => found.calibration[method].answers.n;
     const lines = Object.entries(found.order).map(([method, of]) => [method, of.run_lengths.map(([length, n]) => ({
-      x: length, y: n, says: `${method}\n${n} runs of ${length}` }))]);
-    return drawn(lines, "How many runs of adjacent positions one forward reveals, by their length.", "length of a run", "runs");
+      x: length, y: n / answersOf(method), says: `${method}\n${numbers.fixed(n / answersOf(method), 3)} runs of ${length} per answer` }))]);
+    return drawn(lines, "How many runs of adjacent positions that one forward reveals an answer has, by their length.", "length of a run",
+      "runs per answer");
   }
 
   function drawn(lines, label, x, y) {
