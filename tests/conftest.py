@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,13 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
-    """No test cuts the power: nothing waits for the device. tests/store spies on when it is asked."""
+    """No test cuts the power: nothing waits for the device. tests/store spies on when it is asked.
+
+    What a shell starts in the background ignores Ctrl-C, and so would the processes that tests interrupt.
+    """
     os.fsync = lambda descriptor: None
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -237,7 +237,10 @@ def test_a_training_has_its_time_to_save_when_its_starter_is_asked_to_end_and_th
         starter.wait()
     until_true(lambda: bool(list(begun.glob("train*.saved"))))
     assert len(list(begun.glob("train*.saved"))) == 1
-    assert bool(list(tmp_path.glob("**/fork-server.log"))) == (how == "forked")
+    names = {
+        name for _, _, files in os.walk(tmp_path) for name in files
+    }  # folders that go meanwhile are no error
+    assert ("fork-server.log" in names) == (how == "forked")
 
 
 def test_apart_stages_fork_as_long_as_the_run_lasts_unless_the_settings_say_no(

@@ -191,9 +191,9 @@ def test_a_container_with_few_identities_gives_one_of_them(monkeypatch: pytest.M
     assert len(found) > 4000 and all(one is not None and 1 <= one < 65536 for one in found)
 
 
-def test_a_box_holds_python_and_nothing_of_the_project(boxed: Sandbox, project_root: Path) -> None:
+def test_a_box_holds_python_and_nothing_of_the_project(boxed: Sandbox) -> None:
     source = "import os\ndef f(): return [at for at, _, _ in os.walk('/')], sorted(os.listdir('/'))"
-    listing = f"folders, top = f()\nassert not [at for at in folders if {project_root.name!r} in at], folders"
+    listing = "folders, top = f()\nassert not [at for at in folders if at.endswith('/trims_core')], folders"
     private = "assert not {'home', 'tmp', 'etc', 'proc', 'sys', 'var', 'run'} & set(top), top"
     packages = "assert not [at for at in folders if 'site-packages/' in at or 'dist-packages/' in at]"
     assert boxed.run(Program(source, ("f",), (listing, private, packages))) == Outcome("right")
