@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -148,9 +149,15 @@ def test_methods_differ_in_colour_and_marker_and_stand_out(theme: Theme) -> None
 
 
 def test_methods_of_many_runs_differ_in_colour_or_marker() -> None:
-    kinds = [*["untuned"] * 2, *["baseline"] * 4, *["trained"] * 20]
+    kinds = [*["untuned"] * 3, *["baseline"] * 4, *["trained"] * 20]
     found = looks([{"name": str(i), "kind": kind} for i, kind in enumerate(kinds)], LIGHT)
     assert len({(look.colour, look.marker) for look in found.values()}) == len(kinds)
+    assert len({(look.colour, look.symbol) for look in found.values()}) == len(kinds)
+    charts = resources.files("trims_core.report").joinpath("web/charts.js").read_text(encoding="utf-8")
+    assert all(f"{look.symbol}: " in charts for look in found.values())
+    assert not any(
+        look.marker in "x+|_1234" for look in found.values()
+    )  # drawn by their edges, which are white
 
 
 SEEN_BY: Final = {

@@ -44,12 +44,14 @@ DARK: Final = Theme(
 
 
 _MARKERS: Final = {
-    "untuned": ("s", "d", "x"),
+    "untuned": ("s", "d", "8"),
     "baseline": ("^", "v", "<"),
     "trained": ("o", "D", "h", "X", "P", "p", "*"),
 }
 _SYMBOLS: Final = {
     "s": "square",
+    "d": "diamond2",
+    "8": "square2",
     "^": "triangle",
     "v": "triangle2",
     "<": "wye",

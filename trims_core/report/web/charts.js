@@ -7,7 +7,7 @@ const charts = (() => {
   const SYMBOLS = {
     circle: d3.symbolCircle, square: d3.symbolSquare, triangle: d3.symbolTriangle, diamond: d3.symbolDiamond,
     cross: d3.symbolCross, star: d3.symbolStar, wye: d3.symbolWye, times: d3.symbolTimes,
-    asterisk: d3.symbolAsterisk, triangle2: d3.symbolTriangle2,
+    asterisk: d3.symbolAsterisk, triangle2: d3.symbolTriangle2, diamond2: d3.symbolDiamond2, square2: d3.symbolSquare2,
     hexagon: { draw: (context, size) => hexagon(context, Math.sqrt(size / 2.6)) },
   };
   const paintings = new WeakMap();
@@ -70,7 +70,7 @@ const charts = (() => {
   }
 
   function dots(points, look, { hollow = false, r = 4.5 } = {}) {
-    const stroked = ["times", "asterisk", "triangle2"].includes(look.symbol);
+    const stroked = ["times", "asterisk", "triangle2", "diamond2", "square2"].includes(look.symbol);
     return Plot.dot(points, { x: "x", y: "y", symbol: look.symbol, r,
       fill: hollow || stroked ? "var(--ground)" : look.colour,
       stroke: hollow || stroked ? look.colour : "var(--ground)", strokeWidth: hollow || stroked ? 1.6 : 1 });
