@@ -111,11 +111,11 @@ def _of_config(file: str, root: str | None, overrides: Sequence[str]) -> tuple[R
 
     config = load_config(file, overrides, given=None if root is None else {"store": root})
     store = opened_store(Path(config.store))
-    graph = select(build_graph(config), "grades")
+    graph = build_graph(config)
     config = pinned(config, store.digests, graph)
     set_ = [*overrides, *([] if root is None else [f"store={root}"])]
     words = " --set ".join([file, *map(shlex.quote, set_)])
-    made = open_made(store, config, graph, words)
+    made = open_made(store, config, select(graph, "grades"), words)
     return Run(config, {**made, **analysis_made(store, config, made)}, config.name), store.root
 
 
