@@ -22,7 +22,7 @@ from trims_core.graph import build_graph, select
 from trims_core.paths import path_given
 from trims_core.pinning import pinned
 from trims_core.settings import load_config, parse_config, with_overrides
-from trims_core.stage import analysis_made, open_made
+from trims_core.stage import open_made
 from trims_core.store import ArtifactRef
 
 if TYPE_CHECKING:
@@ -115,8 +115,9 @@ def _of_config(file: str, root: str | None, overrides: Sequence[str]) -> tuple[R
     config = pinned(config, store.digests, graph)
     set_ = [*overrides, *([] if root is None else [f"store={root}"])]
     words = " --set ".join([file, *map(shlex.quote, set_)])
-    made = open_made(store, config, select(graph, "grades"), words)
-    return Run(config, {**made, **analysis_made(store, config, made)}, config.name), store.root
+    nodes = [*select(graph, "grades"), *(node for node in graph if node.stage == "analysis")]
+    made = open_made(store, config, nodes, words, optional={"analysis"})
+    return Run(config, made, config.name), store.root
 
 
 def _of_report(folder: Path, overrides: Sequence[str]) -> tuple[Run, Path]:

@@ -30,7 +30,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
 
-from trims_core.config import STAGES, TrimsConfig
+from trims_core.config import STAGES, StageName, TrimsConfig
 from trims_core.errors import (
     ConfigError,
     InterruptedRunError,
@@ -511,12 +511,14 @@ def open_made(
     nodes: Iterable[Node],
     file: str = "CONFIG",
     specs: Mapping[str, StageSpec] | None = None,
+    optional: Collection[StageName] = (),
 ) -> dict[str, Artifact]:
     """The artifacts of nodes by id, all from the store.
 
     Args:
         nodes: parents before children, none without its parents.
         file: what the settings' file is called in messages.
+        optional: stages of which nothing else is made; what was never made of them is left out.
 
     Raises:
         MissingArtifactError: one was never made; names the command that makes it.
@@ -527,6 +529,8 @@ def open_made(
         parents = {role: opened[parent] for role, parent in node.parents.items()}
         key = node_key(store, spec, config, node, parents)
         artifact = store.find(key)
+        if artifact is None and node.stage in optional:
+            continue
         if artifact is None:
             raise MissingArtifactError(
                 f"{node.id} has not been made (expected {store.folder(key)}); make it with"
@@ -536,25 +540,6 @@ def open_made(
         check_gate(spec, config, node, artifact)
         opened[node.id] = artifact
     return opened
-
-
-def analysis_made(
-    store: Store,
-    config: TrimsConfig,
-    made: Mapping[str, Artifact],
-    specs: Mapping[str, StageSpec] | None = None,
-) -> dict[str, Artifact]:
-    """The run's analysis by its id, where the store has it: nothing that is compared needs it.
-
-    Args:
-        made: what it is made from, among others, by id.
-    """
-    for node in build_graph(config):
-        if node.stage == "analysis":
-            parents = {role: made[parent] for role, parent in node.parents.items()}
-            found = store.find(node_key(store, load_spec(node.stage, specs), config, node, parents))
-            return {} if found is None else {node.id: found}
-    return {}
 
 
 def main(arguments: Sequence[str] | None = None, specs: Mapping[str, StageSpec] | None = None) -> int:

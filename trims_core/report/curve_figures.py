@@ -70,13 +70,7 @@ def _draw_curve(figure: Figure, results: Results, task: str, along: Axis) -> Non
     if along.published is not None:
         _draw_published(axes, found["protocol"]["published"], along.published)
     _label_thresholds(axes, next(iter(found["curves"].values())), MEANINGS[found["rule"]].word, along.field)
-    ring: dict[str, Any] = {
-        "marker": "o",
-        "markersize": 10,
-        "markerfacecolor": "none",
-        "markeredgecolor": LIGHT.faint,
-    }
-    axes.plot([], [], linestyle="none", markeredgewidth=1.4, label="one token per forward", **ring)
+    _draw_hollow(axes, [], [], "o", 10, LIGHT.faint, label="one token per forward")
     seeds = max(point["n_seeds"] for points in found["curves"].values() for point in points)
     averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
     cache = "" if found["cache"] == "none" else f", cache {found['cache']}"
@@ -96,19 +90,9 @@ def _draw_published(axes: Any, points: Sequence[Results], field: str) -> None:
     placed = [point for point in points if point[field] is not None]
     if not placed:
         return
-    axes.plot(
-        [point[field] for point in placed],
-        [point["accuracy"] for point in placed],
-        linestyle="none",
-        marker="D",
-        markersize=7,
-        markerfacecolor="none",
-        markeredgecolor=LIGHT.faint,
-        markeredgewidth=1.3,
-        label="published, same profile",
-    )
-    for point in placed:
-        at = (point[field], point["accuracy"])
+    x, y = ([point[name] for point in placed] for name in (field, "accuracy"))
+    _draw_hollow(axes, x, y, "D", 7, LIGHT.faint, markeredgewidth=1.3, label="published, same profile")
+    for point, *at in zip(placed, x, y, strict=True):
         axes.annotate(
             point["method"], at, textcoords="offset points", xytext=(6, -10), fontsize=8.5, color=LIGHT.faint
         )
@@ -159,16 +143,25 @@ def _draw_points(axes: Any, look: Look, label: str, points: Sequence[Results], a
         zorder=3,
     )
     ringed = [point for point in points if point["threshold"] is None]
+    x, y = [point[along] for point in ringed], [100 * point["accuracy"] for point in ringed]
+    _draw_hollow(axes, x, y, "o", 12, look.colour, zorder=4)
+
+
+def _draw_hollow(
+    axes: Any,
+    x: Sequence[float],
+    y: Sequence[float],
+    marker: str,
+    size: float,
+    colour: str,
+    *,
+    markeredgewidth: float = 1.4,
+    **options: Any,
+) -> None:
+    """Outlines of markers, without a line between them."""
+    look: dict[str, Any] = {"marker": marker, "markersize": size, "markeredgecolor": colour}
     axes.plot(
-        [point[along] for point in ringed],
-        [100 * point["accuracy"] for point in ringed],
-        linestyle="none",
-        marker="o",
-        markersize=12,
-        markerfacecolor="none",
-        markeredgecolor=look.colour,
-        markeredgewidth=1.4,
-        zorder=4,
+        x, y, linestyle="none", markerfacecolor="none", markeredgewidth=markeredgewidth, **look, **options
     )
 
 

@@ -36,7 +36,7 @@ def _tokenizers(runs: Sequence[Run], first: Decodes) -> dict[str, Decodes]:
     """By model, as it is called beside others."""
     from trims_core.rendering import load_tokenizer
 
-    loaded: dict[object, Decodes] = {_student(runs[0]): first}
+    loaded: dict[tuple[str, str | None], Decodes] = {_student(runs[0]): first}
     found: dict[str, Decodes] = {}
     for run in runs:
         if _student(run) not in loaded:

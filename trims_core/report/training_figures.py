@@ -19,7 +19,7 @@ _NATS: Final = "nats per supervised token"
 
 def training_jobs(results: Results) -> dict[str, Callable[[Figure], None]]:
     """Name → what draws it. Parts of losses have a figure where a loss has several."""
-    losses, styles = results["losses"].values(), looks(results["methods"], LIGHT)
+    losses, styles = list(results["losses"].values()), looks(results["methods"], LIGHT)
     jobs: dict[str, Callable[[Figure], None]] = {}
     if losses:
         jobs["losses"] = partial(_draw_losses, losses=losses, styles=styles)

@@ -30,7 +30,8 @@ const provenance = (() => {
     const { provenance: found, stages } = data.results;
     const machines = data.shown.tables.machines;
     dom.fill("provenance",
-      dom.make("p", {}, `Page written by commit ${found.written_by ?? "that is not known"}. Student: `, found.student.map((name, place) => [place ? ", " : "", dom.make("code", {}, text.node(name))])),
+      dom.make("p", {}, `Page written by commit ${found.written_by ?? "that is not known"}. Student: `,
+        found.student.map((name, place) => [place ? ", " : "", dom.make("code", {}, text.node(name))])),
       artifacts(stages), machines ? tables.make(machines) : null,
       dom.details("Settings", pre(found.config)),
       found.teacher ? dom.details("Teacher", pre(found.teacher)) : null,
