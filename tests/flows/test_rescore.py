@@ -11,7 +11,12 @@ import pytest
 from fakes import flow_stages, stages
 from fakes.hub import FakeHub
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 
 from flows import rescore
 from flows.pipeline import trims
@@ -51,7 +56,8 @@ def test_an_unchanged_teacher_means_no_work(config: Path, events: list[Any]) -> 
 def test_a_changed_teacher_is_announced_scored_and_compared(config: Path, events: list[Any]) -> None:
     trims_rescore(config=str(config))
     another_teacher(config)
-    result = trims_rescore(config=str(config))
+    state = trims_rescore(config=str(config), return_state=True)
+    result = state.result()
     assert result["teacher_changed"]
     assert [event for event, _ in events] == ["trims.teacher.changed", "trims.drift.measured"]
     assert events[0][1]["differs"] == ["checkpoint"]
@@ -59,7 +65,8 @@ def test_a_changed_teacher_is_announced_scored_and_compared(config: Path, events
     assert len(store.artifacts("scores")) == len(store.artifacts("buckets")) == 2
     with get_client(sync_client=True) as client:
         (table,) = client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["trims-tiny-drift"]))
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["trims-tiny-drift"])),
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id])),
         )
     assert (table.type, "spearman" in str(table.data)) == ("table", True)
     assert result["drift"]["n_tokens"] == 2 * stages.N_SHARDS * stages.ROWS
